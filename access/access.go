@@ -1,0 +1,196 @@
+// Package access says who is asking and what they may do.
+//
+// A [Caller] is a user or a service token, always inside one organization. It
+// carries [Role] names that somebody trusted gave it (the host application's
+// token, a service token's row); each role grants a fixed set of
+// [Permission] values, and everything not granted is denied. A role name that
+// is not known grants nothing.
+//
+// Domain methods start with [Allow]:
+//
+//	if err := access.Allow(caller, access.CredentialCreate, caller.Organization); err != nil {
+//		return err
+//	}
+//
+// The package holds no state and does no I/O; a decision is a bit test.
+package access
+
+import (
+	"fmt"
+	"slices"
+)
+
+// InstanceOrganization is the reserved organization of events that belong to
+// no tenant: master keys, the limiter, failed logins. No tenant can have this
+// id, since organization ids start with a letter or a digit.
+const InstanceOrganization = "_instance"
+
+// Permission is one thing a caller may do, written noun:verb.
+type Permission uint8
+
+// The closed list of permissions. The zero value is no permission at all and
+// is never granted.
+const (
+	None Permission = iota
+	CredentialList
+	CredentialCreate
+	CredentialUpdate
+	CredentialTest
+	CredentialRotate
+	CredentialDelete
+	CredentialUse
+	CredentialReveal
+	LimitRead
+	LimitUpdate
+	LimitReset
+	AuditRead
+	AuditExport
+	AuditVerify
+	MemberRead
+	MemberManage
+	RoleRead
+	RoleManage
+	TokenRead
+	TokenManage
+	RetentionRead
+	RetentionManage
+	HoldManage
+	KeyRead
+	KeyRotate
+	OrgManage
+	permissionCount
+)
+
+var permissionNames = [permissionCount]string{
+	None:             "none",
+	CredentialList:   "credential:list",
+	CredentialCreate: "credential:create",
+	CredentialUpdate: "credential:update",
+	CredentialTest:   "credential:test",
+	CredentialRotate: "credential:rotate",
+	CredentialDelete: "credential:delete",
+	CredentialUse:    "credential:use",
+	CredentialReveal: "credential:reveal",
+	LimitRead:        "limit:read",
+	LimitUpdate:      "limit:update",
+	LimitReset:       "limit:reset",
+	AuditRead:        "audit:read",
+	AuditExport:      "audit:export",
+	AuditVerify:      "audit:verify",
+	MemberRead:       "member:read",
+	MemberManage:     "member:manage",
+	RoleRead:         "role:read",
+	RoleManage:       "role:manage",
+	TokenRead:        "token:read",
+	TokenManage:      "token:manage",
+	RetentionRead:    "retention:read",
+	RetentionManage:  "retention:manage",
+	HoldManage:       "hold:manage",
+	KeyRead:          "key:read",
+	KeyRotate:        "key:rotate",
+	OrgManage:        "org:manage",
+}
+
+// String gives the noun:verb form.
+func (p Permission) String() string {
+	if p >= permissionCount {
+		return "none"
+	}
+	return permissionNames[p]
+}
+
+// Permissions lists every permission, in the order of the table in DESIGN.
+func Permissions() []Permission {
+	all := make([]Permission, 0, permissionCount-1)
+	for p := None + 1; p < permissionCount; p++ {
+		all = append(all, p)
+	}
+	return all
+}
+
+// set is a set of permissions; bit p is Permission p.
+type set uint64
+
+func setOf(permissions ...Permission) set {
+	var s set
+	for _, p := range permissions {
+		s |= 1 << p
+	}
+	return s
+}
+
+func (s set) has(p Permission) bool { return p != None && p < permissionCount && s&(1<<p) != 0 }
+
+// CallerType says what kind of being a caller is.
+type CallerType string
+
+// The types of caller.
+const (
+	User    CallerType = "user"    // a person, by JWT
+	Service CallerType = "service" // a machine, by service token or a JWT whose only role is service
+	System  CallerType = "system"  // Gatehouse itself: the command line, timers
+)
+
+// Caller is who is asking. Make one with [NewCaller]; the zero value may do
+// nothing.
+type Caller struct {
+	Organization string     // the one organization the caller acts in
+	Type         CallerType // user, service or system
+	ID           string     // the token's subject, unique inside the organization
+	Roles        []Role     // as given, unknown names included
+	TokenID      string     // the token's jti where it has one
+
+	granted set
+}
+
+// NewCaller gives a caller with what its roles grant. Unknown roles are kept
+// for the trail and grant nothing.
+func NewCaller(organization string, typ CallerType, id string, roles ...Role) Caller {
+	c := Caller{Organization: organization, Type: typ, ID: id, Roles: roles}
+	for _, r := range roles {
+		c.granted |= r.grants()
+	}
+	return c
+}
+
+// Can reports whether the caller holds p inside its own organization.
+func (c Caller) Can(p Permission) bool { return c.granted.has(p) }
+
+// Operator reports whether the caller runs the instance itself and may act on
+// every organization's limits and on the reserved organization.
+func (c Caller) Operator() bool { return slices.Contains(c.Roles, Operator) }
+
+// RoleNames gives the roles as plain strings, for tokens and events.
+func (c Caller) RoleNames() []string {
+	names := make([]string, len(c.Roles))
+	for i, r := range c.Roles {
+		names[i] = string(r)
+	}
+	return names
+}
+
+// DeniedError says that a caller lacks a permission. It is safe to show.
+type DeniedError struct {
+	Permission   Permission
+	Organization string // the organization that was asked for
+}
+
+func (e *DeniedError) Error() string {
+	return fmt.Sprintf("the permission %s is needed", e.Permission)
+}
+
+// Allow gives nil when caller holds p in organization, and a [*DeniedError]
+// otherwise. Only an operator reaches past its own organization, and only
+// with a permission that the operator role grants on every organization.
+func Allow(c Caller, p Permission, organization string) error {
+	if c.Organization != "" && c.Organization == organization && c.granted.has(p) {
+		return nil
+	}
+	if c.Operator() && operatorEverywhere.has(p) {
+		return nil
+	}
+	if c.Operator() && organization == InstanceOrganization && operatorInstance.has(p) {
+		return nil
+	}
+	return &DeniedError{Permission: p, Organization: organization}
+}
