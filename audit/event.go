@@ -1,0 +1,114 @@
+package audit
+
+import (
+	"time"
+)
+
+// Class decides how an event is written; see the package comment.
+type Class string
+
+// The classes of events.
+const (
+	Control  Class = "control"  // changes: in the change's transaction, or the change fails
+	Access   Class = "access"   // visits and reads: grouped, on disk within a second
+	Security Class = "security" // denials: the first at once, repeats coalesced with exact counts
+)
+
+// Outcome is how what the event tells of ended.
+type Outcome string
+
+// The outcomes of events.
+const (
+	Success Outcome = "success" // done
+	Denied  Outcome = "denied"  // refused by a rule: a permission, a limit, a bad token
+	Failure Outcome = "failure" // tried and failed
+	Partial Outcome = "partial" // begun and not finished: a stream that broke or was left
+)
+
+// Action names what happened, noun.verb, from the closed list below.
+type Action string
+
+// The actions.
+const (
+	CredentialList   Action = "credential.list"
+	CredentialRead   Action = "credential.read"
+	CredentialCreate Action = "credential.create"
+	CredentialUpdate Action = "credential.update"
+	CredentialDelete Action = "credential.delete"
+	CredentialTest   Action = "credential.test"
+	CredentialUse    Action = "credential.use" // a request on /api/proxy, or a sealed version that would not open
+	CredentialRotate Action = "credential.rotate"
+	CredentialReveal Action = "credential.reveal"
+	CredentialExpire Action = "credential.expire"
+	CredentialImport Action = "credential.import"
+	ChatRequest      Action = "chat.request" // a request on /api/chat
+	LimitExceed      Action = "limit.exceed"
+	LimitReset       Action = "limit.reset"
+	LimitDegrade     Action = "limit.degrade"
+	LimitRecover     Action = "limit.recover"
+	AccessDeny       Action = "access.deny"
+	TokenCreate      Action = "token.create"
+	MemberDisable    Action = "member.disable"
+	MemberEnable     Action = "member.enable"
+	KeyCreate        Action = "key.create"
+	OrgCreate        Action = "org.create"
+)
+
+// Actions lists every action, for validating a filter.
+func Actions() []Action {
+	return []Action{
+		CredentialList, CredentialRead, CredentialCreate, CredentialUpdate, CredentialDelete, CredentialTest,
+		CredentialUse, CredentialRotate, CredentialReveal, CredentialExpire, CredentialImport, ChatRequest,
+		LimitExceed, LimitReset, LimitDegrade, LimitRecover, AccessDeny, TokenCreate, MemberDisable, MemberEnable,
+		KeyCreate, OrgCreate,
+	}
+}
+
+// Actor is who did it. ID is the token's subject, the organization's own
+// pseudonym for a person.
+type Actor struct {
+	Type    string   `json:"type"` // user, service, system or anonymous
+	ID      string   `json:"id"`
+	TokenID string   `json:"tokenId,omitempty"`
+	Roles   []string `json:"roles,omitempty"`
+}
+
+// Target is what it was done to. Name is for people and counts as personal
+// data: it stands on the erasable side row.
+type Target struct {
+	Type string `json:"type"`
+	ID   string `json:"id"`
+	Name string `json:"name,omitempty"`
+}
+
+// Request is the HTTP request behind an event, if there was one. IP and
+// UserAgent are personal data.
+type Request struct {
+	ID        string `json:"id,omitempty"`
+	Method    string `json:"method,omitempty"`
+	Route     string `json:"route,omitempty"` // the route's template, never the raw path
+	IP        string `json:"ip,omitempty"`
+	UserAgent string `json:"userAgent,omitempty"`
+	Status    int    `json:"status,omitempty"`
+}
+
+// Event is one line of the trail. Organization, Action, Outcome and Actor are
+// required; the rest is filled where it is known. ID and OccurredAt are made
+// by the log when they are empty. Nothing in it may be a secret: of a
+// credential only its id, name, field names and keyed fingerprint.
+type Event struct {
+	ID           string
+	OccurredAt   time.Time
+	Organization string
+	Class        Class
+	Action       Action
+	Outcome      Outcome
+	Reason       string // a stable snake_case word, such as credential_expired
+	Actor        Actor
+	Targets      []Target
+	Permission   string
+	Request      Request
+	Count        int64             // how many alike this event stands for; 0 and 1 mean one
+	Metadata     map[string]any    // small and free of personal data: strings, numbers, booleans
+	Personal     map[string]string // further personal data, such as the limited IP address
+}
