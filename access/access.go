@@ -156,6 +156,13 @@ func NewCaller(organization string, typ CallerType, id string, roles ...Role) Ca
 // Can reports whether the caller holds p inside its own organization.
 func (c Caller) Can(p Permission) bool { return c.granted.has(p) }
 
+// Holds reports whether the caller holds p on any organization at all, its own
+// or, as an operator, the reserved one. It is the first look at a route's
+// door; [Allow] decides on the organization that is asked for.
+func (c Caller) Holds(p Permission) bool {
+	return c.granted.has(p) || c.Operator() && (operatorEverywhere.has(p) || operatorInstance.has(p))
+}
+
 // Operator reports whether the caller runs the instance itself and may act on
 // every organization's limits and on the reserved organization.
 func (c Caller) Operator() bool { return slices.Contains(c.Roles, Operator) }

@@ -18,20 +18,21 @@ type Kind uint8
 
 // The kinds, with the HTTP status that the edge answers.
 const (
-	Internal        Kind = iota // 500: nothing; look at the log
-	Malformed                   // 400: the request cannot be read
-	Unauthenticated             // 401: no caller could be made of the request
-	Denied                      // 403: the caller may not
-	NotFound                    // 404: no such thing in the caller's organization
-	Conflict                    // 409: it exists already
-	Stale                       // 412: If-Match names an older state
-	TooLarge                    // 413: the body is over the route's cap
-	Invalid                     // 422: fields are wrong; Fields names them
-	NoCredential                // 424: no usable credential for the service
-	Limited                     // 429: wait for RetryAfter
-	BadUpstream                 // 502: the provider could not be reached or answered nonsense
-	Unavailable                 // 503: a part of Gatehouse is away; try again
-	SlowUpstream                // 504: the provider did not answer in time
+	Internal         Kind = iota // 500: nothing; look at the log
+	Malformed                    // 400: the request cannot be read
+	Unauthenticated              // 401: no caller could be made of the request
+	Denied                       // 403: the caller may not
+	NotFound                     // 404: no such thing in the caller's organization
+	MethodNotAllowed             // 405: the route exists, the method does not
+	Conflict                     // 409: it exists already
+	Stale                        // 412: If-Match names an older state
+	TooLarge                     // 413: the body is over the route's cap
+	Invalid                      // 422: fields are wrong; Fields names them
+	NoCredential                 // 424: no usable credential for the service
+	Limited                      // 429: wait for RetryAfter
+	BadUpstream                  // 502: the provider could not be reached or answered nonsense
+	Unavailable                  // 503: a part of Gatehouse is away; try again
+	SlowUpstream                 // 504: the provider did not answer in time
 )
 
 // Field says what is wrong with one field of a request.

@@ -1,0 +1,125 @@
+// Package api holds the wire types of Gatehouse's HTTP API and a small Go
+// client for it.
+//
+// JSON is camelCase; times are RFC 3339 in UTC with milliseconds ([Time]); ids
+// are a prefix and a dashed UUIDv7. Errors are RFC 9457 problems ([Problem]).
+// The package uses the standard library only and is what the server, the
+// command line and tests share.
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Time is an instant on the wire: RFC 3339, UTC, milliseconds.
+type Time time.Time
+
+// TimeFormat is how [Time] is written.
+const TimeFormat = "2006-01-02T15:04:05.000Z"
+
+// At gives t for the wire, and nil for the zero time.
+func At(t time.Time) *Time {
+	if t.IsZero() {
+		return nil
+	}
+	w := Time(t)
+	return &w
+}
+
+// String gives the time as it stands on the wire.
+func (t Time) String() string { return time.Time(t).UTC().Format(TimeFormat) }
+
+// MarshalJSON implements [json.Marshaler].
+func (t Time) MarshalJSON() ([]byte, error) { return []byte(`"` + t.String() + `"`), nil }
+
+// UnmarshalJSON implements [json.Unmarshaler]; it takes any RFC 3339 time.
+func (t *Time) UnmarshalJSON(data []byte) error {
+	var s string
+	if err := json.Unmarshal(data, &s); err != nil {
+		return err
+	}
+	parsed, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return fmt.Errorf("must be a time such as 2026-11-23T08:41:00.000Z")
+	}
+	*t = Time(parsed)
+	return nil
+}
+
+// Optional is a field of a change that may be absent (keep what is there),
+// null (take it away) or a value.
+type Optional[T any] struct {
+	Set   bool // present, as null or as a value
+	Null  bool
+	Value T
+}
+
+// Some gives an Optional with a value.
+func Some[T any](v T) Optional[T] { return Optional[T]{Set: true, Value: v} }
+
+// IsZero reports whether the field is absent, for omitzero.
+func (o Optional[T]) IsZero() bool { return !o.Set }
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (o *Optional[T]) UnmarshalJSON(data []byte) error {
+	o.Set = true
+	if string(data) == "null" {
+		o.Null = true
+		return nil
+	}
+	return json.Unmarshal(data, &o.Value)
+}
+
+// MarshalJSON implements [json.Marshaler].
+func (o Optional[T]) MarshalJSON() ([]byte, error) {
+	if o.Null || !o.Set {
+		return []byte("null"), nil
+	}
+	return json.Marshal(o.Value)
+}
+
+// Problem is an error answer (RFC 9457).
+type Problem struct {
+	Type      string         `json:"type"`
+	Title     string         `json:"title"`
+	Status    int            `json:"status"`
+	Detail    string         `json:"detail"`
+	Code      string         `json:"code" doc:"A stable word for programs"`
+	RequestID string         `json:"requestId"`
+	Errors    []ProblemField `json:"errors,omitempty" doc:"The fields that are wrong; never their values"`
+	Error     *SDKError      `json:"error,omitempty" doc:"On chat and proxy routes: the shape that SDKs read"`
+}
+
+// ProblemField says what is wrong with one field.
+type ProblemField struct {
+	Field   string `json:"field"`
+	Message string `json:"message"`
+}
+
+// SDKError is the error object that providers' SDKs look for.
+type SDKError struct {
+	Message string `json:"message"`
+	Type    string `json:"type"`
+	Code    string `json:"code"`
+}
+
+// Organization is a tenant.
+type Organization struct {
+	ID        string `json:"id"`
+	Name      string `json:"name"`
+	CreatedAt *Time  `json:"createdAt"`
+}
+
+// OrganizationCreate asks for a new organization.
+type OrganizationCreate struct {
+	ID   string `json:"id" doc:"Your own id of the tenant: 1 to 64 letters, digits, '.', '_' or '-'" example:"acme"`
+	Name string `json:"name,omitempty" doc:"For people; the id when left out" example:"Acme Inc."`
+}
+
+// OrganizationList is one page of organizations.
+type OrganizationList struct {
+	Organizations []Organization `json:"organizations" nullable:"false"`
+	NextCursor    string         `json:"nextCursor,omitempty"`
+}

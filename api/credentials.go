@@ -1,0 +1,77 @@
+package api
+
+// Credential is what is told of a credential: everything but its values.
+type Credential struct {
+	ID          string            `json:"id" example:"cred_01936f3e-7c5a-7b0e-9d52-3b1f6a3c9e10"`
+	Service     string            `json:"service" example:"openai"`
+	Name        string            `json:"name" example:"Default"`
+	Status      string            `json:"status" enum:"active,expiring,expired,disabled" doc:"expiring: within 30 days"`
+	Version     int64             `json:"version" doc:"The active sealed version, from 1"`
+	Fields      []string          `json:"fields" nullable:"false" doc:"The names of the fields it holds"`
+	Hint        map[string]string `json:"hint" doc:"A mask for each field that gives away at most 4 characters"`
+	Fingerprint string            `json:"fingerprint" doc:"Alike for alike values inside one organization; keyed, so it gives nothing away"`
+	ExpiresAt   *Time             `json:"expiresAt,omitempty"`
+	LastUsedAt  *Time             `json:"lastUsedAt,omitempty"`
+	LastTest    *TestResult       `json:"lastTest,omitempty"`
+	CreatedAt   *Time             `json:"createdAt"`
+	CreatedBy   string            `json:"createdBy"`
+	UpdatedAt   *Time             `json:"updatedAt"`
+}
+
+// CredentialList is one page of credentials, newest first.
+type CredentialList struct {
+	Credentials []Credential `json:"credentials" nullable:"false"`
+	NextCursor  string       `json:"nextCursor,omitempty"`
+}
+
+// CredentialCreate asks for a new credential.
+type CredentialCreate struct {
+	Service     string            `json:"service" doc:"A service of the catalogue" example:"openai"`
+	Name        string            `json:"name,omitempty" doc:"Default when left out" example:"Default"`
+	Credentials map[string]string `json:"credentials" doc:"The service's fields" example:"{\"apiKey\":\"sk-...\"}"`
+	ExpiresAt   *Time             `json:"expiresAt,omitempty" doc:"After this time it is never used"`
+}
+
+// CredentialUpdate asks for a change; what is absent stays.
+type CredentialUpdate struct {
+	Name        Optional[string]   `json:"name,omitzero"`
+	Credentials map[string]*string `json:"credentials,omitempty" doc:"A field that is absent stays, null removes it; a change of values makes a new version"`
+	ExpiresAt   Optional[Time]     `json:"expiresAt,omitzero" doc:"null takes the expiry away"`
+	Disabled    Optional[bool]     `json:"disabled,omitzero"`
+}
+
+// CredentialRotate asks for a new version.
+type CredentialRotate struct {
+	Credentials  map[string]string `json:"credentials" doc:"The fields of the new version; they replace all of the old one's"`
+	GraceSeconds int64             `json:"graceSeconds,omitempty" doc:"0: the old version is destroyed at once"`
+}
+
+// CredentialReveal asks for the values in the clear.
+type CredentialReveal struct {
+	Reason string `json:"reason" doc:"Why; it stands in the audit trail" example:"moving the key to the new billing account"`
+}
+
+// RevealedCredential holds values in the clear.
+type RevealedCredential struct {
+	ID          string            `json:"id"`
+	Version     int64             `json:"version"`
+	Credentials map[string]string `json:"credentials"`
+}
+
+// CredentialTest asks the provider whether values work; nothing is stored.
+type CredentialTest struct {
+	Service     string            `json:"service" example:"openai"`
+	Credentials map[string]string `json:"credentials"`
+}
+
+// TestResult is what the provider said of a credential.
+type TestResult struct {
+	Result    string   `json:"result" enum:"valid,restricted,misconfigured,invalid,indeterminate"`
+	Service   string   `json:"service"`
+	LatencyMs int64    `json:"latencyMs"`
+	Detail    string   `json:"detail,omitempty"`
+	Account   string   `json:"account,omitempty"`
+	Scopes    []string `json:"scopes,omitempty"`
+	ExpiresAt *Time    `json:"expiresAt,omitempty"`
+	TestedAt  *Time    `json:"testedAt,omitempty"`
+}

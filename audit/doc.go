@@ -1,0 +1,114 @@
+// Package audit keeps the trail: who did what to which credential, and what
+// was refused.
+//
+// # Classes
+//
+// Control events tell of changes. [Log.Append] writes one inside the change's
+// own transaction, so that a change exists if and only if its event does.
+//
+// Access events tell of visits and reads. A [Slot] is reserved before the
+// visit, which fails once the bounded spool is full; its Record hands the
+// event to the writer, which puts events on disk in groups, within a second.
+//
+// Security events tell of denials. [Log.Security] never blocks and never
+// fails: the first of a series is written at once, repeats are counted and
+// written as one event with the exact count every [Options.Coalesce]. A denial
+// stands even when it cannot be recorded.
+//
+// # What is stored
+//
+// An event is kept as canonical bytes: JSON made once, with its fields in a
+// fixed order, never re-serialized. They hold no personal data. IP address,
+// user agent and names stand on a side row, and the canonical bytes hold a
+// salted SHA-256 of that row, so that a person can be erased while every hash
+// over the canonical bytes still holds.
+//
+// # The request behind an event
+//
+// The HTTP edge puts a [Request] into the context with [WithRequest]; events
+// written under that context carry it.
+package audit
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/gatehouse-io/gatehouse/access"
+)
+
+type requestKey struct{}
+
+// WithRequest gives a context whose events carry r.
+func WithRequest(ctx context.Context, r *Request) context.Context {
+	return context.WithValue(ctx, requestKey{}, r)
+}
+
+// RequestOf gives the request that [WithRequest] put into ctx, or an empty one.
+func RequestOf(ctx context.Context) Request {
+	if r, ok := ctx.Value(requestKey{}).(*Request); ok {
+		return *r
+	}
+	return Request{}
+}
+
+// ActorOf gives the actor that stands for c.
+func ActorOf(c access.Caller) Actor {
+	return Actor{Type: string(c.Type), ID: c.ID, TokenID: c.TokenID, Roles: c.RoleNames()}
+}
+
+// Anonymous is the actor of a request that no caller could be made of.
+func Anonymous() Actor { return Actor{Type: "anonymous", ID: "anonymous"} }
+
+// Bounds of an event's parts, in bytes; longer text is cut.
+const (
+	maxWord      = 64
+	maxID        = 256
+	maxUserAgent = 512
+	maxTargets   = 16
+	maxCanonical = 8 << 10
+)
+
+// bounded cuts s to at most n bytes of valid UTF-8 without control characters,
+// so that no event can be refused by a database for its text.
+func bounded(s string, n int) string {
+	clean := strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\ufffd' }) < 0
+	if len(s) <= n && clean {
+		return s
+	}
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+	if len(s) > n {
+		s = strings.ToValidUTF8(s[:n], "")
+	}
+	return s
+}
+
+// normal gives e with every text bounded.
+func (e Event) normal() Event {
+	e.Reason = bounded(e.Reason, maxWord)
+	e.Actor.Type, e.Actor.ID = bounded(e.Actor.Type, maxWord), bounded(e.Actor.ID, maxID)
+	e.Actor.TokenID = bounded(e.Actor.TokenID, maxID)
+	if len(e.Actor.Roles) > maxTargets {
+		e.Actor.Roles = e.Actor.Roles[:maxTargets]
+	}
+	e.Actor.Roles = slices.Clone(e.Actor.Roles)
+	for i, r := range e.Actor.Roles {
+		e.Actor.Roles[i] = bounded(r, maxWord)
+	}
+	if len(e.Targets) > maxTargets {
+		e.Targets = e.Targets[:maxTargets]
+	}
+	e.Targets = slices.Clone(e.Targets)
+	for i, t := range e.Targets {
+		e.Targets[i] = Target{Type: bounded(t.Type, maxWord), ID: bounded(t.ID, maxID), Name: bounded(t.Name, maxID)}
+	}
+	e.Request.ID, e.Request.Method = bounded(e.Request.ID, maxID), bounded(e.Request.Method, maxWord)
+	e.Request.Route, e.Request.IP = bounded(e.Request.Route, maxID), bounded(e.Request.IP, maxWord)
+	e.Request.UserAgent = bounded(e.Request.UserAgent, maxUserAgent)
+	return e
+}

@@ -1,0 +1,358 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/store"
+)
+
+// Options sets up a [Log]. The zero value is ready to use.
+type Options struct {
+	Spool      int           // access and security events waiting for the disk at most; 65,536 when 0
+	FlushEvery time.Duration // how long an event may wait for company; 200 ms when 0
+	Coalesce   time.Duration // how long repeats of a denial are counted before they are written; 10 s when 0
+	Now        func() time.Time
+	Logger     *slog.Logger
+}
+
+// ErrFull is answered when the spool holds as many events as it may: visits
+// that could not be recorded are not let in.
+var ErrFull = fault.New(fault.Unavailable, "audit_unavailable",
+	"The audit trail cannot take further events at the moment; try again shortly.").After(time.Second)
+
+// Log writes and reads the trail. [Log.Run] must be running for access and
+// security events to reach the disk.
+type Log struct {
+	db   *store.DB
+	opts Options
+
+	mu       sync.Mutex
+	queue    []Event // in order of arrival
+	reserved int     // slots handed out and not yet used
+	series   seriesTable
+
+	wake    chan struct{}
+	flushes chan chan struct{}
+	lost    atomic.Int64
+}
+
+// New gives a log over db.
+func New(db *store.DB, opts Options) *Log {
+	if opts.Spool == 0 {
+		opts.Spool = 65536
+	}
+	if opts.FlushEvery == 0 {
+		opts.FlushEvery = 200 * time.Millisecond
+	}
+	if opts.Coalesce == 0 {
+		opts.Coalesce = 10 * time.Second
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Log{
+		db: db, opts: opts,
+		series: seriesTable{open: make(map[seriesKey]*series)},
+		wake:   make(chan struct{}, 1), flushes: make(chan chan struct{}),
+	}
+}
+
+// Append writes a control event inside tx, as caller's. The caller's change
+// must fail when Append does. Organization, Actor and Request are filled from
+// caller and ctx where e leaves them empty.
+func (l *Log) Append(ctx context.Context, tx *store.Tx, caller access.Caller, e Event) error {
+	e.Class = Control
+	l.fill(ctx, caller, &e)
+	r, err := encode(e.normal())
+	if err != nil {
+		return err
+	}
+	return l.insert(ctx, tx, []row{r})
+}
+
+func (l *Log) fill(ctx context.Context, caller access.Caller, e *Event) {
+	if e.ID == "" {
+		e.ID = store.NewID("evt")
+	}
+	if e.OccurredAt.IsZero() {
+		e.OccurredAt = l.opts.Now()
+	}
+	if e.Organization == "" {
+		e.Organization = caller.Organization
+	}
+	if e.Organization == "" {
+		e.Organization = access.InstanceOrganization
+	}
+	if e.Actor.Type == "" {
+		e.Actor = ActorOf(caller)
+	}
+	if e.Actor.Type == "" {
+		e.Actor = Anonymous()
+	}
+	if e.Request == (Request{}) {
+		e.Request = RequestOf(ctx)
+	}
+}
+
+// Slot is room for one access event in the spool.
+type Slot struct{ log *Log }
+
+// Reserve takes room for one access event, or gives [ErrFull]. Each slot must
+// be ended by Record or Release.
+func (l *Log) Reserve() (Slot, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.queue)+l.reserved >= l.opts.Spool {
+		return Slot{}, ErrFull
+	}
+	l.reserved++
+	return Slot{l}, nil
+}
+
+// Record hands the visit's event to the writer.
+func (s Slot) Record(ctx context.Context, caller access.Caller, e Event) {
+	e.Class = Access
+	s.log.fill(ctx, caller, &e)
+	s.log.mu.Lock()
+	s.log.reserved--
+	s.log.queue = append(s.log.queue, e)
+	full := len(s.log.queue) >= batchSize
+	s.log.mu.Unlock()
+	if full {
+		s.log.poke()
+	}
+}
+
+// Release gives the slot back unused.
+func (s Slot) Release() {
+	s.log.mu.Lock()
+	s.log.reserved--
+	s.log.mu.Unlock()
+}
+
+// Security records a denial (or what Outcome says), as caller's. Events alike in organization,
+// action, actor, reason, address and target are one series.
+func (l *Log) Security(ctx context.Context, caller access.Caller, e Event) {
+	e.Class = Security
+	if e.Outcome == "" {
+		e.Outcome = Denied
+	}
+	l.fill(ctx, caller, &e)
+	e = e.normal()
+	l.mu.Lock()
+	first := l.series.count(e, len(l.queue) < l.opts.Spool)
+	if first {
+		l.queue = append(l.queue, e)
+	}
+	l.mu.Unlock()
+	if first {
+		l.poke()
+	}
+}
+
+func (l *Log) poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Backlog gives how many events wait for the disk, and how many could not be
+// written at all since the start because the database refused their content.
+func (l *Log) Backlog() (waiting int, lost int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queue), l.lost.Load()
+}
+
+// Flush waits until every event handed in before the call is on disk, or ctx
+// ends. It needs a running [Log.Run].
+func (l *Log) Flush(ctx context.Context) error {
+	done := make(chan struct{})
+	select {
+	case l.flushes <- done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// batchSize is how many events one transaction writes at most.
+const batchSize = 1024
+
+// Run writes events until ctx ends, then writes what is left, with open series
+// ended, and returns. Events that cannot be written while the database is away
+// are kept and tried again; what is left ten seconds after ctx ended is given
+// up, with a log line that says how many.
+func (l *Log) Run(ctx context.Context) {
+	tick := time.NewTicker(l.opts.FlushEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			l.finish(context.WithoutCancel(ctx))
+			return
+		case <-tick.C:
+			l.mu.Lock()
+			l.queue = l.series.due(l.opts.Now(), l.opts.Coalesce, l.queue, l.opts.Spool)
+			l.mu.Unlock()
+			l.drain(ctx)
+		case <-l.wake:
+			l.drain(ctx)
+		case done := <-l.flushes:
+			if l.drain(ctx) {
+				close(done)
+			}
+		}
+	}
+}
+
+func (l *Log) finish(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	l.mu.Lock()
+	l.queue = l.series.end(l.queue)
+	l.mu.Unlock()
+	for !l.drain(ctx) {
+		if ctx.Err() != nil {
+			waiting, _ := l.Backlog()
+			l.opts.Logger.ErrorContext(ctx, "audit events could not be written before the stop", "events", waiting)
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// drain writes the queue, oldest first, and reports whether it is empty.
+func (l *Log) drain(ctx context.Context) bool {
+	for {
+		l.mu.Lock()
+		n := min(len(l.queue), batchSize)
+		batch := append([]Event(nil), l.queue[:n]...)
+		l.mu.Unlock()
+		if n == 0 {
+			return true
+		}
+		if err := l.writeBatch(ctx, batch); err != nil {
+			l.opts.Logger.ErrorContext(ctx, "audit events wait for the database", "events", n, "error", err)
+			return false
+		}
+		l.mu.Lock()
+		rest := copy(l.queue, l.queue[n:])
+		clear(l.queue[rest:])
+		l.queue = l.queue[:rest]
+		l.mu.Unlock()
+	}
+}
+
+// writeBatch writes the events in one transaction. An error means that none
+// is written and all should be kept. An event whose content the database
+// refuses is written alone, or counted as lost, so that it holds up no other.
+func (l *Log) writeBatch(ctx context.Context, batch []Event) error {
+	rows := make([]row, 0, len(batch))
+	for _, e := range batch {
+		r, err := encode(e.normal())
+		if err != nil {
+			l.lose(ctx, e, err)
+			continue
+		}
+		rows = append(rows, r)
+	}
+	err := l.insertAll(ctx, rows)
+	if err == nil || errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil {
+		return err
+	}
+	for _, r := range rows {
+		err := l.insertAll(ctx, []row{r})
+		switch {
+		case err == nil, errors.Is(err, store.ErrExists): // written by the try before
+		case errors.Is(err, store.ErrUnavailable), ctx.Err() != nil:
+			return err
+		default:
+			l.lose(ctx, r.event, err)
+		}
+	}
+	return nil
+}
+
+func (l *Log) lose(ctx context.Context, e Event, err error) {
+	l.lost.Add(1)
+	l.opts.Logger.ErrorContext(ctx, "an audit event could not be stored",
+		"id", e.ID, "organization", e.Organization, "action", e.Action, "error", err)
+}
+
+func (l *Log) insertAll(ctx context.Context, rows []row) error {
+	// A batch holds several organizations' events, so it is the instance's own work.
+	return l.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+		return l.insert(ctx, tx, rows)
+	})
+}
+
+// rowsPerInsert keeps a statement under the 32,766 parameters that SQLite takes.
+const rowsPerInsert = 64
+
+func (l *Log) insert(ctx context.Context, tx *store.Tx, rows []row) error {
+	recorded := store.At(l.opts.Now())
+	for len(rows) > 0 {
+		n := min(len(rows), rowsPerInsert)
+		var events, persons []any
+		for _, r := range rows[:n] {
+			e := r.event
+			events = append(events, e.Organization, e.ID, store.At(e.OccurredAt), recorded,
+				string(e.Class), string(e.Action), string(e.Outcome), e.Actor.ID, r.canonical)
+			if r.personal != nil {
+				persons = append(persons, e.Organization, e.ID, r.salt, string(r.personal))
+			}
+		}
+		_, err := tx.Exec(ctx, `INSERT INTO events (organization, id, occurred_at, recorded_at, class, action, outcome,
+			actor_id, canonical) VALUES `+placeholders(n, 9), events...)
+		if err != nil {
+			return err
+		}
+		if len(persons) > 0 {
+			_, err := tx.Exec(ctx, `INSERT INTO event_persons (organization, event_id, salt, data) VALUES `+
+				placeholders(len(persons)/4, 4), persons...)
+			if err != nil {
+				return err
+			}
+		}
+		rows = rows[n:]
+	}
+	return nil
+}
+
+// placeholders gives "($1, $2), ($3, $4)" for two rows of two columns.
+func placeholders(rows, columns int) string {
+	var b strings.Builder
+	for i := range rows * columns {
+		switch {
+		case i == 0:
+			b.WriteString("(")
+		case i%columns == 0:
+			b.WriteString("), (")
+		default:
+			b.WriteString(", ")
+		}
+		b.WriteString("$")
+		b.WriteString(strconv.Itoa(i + 1))
+	}
+	b.WriteString(")")
+	return b.String()
+}

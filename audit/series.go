@@ -1,0 +1,109 @@
+package audit
+
+import (
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/store"
+)
+
+// maxSeries bounds how many series of denials are told apart at once. Past it
+// repeats are counted per organization, action and reason, so that a flood
+// from a million addresses costs bounded memory and loses no count.
+const maxSeries = 10000
+
+// seriesKey is what makes two denials alike.
+type seriesKey struct {
+	organization string
+	action       Action
+	actor        string
+	reason       string
+	permission   string
+	method       string
+	route        string
+	ip           string
+	userAgent    string
+	target       Target
+}
+
+type series struct {
+	event Event // the latest, which stands for the repeats
+	since time.Time
+	count int64 // repeats not written yet
+}
+
+// seriesTable counts denials. Its owner locks it.
+type seriesTable struct {
+	open map[seriesKey]*series
+}
+
+func keyOf(e Event) seriesKey {
+	k := seriesKey{
+		organization: e.Organization, action: e.Action, actor: e.Actor.ID, reason: e.Reason, permission: e.Permission,
+		method: e.Request.Method, route: e.Request.Route, ip: e.Request.IP, userAgent: e.Request.UserAgent,
+	}
+	if len(e.Targets) > 0 {
+		k.target = e.Targets[0]
+	}
+	return k
+}
+
+// count takes one denial and reports whether it is the first of its series
+// and is to be written by itself; room says whether the spool can take it.
+func (t *seriesTable) count(e Event, room bool) (first bool) {
+	key := keyOf(e)
+	s, known := t.open[key]
+	if !known && (len(t.open) >= maxSeries || !room) {
+		key = seriesKey{organization: e.Organization, action: e.Action, reason: e.Reason}
+		e.Request, e.Targets, e.Personal, e.Metadata = Request{}, nil, nil, map[string]any{"merged": true}
+		e.Actor, e.Permission = Actor{Type: "anonymous", ID: "several"}, ""
+		if s, known = t.open[key]; !known {
+			t.open[key] = &series{event: e, since: e.OccurredAt, count: 1}
+			return false
+		}
+	}
+	if known {
+		s.event = e
+		s.count++
+		return false
+	}
+	t.open[key] = &series{event: e, since: e.OccurredAt}
+	return true
+}
+
+// due moves the repeats of every series that is older than age to the queue,
+// as far as there is room, and closes series without repeats.
+func (t *seriesTable) due(now time.Time, age time.Duration, queue []Event, room int) []Event {
+	for key, s := range t.open {
+		if now.Sub(s.since) < age {
+			continue
+		}
+		if s.count == 0 {
+			delete(t.open, key)
+			continue
+		}
+		if len(queue) >= room {
+			continue // counted on, written when there is room
+		}
+		queue = append(queue, s.take(now))
+	}
+	return queue
+}
+
+// end moves all repeats to the queue and closes every series.
+func (t *seriesTable) end(queue []Event) []Event {
+	for key, s := range t.open {
+		if s.count > 0 {
+			queue = append(queue, s.take(s.since))
+		}
+		delete(t.open, key)
+	}
+	return queue
+}
+
+func (s *series) take(now time.Time) Event {
+	e := s.event
+	e.ID = store.NewID("evt")
+	e.Count = s.count
+	s.since, s.count = now, 0
+	return e
+}

@@ -1,0 +1,186 @@
+// Package catalog is the catalogue of services: for each third party, the
+// fields a credential of it has, the host it is sent to, the headers it is put
+// on a request with, and the harmless request that tells whether it works.
+//
+// It is data and small functions. It does no I/O, keeps no time and stores
+// nothing; what it returns is safe for concurrent use and must not be changed.
+//
+// # From stored fields to a request
+//
+//	services, err := catalog.New(catalog.Options{})
+//	service, ok := services.Service("zendesk")
+//	problems, warnings := service.Check(fields) // when a credential is written
+//	in, err := service.Prepare(fields)          // once per opened version
+//	target := in.Origin()                       // for each request
+//	in.Apply(header)                            // for each request, last
+//
+// A caller's own credentials have to leave the request first: see
+// [CarriesCallerCredential].
+//
+// # Whether a credential works
+//
+// [Service.Probe] makes the cheapest request that changes nothing at the
+// provider, and [Service.Read] turns the answer into an [Outcome]. An outcome
+// is not a boolean: a key can be real and lack the scope that the probe needs
+// (restricted), or be right at the wrong address (misconfigured), and a
+// provider that is busy says nothing about the key (indeterminate). No text of
+// a provider reaches an Outcome except through a short whitelist of characters
+// and lengths.
+//
+// # Where a credential may go
+//
+// Hosts are compiled in. What a field can change of a host is one validated
+// label ([Label] and [Choice] fields) inside a fixed suffix. Only the operator,
+// by [Options], names other origins; [Catalog.OperatorOrigins] lists them for
+// the guard on outgoing connections.
+//
+// # Adding a service
+//
+// Add an entry to builtin in services.go, a reader in readers.go when its
+// answers need more than [Outcome] by status, and its cases to the tests.
+package catalog
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Names that no service of the operator may take: they are routes of the gateway.
+const (
+	EchoName = "echo" // the built-in chat service that answers without a network
+	AppName  = "app"  // the operator's own chat backend
+)
+
+// Options says what the operator adds to the compiled-in catalogue. The zero
+// value adds nothing.
+type Options struct {
+	// ChatHosts maps a new service name to the origin of an OpenAI-compatible
+	// host. Each becomes a chat service with the one field apiKey, sent as
+	// Authorization: Bearer.
+	ChatHosts map[string]string
+	// ServiceHosts maps the name of a compiled-in service to another origin for
+	// it, such as the provider's own mock or an egress proxy.
+	ServiceHosts map[string]string
+	// Echo adds the service echo, which needs no credential.
+	Echo bool
+}
+
+// Catalog is a fixed set of services. Make one with [New].
+type Catalog struct {
+	services []*Service // by name
+	byName   map[string]*Service
+	operator []string
+}
+
+// New makes the catalogue. Origins in o are an http or https scheme, a host, and
+// optionally a port and a base path. Every mistake in o is in the returned error
+// (joined with [errors.Join]), each naming the variable and the entry and never
+// the rejected origin, which could hold a password.
+func New(o Options) (*Catalog, error) {
+	c := &Catalog{byName: make(map[string]*Service)}
+	for _, s := range builtin() {
+		c.add(s)
+	}
+	if o.Echo {
+		c.add(echo())
+	}
+	var mistakes []error
+	for _, name := range slices.Sorted(maps.Keys(o.ServiceHosts)) {
+		if err := c.moveTo(name, o.ServiceHosts[name]); err != nil {
+			mistakes = append(mistakes, fmt.Errorf("SERVICE_HOSTS: %w", err))
+		}
+	}
+	taken := maps.Clone(c.byName)
+	for _, name := range slices.Sorted(maps.Keys(o.ChatHosts)) {
+		if err := c.addChatHost(name, o.ChatHosts[name], taken); err != nil {
+			mistakes = append(mistakes, fmt.Errorf("CHAT_HOSTS: %w", err))
+		}
+	}
+	if len(mistakes) > 0 {
+		return nil, errors.Join(mistakes...)
+	}
+	slices.SortFunc(c.services, func(a, b *Service) int { return cmp.Compare(a.Name, b.Name) })
+	slices.Sort(c.operator)
+	c.operator = slices.Compact(c.operator)
+	return c, nil
+}
+
+func (c *Catalog) add(s *Service) {
+	for i := range s.Fields {
+		if p := s.Fields[i].Pattern; p != "" {
+			s.Fields[i].pattern = regexp.MustCompile(p)
+		}
+	}
+	c.services = append(c.services, s)
+	c.byName[s.Name] = s
+}
+
+func (c *Catalog) moveTo(name, raw string) error {
+	if !validName(name) {
+		return errName
+	}
+	s, ok := c.byName[name]
+	if !ok || !s.Injectable() {
+		return fmt.Errorf("entry %q: no such service; it can be one of %s", name, strings.Join(c.injectable(), ", "))
+	}
+	u, err := parseOrigin(raw)
+	if err != nil {
+		return fmt.Errorf("entry %q: %w", name, err)
+	}
+	s.origin = func(map[string]string) string { return u.String() }
+	c.operator = append(c.operator, hostOrigin(u))
+	return nil
+}
+
+func (c *Catalog) addChatHost(name, raw string, taken map[string]*Service) error {
+	if !validName(name) {
+		return errName
+	}
+	if name == EchoName || name == AppName {
+		return fmt.Errorf("entry %q: the name is reserved; choose another", name)
+	}
+	if taken[name] != nil {
+		return fmt.Errorf("entry %q: the catalogue has a service of this name; choose another, or set its origin in SERVICE_HOSTS", name)
+	}
+	u, err := parseOrigin(raw)
+	if err != nil {
+		return fmt.Errorf("entry %q: %w", name, err)
+	}
+	c.add(chatHost(name, u))
+	c.operator = append(c.operator, hostOrigin(u))
+	return nil
+}
+
+func (c *Catalog) injectable() []string {
+	var names []string
+	for _, s := range c.services {
+		if s.Injectable() {
+			names = append(names, s.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Service gives the service of a name, and whether there is one.
+func (c *Catalog) Service(name string) (*Service, bool) {
+	s, ok := c.byName[name]
+	return s, ok
+}
+
+// Services gives every service, by name. The slice is the caller's, the services
+// are shared and read-only.
+func (c *Catalog) Services() []*Service { return slices.Clone(c.services) }
+
+// OperatorOrigins lists the origins (scheme, host and port, without a base path)
+// that the operator named in ChatHosts and ServiceHosts. Only these may be plain
+// http or on a private network.
+func (c *Catalog) OperatorOrigins() []string { return slices.Clone(c.operator) }
+
+func hostOrigin(u *url.URL) string { return u.Scheme + "://" + u.Host }

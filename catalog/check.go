@@ -1,0 +1,153 @@
+package catalog
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Problem says what is wrong with one field. It never holds a value, nor a name
+// that is not of the service.
+type Problem struct {
+	Field   string // a field of the service; empty when the set of names is wrong
+	Message string // what the value must be, for people
+}
+
+// Check says what keeps fields from being a credential of the service: unknown
+// names, missing or empty fields, values that are too long, masked, or of the
+// wrong [Format]. With no problems the credential can be stored. Warnings say
+// which values do not have the provider's usual form; forms change, so a warning
+// is to be shown and never to refuse. Both are in the order of Fields.
+func (s *Service) Check(fields map[string]string) (problems, warnings []Problem) {
+	names := make([]string, 0, len(fields))
+	for name := range fields {
+		names = append(names, name)
+	}
+	problems = s.CheckNames(names)
+	for i := range s.Fields {
+		f := &s.Fields[i]
+		value, given := fields[f.Name]
+		if !given {
+			if f.Required {
+				problems = append(problems, Problem{f.Name, "is required"})
+			}
+			continue
+		}
+		if message := f.refuse(value); message != "" {
+			problems = append(problems, Problem{f.Name, message})
+			continue
+		}
+		if f.pattern != nil && !f.pattern.MatchString(value) {
+			warnings = append(warnings, Problem{f.Name, "does not have the usual form of this field; check that it was copied whole"})
+		}
+	}
+	return problems, warnings
+}
+
+// CheckNames says whether every name is a field of the service, for a change
+// that names fields without giving values. Unknown names make one problem that
+// lists the fields there are.
+func (s *Service) CheckNames(names []string) []Problem {
+	unknown := 0
+	for _, name := range names {
+		if _, ok := s.Field(name); !ok {
+			unknown++
+		}
+	}
+	if unknown == 0 {
+		return nil
+	}
+	if len(s.Fields) == 0 {
+		return []Problem{{Message: s.Name + " takes no credential"}}
+	}
+	known := make([]string, len(s.Fields))
+	for i, f := range s.Fields {
+		known[i] = f.Name
+	}
+	count := "1 field is"
+	if unknown > 1 {
+		count = strconv.Itoa(unknown) + " fields are"
+	}
+	return []Problem{{Message: count + " not known; " + s.Name + " takes " + strings.Join(known, ", ")}}
+}
+
+// refuse gives why a value cannot stand, or "".
+func (f *Field) refuse(value string) string {
+	switch {
+	case value == "":
+		return "must not be empty; leave the field out instead"
+	case len(value) > f.MaxLength:
+		return "must be at most " + strconv.Itoa(f.MaxLength) + " bytes long"
+	case !utf8.ValidString(value):
+		return "must be UTF-8 text"
+	case strings.TrimSpace(value) != value:
+		return "must not start or end with a space or line break; copy it again without"
+	case strings.ContainsFunc(value, isInvisible):
+		return "must not hold line breaks or invisible characters"
+	case f.looksMasked(value):
+		return "looks like a masked value; send the real one or leave the field out"
+	}
+	switch f.Format {
+	case Token:
+		return refuseToken(value)
+	case Label:
+		if !isLabel(value) {
+			return "must be one part of a host name: a-z, 0-9 and hyphen, starting with a letter or digit, such as acme for acme.example.com"
+		}
+	case Choice:
+		if !slices.Contains(f.Choices, value) {
+			return "must be one of " + strings.Join(f.Choices, ", ")
+		}
+	case Email:
+		if !isEmail(value) {
+			return "must be an email address alone, such as agent@example.com"
+		}
+	case Host:
+		if !validHost(value) {
+			return "must be a host name alone, such as smtp.example.com, without scheme or port"
+		}
+	case MailPort:
+		if !slices.Contains([]string{"25", "465", "587", "2525"}, value) {
+			return "must be one of 25, 465, 587, 2525"
+		}
+	case Text:
+	}
+	return ""
+}
+
+func refuseToken(value string) string {
+	if strings.Contains(value, " ") {
+		return "must not hold spaces; send the value alone, without a word such as Bearer"
+	}
+	if !onlyBytes(value, func(b byte) bool { return b > ' ' && b < 0x7f }) {
+		return "must be ASCII letters, digits and signs only"
+	}
+	return ""
+}
+
+// isInvisible holds for control characters and for the format characters
+// (zero-width space, byte order mark, ...) that a copy from a web page picks up.
+func isInvisible(r rune) bool {
+	return unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)
+}
+
+func isLabel(value string) bool {
+	if len(value) > 63 || value[0] == '-' || value[len(value)-1] == '-' {
+		return false
+	}
+	return onlyBytes(value, func(b byte) bool { return isLowerAlnum(b) || b == '-' })
+}
+
+// isEmail is a shape check. Quoted local parts are refused: a colon or a slash
+// in one would change the meaning of the Basic header it becomes part of.
+func isEmail(value string) bool {
+	local, domain, found := strings.Cut(value, "@")
+	if !found || local == "" || !strings.Contains(domain, ".") || !validHost(domain) {
+		return false
+	}
+	return onlyBytes(local, func(b byte) bool {
+		return isAlnum(b) || strings.IndexByte(".!#$%&'*+-=?^_`{|}~", b) >= 0
+	})
+}

@@ -1,0 +1,182 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// injected is a header that a credential puts on a request: scheme, then what
+// value gives. An empty value leaves the header out.
+type injected struct {
+	name   string // canonical
+	scheme string // "Bearer " or "Basic "
+	value  func(fields map[string]string) string
+}
+
+type header struct{ name, value string }
+
+// Injection is one opened credential, ready to be put on any number of
+// requests: the origin they must go to and the headers they carry. It is safe
+// for concurrent use. It cannot be printed, logged or marshalled by accident.
+type Injection struct {
+	// Behind a function, because fmt prints the unexported fields of whatever
+	// holds an Injection by reflection, past every method below, and with a verb
+	// that does not fit (%s of a pointer) follows pointers too.
+	prepared func() *prepared
+}
+
+type prepared struct {
+	origin   url.URL
+	set      []header // replace
+	defaults []header // only where the request has none
+	secrets  []string
+	fields   map[string]string
+}
+
+// ErrNotInjectable is the error of preparing a credential of a service that
+// takes none over HTTP.
+var ErrNotInjectable = errors.New("catalog: the service takes no credential over HTTP")
+
+// Prepare computes everything that a request needs from a credential's fields,
+// once per opened version. It fails with [ErrNotInjectable], or when the fields
+// do not pass [Service.Check]; the error never holds a value.
+func (s *Service) Prepare(fields map[string]string) (*Injection, error) {
+	if !s.Injectable() {
+		return nil, ErrNotInjectable
+	}
+	// Checked again, because the host is made of these fields.
+	if problems, _ := s.Check(fields); len(problems) > 0 {
+		return nil, fmt.Errorf("catalog: fields of %s: %s: %s", s.Name, problems[0].Field, problems[0].Message)
+	}
+	origin, err := url.Parse(s.origin(fields))
+	if err != nil || origin.Host == "" {
+		return nil, fmt.Errorf("catalog: fields of %s make no origin", s.Name)
+	}
+	p := &prepared{origin: *origin, defaults: s.defaults, fields: make(map[string]string, len(fields))}
+	for _, f := range s.Fields {
+		v, ok := fields[f.Name]
+		if !ok {
+			continue
+		}
+		p.fields[f.Name] = v
+		if f.Secret {
+			p.addSecret(v)
+		}
+	}
+	for _, in := range s.inject {
+		if v := in.value(fields); v != "" {
+			p.set = append(p.set, header{in.name, in.scheme + v})
+			if in.scheme != "" {
+				p.addSecret(v)
+			}
+		}
+	}
+	return &Injection{prepared: func() *prepared { return p }}, nil
+}
+
+// addSecret keeps v for scrubbing. A value of a few characters would match
+// harmless text everywhere.
+func (p *prepared) addSecret(v string) {
+	const shortest = 8
+	if len(v) < shortest {
+		return
+	}
+	for _, known := range p.secrets {
+		if known == v {
+			return
+		}
+	}
+	p.secrets = append(p.secrets, v)
+}
+
+// Origin gives where requests must go: scheme, host, port where one is set, and
+// base path without a trailing slash. It is a copy; the caller may set its path.
+func (in *Injection) Origin() *url.URL {
+	u := in.prepared().origin
+	return &u
+}
+
+// Apply puts the credential on a request's header: it replaces the headers that
+// carry it, and sets those a provider requires (such as Anthropic-Version) where
+// the request has none. Call it last, after hop-by-hop headers and the caller's
+// own credentials are gone. Keys of h must be canonical.
+func (in *Injection) Apply(h http.Header) {
+	p := in.prepared()
+	values := make([]string, len(p.set)) // one allocation for all
+	for i, s := range p.set {
+		values[i] = s.value
+		h[s.name] = values[i : i+1 : i+1]
+	}
+	for _, d := range p.defaults {
+		if len(h[d.name]) == 0 {
+			h[d.name] = []string{d.value}
+		}
+	}
+}
+
+// ExposeSecretValues hands out, in plain text, every secret of the credential
+// that is at least 8 bytes long, bare and as it stands in a header after the
+// scheme. It exists so that an answer that leaks one of them can be scrubbed.
+// The caller must not change, keep or log the slice.
+func (in *Injection) ExposeSecretValues() []string { return in.prepared().secrets }
+
+func (p *prepared) leaksInto(s string) bool {
+	for _, secret := range p.secrets {
+		if strings.Contains(s, secret) {
+			return true
+		}
+	}
+	return false
+}
+
+const redacted = "[secret]"
+
+// String gives "[secret]".
+func (Injection) String() string { return redacted }
+
+// GoString gives "[secret]".
+func (Injection) GoString() string { return redacted }
+
+// Format writes "[secret]" whatever the verb.
+func (Injection) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
+
+// LogValue gives "[secret]".
+func (Injection) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalJSON always fails.
+func (Injection) MarshalJSON() ([]byte, error) { return nil, errMarshal }
+
+// MarshalText always fails.
+func (Injection) MarshalText() ([]byte, error) { return nil, errMarshal }
+
+var errMarshal = errors.New("catalog: an injection cannot be marshalled")
+
+// probe is the cheapest request that changes nothing at the provider, relative
+// to the origin. The method is GET.
+type probe struct{ path, query string }
+
+// Probe makes the request that tells whether a credential works: it changes
+// nothing at the provider, costs nothing, has no body, and returns as little of
+// the organization's data as the provider allows. The secret is in a header,
+// never in the URL. Read its answer with [Service.Read].
+func (s *Service) Probe(ctx context.Context, in *Injection) (*http.Request, error) {
+	if s.probe.path == "" {
+		return nil, ErrNotInjectable
+	}
+	u := in.Origin()
+	u.Path += s.probe.path
+	u.RawQuery = s.probe.query
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
+	if err != nil {
+		return nil, fmt.Errorf("catalog: no probe for %s", s.Name)
+	}
+	r.Header.Set("Accept", "application/json")
+	r.Header.Set("User-Agent", "gatehouse")
+	in.Apply(r.Header)
+	return r, nil
+}

@@ -1,0 +1,21 @@
+package main
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+)
+
+// describe gives a domain error as a line for a terminal, with its fields.
+func describe(err error) error {
+	f, ok := fault.As(err)
+	if !ok || len(f.Fields) == 0 {
+		return err
+	}
+	var parts []string
+	for _, field := range f.Fields {
+		parts = append(parts, field.Name+" "+field.Message)
+	}
+	return errors.New(strings.Join(parts, "; "))
+}

@@ -1,0 +1,106 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+)
+
+var (
+	errBodyTooLarge = fault.New(fault.TooLarge, "body_too_large",
+		"The request body is larger than this gateway takes. Send less, or have MaxRequestBody raised.")
+	errBodyIncomplete = fault.New(fault.Malformed, "body_incomplete",
+		"The request body ended before it was complete. Send it again.")
+	errBodySlow = fault.New(fault.Malformed, "body_timeout",
+		"The request body did not arrive in time. Send it again.")
+	errBusy = fault.New(fault.Unavailable, "too_busy",
+		"Too many large requests are being read at once. Try again in a moment.").After(time.Second)
+)
+
+// firstRead is how much memory a request body is given before any of it has
+// arrived: a Content-Length is a claim, and the rest is given as it comes true.
+const firstRead = 64 << 10
+
+// readBody reads the whole body of r. charge is what it counts against the
+// memory for all bodies and goes to release when the body is done with, also on
+// an error. After an error the connection is of no more use to the caller.
+func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (body []byte, charge int64, err error) {
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+		return nil, 0, nil
+	}
+	if r.ContentLength > g.limits.body {
+		return nil, 0, errBodyTooLarge
+	}
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(g.limits.bodyTime))
+	body, charge, err = g.readAll(r.Body, r.ContentLength)
+	if err != nil {
+		// The deadline stays: the server must not wait for the rest either.
+		return nil, charge, err
+	}
+	_ = rc.SetReadDeadline(time.Time{})
+	return body, charge, nil
+}
+
+// readAll reads length bytes, or until the end where length is negative.
+func (g *Gateway) readAll(from io.Reader, length int64) (body []byte, charge int64, err error) {
+	size := int64(firstRead)
+	if length >= 0 {
+		size = min(length, size)
+	} else {
+		size = min(4<<10, g.limits.body+1)
+	}
+	body = make([]byte, 0, size)
+	for {
+		if len(body) == cap(body) {
+			// Past its length or the bound by one byte, so that more is noticed.
+			grown := min(2*int64(cap(body)), g.limits.body+1)
+			if length >= 0 {
+				grown = min(grown, length)
+			}
+			if grown > firstRead {
+				more := grown - charge
+				charge = grown
+				if g.buffered.Add(more) > g.limits.buffered {
+					return nil, charge, errBusy
+				}
+			}
+			body = append(make([]byte, 0, grown), body...)
+		}
+		n, err := from.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		switch {
+		case int64(len(body)) > g.limits.body:
+			return nil, charge, errBodyTooLarge
+		case int64(len(body)) == length:
+			return body, charge, nil
+		case err == io.EOF && length < 0:
+			return body, charge, nil
+		case err != nil:
+			return nil, charge, bodyError(err)
+		}
+	}
+}
+
+// release gives back what readBody charged.
+func (g *Gateway) release(charge int64) {
+	if charge != 0 {
+		g.buffered.Add(-charge)
+	}
+}
+
+func bodyError(err error) error {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return errBodyTooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errBodySlow.Because(err)
+	default:
+		return errBodyIncomplete.Because(err)
+	}
+}

@@ -1,0 +1,70 @@
+// Package gateway is the way out to the providers: it takes a request that has
+// been authenticated and let through by the limits, puts the organization's
+// credential on it, sends it to the one host the catalogue names, and streams
+// the answer back.
+//
+// # Place in a request
+//
+// The server knows the caller and has its decision; it calls [Gateway.Serve]
+// with a [Visit] and gets a [Result], from which it makes the one access event:
+//
+//	service, path, ok := gateway.SplitPath(r, gateway.Chat)
+//	result := g.Serve(w, r, gateway.Visit{Route: gateway.Chat, Caller: caller, Service: service, Path: path})
+//	record(result)
+//	if result.Abort {
+//		panic(http.ErrAbortHandler)
+//	}
+//
+// Serve never panics for a broken answer: it returns with Abort set, so that
+// the visit is recorded first and the connection is cut after.
+//
+// The routes must not go through [http.ServeMux]'s path cleaning, which answers
+// a path with dot segments by a redirect; SplitPath reads the request line as
+// it was sent.
+//
+// # Where a request goes
+//
+// The service's name picks an entry of the catalogue, whose origin (scheme,
+// host, port, base path) is pinned. The escaped path after the name is appended
+// byte for byte, the query goes along as it is. A path that could mean another
+// one to some server (dot segments, encoded slashes, backslashes, control
+// characters, in any number of encodings) is refused and never repaired.
+// Redirects are handed to the caller and not followed.
+//
+// Two names are not third parties: echo answers here, without a network, in
+// OpenAI's shape; app is the operator's own backend, which gets no key but the
+// caller's identity in signed headers (see identity.go for the format).
+//
+// # What is removed
+//
+// From a request: hop-by-hop headers (RFC 9110, 7.6.1) with whatever
+// Connection names, cookies, everything that can carry the caller's own
+// credential, forwarding headers, Gatehouse-*, Accept-Encoding (an answer has to
+// be readable to be ended properly), and names with anything but letters, digits
+// and hyphens, which some backends fold into other names. The credential is put
+// on after all that, so nothing in a request can take it off again.
+//
+// From an answer: hop-by-hop headers, cookies, Gatehouse-*, and headers that
+// make a browser or a fronting proxy change its behaviour towards our origin
+// (HSTS, Alt-Svc, CORS, X-Accel-*, ...). A header that the server has set
+// already, and every rate-limit header, is passed on as Upstream-NAME. A header
+// whose value contains the injected secret is dropped.
+//
+// # Bodies and streams
+//
+// A request body is read whole, within a bound, before the provider is called:
+// the transport may then repeat it on a fresh connection, and a slow or broken
+// upload never holds a connection to a provider. Body buffers are not pooled,
+// since the transport may still be reading one when the answer is complete, and
+// a reused one would carry one organization's prompt into another's request.
+//
+// Answers of a known and small length are read whole and sent in one write.
+// Everything else is flushed chunk by chunk, event streams line by line: a line
+// that is cut in two by the network is held until its end arrives, so that a
+// stream that dies can always be ended with an error event of its own instead
+// of half a line. It never gets a made-up [DONE]. Other answers that die half way
+// are aborted, so that nobody takes them for complete.
+//
+// Each write to the caller has a deadline; an upstream that stays silent is
+// given up; a caller who leaves cancels the upstream at once.
+package gateway

@@ -1,0 +1,110 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+)
+
+var (
+	errUnreachable = fault.New(fault.BadUpstream, "upstream_unreachable",
+		"The service could not be reached. Try again; if it lasts, see the service's status page.")
+	errInterrupted = fault.New(fault.BadUpstream, "upstream_interrupted",
+		"The service closed the connection before its answer was complete.")
+	errInvalidAnswer = fault.New(fault.BadUpstream, "upstream_invalid",
+		"The service answered with something that cannot be passed on.")
+	errSlowUpstream = fault.New(fault.SlowUpstream, "upstream_timeout",
+		"The service did not begin to answer in time.")
+	errIdleUpstream = fault.New(fault.SlowUpstream, "upstream_idle",
+		"The service fell silent before its answer was complete.")
+)
+
+// forward sends the request and passes the answer on.
+func (t *transfer) forward(body []byte) {
+	e := t.gateway.begin(t.r.Context())
+	if e == nil {
+		t.fail(errStopped)
+		return
+	}
+	defer e.end()
+	answer, err := t.gateway.transport.RoundTrip(t.request(e.ctx, body))
+	if err != nil {
+		t.unanswered(e, err)
+		return
+	}
+	defer func() { _ = answer.Body.Close() }()
+	t.result.FirstByte = time.Since(t.start)
+	t.relay(e, answer)
+}
+
+// request makes the request to the upstream.
+func (t *transfer) request(ctx context.Context, body []byte) *http.Request {
+	out := &http.Request{
+		Method: t.r.Method,
+		// Opaque is written to the wire as it is; Path would be encoded anew.
+		URL: &url.URL{
+			Scheme: t.upstream.scheme, Host: t.upstream.host, Opaque: t.upstream.base + "/" + t.visit.Path,
+			RawQuery: t.query(), ForceQuery: t.r.URL.ForceQuery,
+		},
+		Host:       t.upstream.host,
+		Header:     requestHeader(t.r.Header),
+		Proto:      "HTTP/1.1",
+		ProtoMajor: 1,
+		ProtoMinor: 1,
+	}
+	if len(body) > 0 {
+		out.ContentLength = int64(len(body))
+		// The transport knows this very type and sends it with the header in one packet.
+		out.Body = io.NopCloser(bytes.NewReader(body))
+		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	}
+	// Last, so that nothing a caller sent can take it off.
+	if t.service == nil {
+		t.gateway.app.sign(out, t.visit)
+	} else {
+		t.upstream.injection.Apply(out.Header)
+	}
+	return out.WithContext(ctx)
+}
+
+// unanswered answers for an upstream that did not.
+func (t *transfer) unanswered(e *exchange, err error) {
+	if cause := context.Cause(e.ctx); cause != nil {
+		t.cancelled(cause)
+		return
+	}
+	t.logUpstream("no answer from the upstream", err)
+	var operation *net.OpError
+	if errors.As(err, &operation) && operation.Op != "dial" || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		t.fail(errInterrupted.Because(err))
+		return
+	}
+	t.fail(errUnreachable.Because(err))
+}
+
+// cancelled answers for an exchange that was cancelled before anything was sent.
+func (t *transfer) cancelled(cause error) {
+	switch {
+	case errors.Is(cause, errFirstByte):
+		t.fail(errSlowUpstream)
+	case errors.Is(cause, errIdle):
+		t.fail(errIdleUpstream)
+	case errors.Is(cause, errStopping):
+		t.fail(errStopped)
+	default:
+		t.left()
+	}
+}
+
+// logUpstream says in the log what a caller is not told: addresses, DNS, TLS.
+func (t *transfer) logUpstream(message string, err error) {
+	t.gateway.log.WarnContext(t.r.Context(), message, "service", t.visit.Service, "upstream", t.upstream.host,
+		"request", t.visit.RequestID, "error", err)
+}

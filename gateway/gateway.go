@@ -1,0 +1,215 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/catalog"
+)
+
+// Opener hands out one credential, open, for one request.
+type Opener interface {
+	// OpenForUse gives caller's credential of service under name, or the
+	// organization's default where name is "". Its errors are passed to
+	// [Options.Problem] as they are: *fault.Error of kind NoCredential when there
+	// is no usable one, Unavailable when it cannot be opened now.
+	OpenForUse(ctx context.Context, caller access.Caller, service *catalog.Service, name string) (Credential, error)
+}
+
+// Credential is one opened credential.
+type Credential struct {
+	ID, Name  string
+	Version   int64
+	Injection *catalog.Injection
+}
+
+// Options configures a [Gateway]. Catalog, Opener and Problem are required; a
+// zero limit or time takes the default that stands with it.
+type Options struct {
+	Catalog *catalog.Catalog
+	Opener  Opener
+
+	// Problem answers the request with err in the server's one error format and
+	// gives the status it wrote. err is a *fault.Error, or what the Opener said.
+	Problem func(w http.ResponseWriter, r *http.Request, err error) int
+
+	// AppUpstream is the operator's own chat backend behind the service "app":
+	// http or https, host, and a base path at most. Nil: there is no such service.
+	AppUpstream *url.URL
+	// AppKey signs the identity headers sent to AppUpstream; at least 32 bytes.
+	AppKey []byte
+
+	// Stop, when done, ends what is still running: event streams get an error
+	// event with the code server_stopping, the rest a 503 or a cut connection.
+	// Nil: never.
+	Stop context.Context
+
+	Logger *slog.Logger // nil: nothing is logged
+
+	MaxRequestBody   int64         // bytes of one request body; 10 MiB
+	MaxBuffered      int64         // bytes of all request bodies in memory at once; 256 MiB, at least MaxRequestBody
+	BodyTimeout      time.Duration // for a whole request body to arrive; 60 s
+	FirstByteTimeout time.Duration // from sending a request to the answer's header; 5 min
+	IdleTimeout      time.Duration // an upstream silent inside an answer; 5 min
+	WriteTimeout     time.Duration // for one write to the caller; 30 s
+
+	// DialContext opens connections to upstreams; nil: a dialer with 5 s to
+	// connect that reads no proxy from the environment. Give a guarded one to keep
+	// catalogue services off private networks.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+	// TLS is for connections to https upstreams; nil: the system's roots.
+	TLS *tls.Config
+}
+
+// Route is one of the two families of routes.
+type Route string
+
+// The routes; the value is the path segment after /api/.
+const (
+	Chat  Route = "chat"  // services that chat, echo and app
+	Proxy Route = "proxy" // all others
+)
+
+// Visit is what the server knows of a request.
+type Visit struct {
+	Route      Route
+	Caller     access.Caller
+	RequestID  string
+	Service    string // the path segment that names the service
+	Path       string // the rest as sent, still escaped, without the slash before it; see [SplitPath]
+	Credential string // which of several, by name (the header Gatehouse-Credential); "" is the default
+}
+
+// StatusClientClosed is [Result.Status] when the caller left before an answer
+// began. Nobody ever receives it; the number is nginx's.
+const StatusClientClosed = 499
+
+// Result is how a visit ended, for the access event.
+type Result struct {
+	Status int // what was sent, or [StatusClientClosed]
+
+	// Outcome is Success for an answer below 400 that was passed on whole, Failure
+	// for any other whole answer or an error of ours, Denied where the Opener
+	// denied, Partial for an answer that broke or was left.
+	Outcome audit.Outcome
+	// Reason is empty for Success and otherwise a stable word: the code of our
+	// problem, or upstream_status, upstream_interrupted, upstream_idle,
+	// client_closed, client_slow, server_stopping.
+	Reason string
+
+	CredentialID      string // empty where none was opened
+	CredentialName    string
+	CredentialVersion int64
+
+	BytesIn   int64         // of the request's body
+	BytesOut  int64         // of the answer's body
+	FirstByte time.Duration // until the upstream's header; 0 where none came
+	Duration  time.Duration
+
+	// Abort says that the answer is cut short in a way the protocol does not
+	// show: the server must panic with http.ErrAbortHandler once the visit is
+	// recorded, so that the connection breaks.
+	Abort bool
+}
+
+// Gateway serves the chat and proxy routes. Make one with [New]. It is safe for
+// concurrent use.
+type Gateway struct {
+	catalog   *catalog.Catalog
+	opener    Opener
+	problem   func(http.ResponseWriter, *http.Request, error) int
+	log       *slog.Logger
+	transport *http.Transport
+	app       *app // nil without a backend of the operator's own
+	limits    limits
+
+	buffered  atomic.Int64 // bytes of large request bodies in memory
+	exchanges sync.Pool    // of *exchange
+	running   running
+}
+
+type limits struct {
+	body, buffered                   int64
+	bodyTime, firstByte, idle, write time.Duration
+	renew                            time.Duration // how stale a deadline may become before it is set anew
+}
+
+// New makes a gateway. Every mistake in o is in the error.
+func New(o Options) (*Gateway, error) {
+	var mistakes []error
+	if o.Catalog == nil || o.Opener == nil || o.Problem == nil {
+		mistakes = append(mistakes, errors.New("gateway: Catalog, Opener and Problem are required"))
+	}
+	g := &Gateway{
+		catalog: o.Catalog, opener: o.Opener, problem: o.Problem, log: o.Logger,
+		limits: limits{
+			body: orDefault(o.MaxRequestBody, 10<<20), buffered: orDefault(o.MaxBuffered, 256<<20),
+			bodyTime: orDefault(o.BodyTimeout, time.Minute), firstByte: orDefault(o.FirstByteTimeout, 5*time.Minute),
+			idle: orDefault(o.IdleTimeout, 5*time.Minute), write: orDefault(o.WriteTimeout, 30*time.Second),
+		},
+		transport: newTransport(o),
+	}
+	g.limits.buffered = max(g.limits.buffered, g.limits.body)
+	g.limits.renew = min(g.limits.idle, g.limits.write) / 4
+	if g.log == nil {
+		g.log = slog.New(slog.DiscardHandler)
+	}
+	if o.AppUpstream != nil {
+		a, err := newApp(o.AppUpstream, o.AppKey)
+		if err != nil {
+			mistakes = append(mistakes, err)
+		}
+		g.app = a
+	}
+	if len(mistakes) > 0 {
+		return nil, errors.Join(mistakes...)
+	}
+	g.exchanges.New = func() any { return newExchange(g) }
+	if o.Stop != nil {
+		context.AfterFunc(o.Stop, g.running.stop)
+	}
+	return g, nil
+}
+
+// Close closes idle connections to upstreams. What is running goes on.
+func (g *Gateway) Close() { g.transport.CloseIdleConnections() }
+
+func orDefault[N int64 | time.Duration](n, otherwise N) N {
+	if n <= 0 {
+		return otherwise
+	}
+	return n
+}
+
+func newTransport(o Options) *http.Transport {
+	dial := o.DialContext
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: 5 * time.Second}).DialContext
+	}
+	return &http.Transport{
+		// Proxy stays nil: a variable of the environment must not see the keys.
+		DialContext:            dial,
+		TLSClientConfig:        o.TLS,
+		ForceAttemptHTTP2:      true,
+		TLSHandshakeTimeout:    10 * time.Second,
+		MaxIdleConns:           1024,
+		MaxIdleConnsPerHost:    256,
+		IdleConnTimeout:        90 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		DisableCompression:     true, // a transparent gunzip would buffer streams
+		WriteBufferSize:        16 << 10,
+		ReadBufferSize:         16 << 10,
+		// An HTTP/2 connection that died silently is found before a caller waits on it.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
+	}
+}

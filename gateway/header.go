@@ -1,0 +1,122 @@
+package gateway
+
+import (
+	"net/http"
+	"net/textproto"
+	"strings"
+
+	"github.com/gatehouse-io/gatehouse/catalog"
+)
+
+// requestHeader gives a new header with what of in may go to an upstream. The
+// values are shared with in.
+func requestHeader(in http.Header) http.Header {
+	out := make(http.Header, len(in)+4)
+	for name, values := range in {
+		if !removedFromRequest(name) {
+			out[name] = values
+		}
+	}
+	for _, list := range in["Connection"] {
+		for token := range strings.SplitSeq(list, ",") {
+			if token = textproto.TrimString(token); token != "" {
+				delete(out, textproto.CanonicalMIMEHeaderKey(token))
+			}
+		}
+	}
+	if _, ok := out["User-Agent"]; !ok {
+		out["User-Agent"] = nil // keeps the transport from naming itself
+	}
+	return out
+}
+
+func removedFromRequest(name string) bool {
+	switch name {
+	case "Connection", "Proxy-Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings",
+		"Proxy-Authenticate", "Proxy-Authorization", // hop-by-hop
+		"Host", "Content-Length", "Expect", // ours to say
+		"Accept-Encoding",                                                                                           // an answer must be readable to be ended properly
+		"Forwarded", "Via", "X-Real-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", // who is calling is ours to say
+		"X-Original-Url", "X-Rewrite-Url": // another path than the one that was checked
+		return true
+	}
+	return strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "Gatehouse-") ||
+		catalog.CarriesCallerCredential(name) || !plainName(name)
+}
+
+// plainName says whether a header name is made of letters, digits and hyphens.
+// Backends that put headers into variables fold all else into "_", so that
+// Gatehouse_Subject would reach them as Gatehouse-Subject does.
+func plainName(name string) bool {
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c == '-', 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// answerHeader puts onto out, which holds the server's own headers, what of an
+// upstream's answer may reach the caller. secrets are the injected values.
+func answerHeader(out, in http.Header, secrets []string) {
+	named := in["Connection"]
+	for name, values := range in {
+		if removedFromAnswer(name) || len(named) > 0 && listed(named, name) || leaks(values, secrets) {
+			continue
+		}
+		if _, ours := out[name]; ours || isRateLimit(name) {
+			name = "Upstream-" + name
+		}
+		out[name] = values
+	}
+}
+
+func removedFromAnswer(name string) bool {
+	switch name {
+	case "Connection", "Proxy-Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+		"Proxy-Authenticate", "Proxy-Authorization", "Proxy-Authentication-Info", // hop-by-hop
+		"Set-Cookie", "Set-Cookie2",
+		// These speak for the whole origin, which is ours.
+		"Alt-Svc", "Strict-Transport-Security", "Public-Key-Pins", "Clear-Site-Data", "Service-Worker-Allowed",
+		"Nel", "Report-To", "Reporting-Endpoints", "Accept-Ch", "Critical-Ch", "Refresh", "Sourcemap",
+		"X-Sendfile", "X-Lighttpd-Send-File": // orders to a proxy in front of us
+		return true
+	}
+	return strings.HasPrefix(name, "Gatehouse-") || strings.HasPrefix(name, "X-Accel-") ||
+		strings.HasPrefix(name, "Access-Control-")
+}
+
+// isRateLimit says whether name is of the families of headers that tell our own
+// limits.
+func isRateLimit(name string) bool {
+	return strings.HasPrefix(name, "X-Ratelimit-") || strings.HasPrefix(name, "Ratelimit")
+}
+
+func listed(lists []string, name string) bool {
+	for _, list := range lists {
+		for token := range strings.SplitSeq(list, ",") {
+			if strings.EqualFold(textproto.TrimString(token), name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func leaks(values, secrets []string) bool {
+	for _, secret := range secrets {
+		for _, value := range values {
+			if len(value) >= len(secret) && strings.Contains(value, secret) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func isEventStream(contentType string) bool {
+	media, _, _ := strings.Cut(contentType, ";")
+	return strings.EqualFold(strings.TrimSpace(media), "text/event-stream")
+}

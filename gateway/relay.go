@@ -1,0 +1,288 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/audit"
+)
+
+// relay passes an upstream's answer on.
+func (t *transfer) relay(e *exchange, answer *http.Response) {
+	length := answer.ContentLength
+	events := isEventStream(answer.Header.Get("Content-Type"))
+	switch {
+	case answer.StatusCode < http.StatusOK: // 101 that nobody asked for, or no status at all
+		t.logUpstream("an answer of the upstream was refused", errors.New("its status is below 200"))
+		t.fail(errInvalidAnswer)
+	case t.r.Method == http.MethodHead, length == 0,
+		answer.StatusCode == http.StatusNoContent, answer.StatusCode == http.StatusNotModified:
+		t.answerHeader(answer)
+		t.w.WriteHeader(answer.StatusCode)
+		t.complete(answer.StatusCode)
+	case length > 0 && length <= bufferSize && !events:
+		t.whole(e, answer)
+	default:
+		t.stream(e, answer, events)
+	}
+}
+
+// answerHeader puts the answer's header onto w.
+func (t *transfer) answerHeader(answer *http.Response) {
+	h := t.w.Header()
+	answerHeader(h, answer.Header, t.secrets())
+	if answer.StatusCode == http.StatusNoContent {
+		delete(h, "Content-Length")
+	}
+	if location := answer.Header["Location"]; len(location) > 0 {
+		delete(h, "Location")
+		if through := t.location(answer.Request, location[0]); through != "" {
+			h["Location"] = []string{through}
+		}
+	}
+}
+
+func (t *transfer) secrets() []string {
+	if t.upstream.injection == nil {
+		return nil
+	}
+	return t.upstream.injection.ExposeSecretValues()
+}
+
+// whole reads a small answer to its end before the first byte of it is sent, so
+// that one that breaks can still be answered with a problem, and writes it at
+// once.
+func (t *transfer) whole(e *exchange, answer *http.Response) {
+	e.phase.Store(awaitBody)
+	body := e.buffer[:answer.ContentLength]
+	if _, err := io.ReadFull(answer.Body, body); err != nil {
+		if cause := context.Cause(e.ctx); cause != nil {
+			t.cancelled(cause)
+			return
+		}
+		t.logUpstream("an answer of the upstream broke off", err)
+		t.fail(errInterrupted.Because(err))
+		return
+	}
+	e.phase.Store(writing)
+	t.answerHeader(answer)
+	rc := http.NewResponseController(t.w)
+	_ = rc.SetWriteDeadline(time.Now().Add(t.gateway.limits.write))
+	t.w.WriteHeader(answer.StatusCode)
+	n, err := t.w.Write(body)
+	t.result.BytesOut = int64(n)
+	if err == nil {
+		err = flush(rc)
+	}
+	if err != nil {
+		t.broken(answer.StatusCode, writeReason(err))
+		return
+	}
+	t.restoreDeadline(rc)
+	t.complete(answer.StatusCode)
+}
+
+// stream passes an answer on as it comes.
+func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
+	t.answerHeader(answer)
+	rc := http.NewResponseController(t.w)
+	e.renewed = time.Time{}
+	e.renew(rc)
+	s := stream{
+		rc: rc, w: t.w,
+		// Compressed bytes have no lines that we could see.
+		lines: events && answer.Header.Get("Content-Encoding") == "",
+		flush: events || answer.ContentLength < 0,
+	}
+	if events {
+		t.w.Header()["X-Accel-Buffering"] = []string{"no"} // an nginx in front must not collect events
+	}
+	t.w.WriteHeader(answer.StatusCode)
+	if events {
+		// The first event may be long in coming; SDKs wait for the header first.
+		s.writeErr = flush(rc)
+	}
+	s.copy(e, answer.Body)
+	t.result.BytesOut = s.written
+	switch {
+	case s.writeErr != nil:
+		t.broken(answer.StatusCode, writeReason(s.writeErr))
+	case s.readErr == nil:
+		t.trailer(answer)
+		if !s.flush {
+			s.writeErr = flush(rc)
+		}
+		if s.writeErr != nil {
+			t.broken(answer.StatusCode, writeReason(s.writeErr))
+			return
+		}
+		t.restoreDeadline(rc)
+		t.complete(answer.StatusCode)
+	default:
+		t.interrupted(answer, &s, context.Cause(e.ctx))
+	}
+}
+
+// interrupted ends an answer whose upstream did not: an event stream with an
+// error event, anything else by cutting the connection.
+func (t *transfer) interrupted(answer *http.Response, s *stream, cause error) {
+	reason, message := "upstream_interrupted", "The service closed the stream before it was complete."
+	switch {
+	case cause == nil:
+		t.logUpstream("an answer of the upstream broke off", s.readErr)
+	case errors.Is(cause, errIdle), errors.Is(cause, errFirstByte):
+		reason, message = "upstream_idle", "The service fell silent before the stream was complete."
+	case errors.Is(cause, errStopping):
+		reason, message = "server_stopping", "The server is stopping. Send the request again."
+	default:
+		t.broken(answer.StatusCode, "client_closed")
+		return
+	}
+	t.broken(answer.StatusCode, reason)
+	if !s.lines || answer.ContentLength >= 0 {
+		return // no events, or a stated length that another event would not fit in
+	}
+	event := t.errorEvent(reason, message)
+	if s.midLine {
+		event = "\n" + event
+	}
+	_ = s.rc.SetWriteDeadline(time.Now().Add(t.gateway.limits.write))
+	// The newline first ends the event before, in case its lines have come but not its end.
+	n, err := io.WriteString(t.w, "\n"+event)
+	t.result.BytesOut += int64(n)
+	if err == nil {
+		err = flush(s.rc)
+	}
+	if err == nil {
+		t.result.Abort = false
+		t.restoreDeadline(s.rc)
+	}
+}
+
+// errorEvent gives the event in the shape that the service's SDKs raise as an error.
+func (t *transfer) errorEvent(code, message string) string {
+	if t.service != nil && t.service.Name == "anthropic" {
+		return `event: error` + "\n" +
+			`data: {"type":"error","error":{"type":"api_error","message":"` + message + `","code":"` + code + `"}}` + "\n\n"
+	}
+	return `data: {"error":{"message":"` + message + `","type":"upstream_error","code":"` + code + `"}}` + "\n\n"
+}
+
+// broken records an answer that ended early.
+func (t *transfer) broken(status int, reason string) {
+	t.result.Status, t.result.Outcome, t.result.Reason, t.result.Abort = status, audit.Partial, reason, true
+}
+
+func writeReason(err error) string {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return "client_slow"
+	}
+	return "client_closed"
+}
+
+// trailer passes the trailers on that a chunked answer ended with.
+func (t *transfer) trailer(answer *http.Response) {
+	if len(answer.Trailer) == 0 {
+		return
+	}
+	h := t.w.Header()
+	for name, values := range answer.Trailer {
+		if len(values) > 0 && !removedFromAnswer(name) && !isRateLimit(name) && !leaks(values, t.secrets()) {
+			h[http.TrailerPrefix+name] = values
+		}
+	}
+}
+
+// restoreDeadline takes the write deadline off a connection that another
+// request may use, unless the server sets one for each request anyway.
+func (t *transfer) restoreDeadline(rc *http.ResponseController) {
+	if server, ok := t.r.Context().Value(http.ServerContextKey).(*http.Server); ok && server.WriteTimeout > 0 {
+		return
+	}
+	_ = rc.SetWriteDeadline(time.Time{})
+}
+
+// flush sends what is buffered. A writer that cannot flush has none to send.
+func flush(rc *http.ResponseController) error {
+	if err := rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	return nil
+}
+
+// stream is the state of a copy from an upstream to a caller.
+type stream struct {
+	rc    *http.ResponseController
+	w     http.ResponseWriter
+	lines bool // pass on whole lines only
+	flush bool // after each write
+
+	written           int64
+	midLine           bool // the last byte passed on ended no line
+	readErr, writeErr error
+}
+
+// copy runs until body ends or either side fails.
+func (s *stream) copy(e *exchange, body io.Reader) {
+	held := 0 // bytes at the start of the buffer that wait for the end of their line
+	for s.writeErr == nil {
+		e.renew(s.rc)
+		e.phase.Store(awaitBody)
+		n, err := body.Read(e.buffer[held:])
+		e.phase.Store(writing)
+		end := held + n
+		ready := end
+		if s.lines && err != io.EOF {
+			ready = s.ready(e.buffer[:end], held)
+		}
+		if ready > 0 {
+			s.write(e.buffer[:ready])
+			held = copy(e.buffer, e.buffer[ready:end])
+		} else {
+			held = end
+		}
+		if err != nil {
+			if err != io.EOF {
+				s.readErr = err
+			}
+			return
+		}
+	}
+}
+
+// ready gives how much of b ends with a whole line; the first held bytes hold
+// none. A line longer than the buffer is passed on in pieces.
+func (s *stream) ready(b []byte, held int) int {
+	if len(b) == 0 {
+		return 0
+	}
+	if c := b[len(b)-1]; c == '\n' || c == '\r' {
+		return len(b)
+	}
+	if i := bytes.LastIndexByte(b[held:], '\n'); i >= 0 {
+		return held + i + 1
+	}
+	if i := bytes.LastIndexByte(b[held:], '\r'); i >= 0 {
+		return held + i + 1
+	}
+	if len(b) == bufferSize {
+		return len(b)
+	}
+	return 0
+}
+
+func (s *stream) write(b []byte) {
+	n, err := s.w.Write(b)
+	s.written += int64(n)
+	if err == nil && s.flush {
+		err = flush(s.rc)
+	}
+	s.writeErr = err
+	c := b[len(b)-1]
+	s.midLine = c != '\n' && c != '\r'
+}

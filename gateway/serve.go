@@ -1,0 +1,207 @@
+package gateway
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+)
+
+var (
+	errPath = fault.New(fault.Malformed, "invalid_path",
+		"The path after the service has characters or segments that servers read in different ways. Send it plain: no dot segments, backslashes, encoded slashes or control characters.")
+	errMethod = fault.New(fault.Malformed, "method_not_supported",
+		"Use GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS.")
+	errUpgrade = fault.New(fault.Malformed, "upgrade_not_supported",
+		"WebSocket connections are not passed on. Use the service's HTTP API; streams work as server-sent events.")
+	errService = fault.New(fault.NotFound, "unknown_service",
+		"There is no service of this name here. GET /api/services lists them.")
+	errNotHTTP = fault.New(fault.NotFound, "unknown_service",
+		"This service takes no requests over HTTP; its credential is kept for your own use.")
+	errNoApp = fault.New(fault.NotFound, "unknown_service",
+		"There is no chat backend: CHAT_UPSTREAM is not set.")
+	errStopped = fault.New(fault.Unavailable, "server_stopping",
+		"The server is stopping. Send the request again.").After(time.Second)
+)
+
+// Serve answers one request that has been authenticated and admitted. The
+// headers that the server put on w before stay as they are. It returns when the
+// answer is complete, was given up, or the caller has left; the request's own
+// context ends it early.
+func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, v Visit) Result {
+	start := time.Now()
+	t := transfer{gateway: g, w: w, r: r, visit: &v, start: start}
+	t.serve()
+	t.result.Duration = time.Since(start)
+	return t.result
+}
+
+// transfer is one visit while it is served.
+type transfer struct {
+	gateway *Gateway
+	w       http.ResponseWriter
+	r       *http.Request
+	visit   *Visit
+	start   time.Time
+
+	service  *catalog.Service // nil for app
+	upstream upstream
+	result   Result
+}
+
+// upstream is where a request goes. Nothing in a request has a part in it.
+type upstream struct {
+	scheme, host string
+	base         string             // escaped, without a slash at its end
+	injection    *catalog.Injection // nil for app
+}
+
+func upstreamOf(origin *url.URL) upstream {
+	return upstream{scheme: origin.Scheme, host: origin.Host, base: strings.TrimSuffix(origin.EscapedPath(), "/")}
+}
+
+func (t *transfer) serve() {
+	if err := t.find(); err != nil {
+		t.fail(err)
+		return
+	}
+	if err := checkRequest(t.r, t.visit.Path); err != nil {
+		t.fail(err)
+		return
+	}
+	body, charge, err := t.gateway.readBody(t.w, t.r)
+	defer t.gateway.release(charge)
+	if err != nil {
+		// What is left of the body is not worth reading. A caller who closed its
+		// side may still read ours.
+		t.w.Header().Set("Connection", "close")
+		t.answer(err)
+		return
+	}
+	t.result.BytesIn = int64(len(body))
+	if t.service != nil && t.service.Name == catalog.EchoName {
+		t.echo(body)
+		return
+	}
+	// The key is opened after the body has come, so that a slow upload does not
+	// carry a key that was revoked meanwhile.
+	if err := t.open(); err != nil {
+		t.fail(err)
+		return
+	}
+	t.forward(body)
+}
+
+// find picks the service, or the operator's own backend.
+func (t *transfer) find() error {
+	v := t.visit
+	if v.Service == catalog.AppName {
+		switch {
+		case t.gateway.app == nil:
+			return errNoApp
+		case v.Route != Chat:
+			return wrongRoute(v.Service, Chat)
+		}
+		return nil
+	}
+	service, ok := t.gateway.catalog.Service(v.Service)
+	switch {
+	case !ok:
+		return errService
+	case service.NeedsCredential() && !service.Injectable():
+		return errNotHTTP
+	case service.Chat && v.Route != Chat:
+		return wrongRoute(service.Name, Chat)
+	case !service.Chat && v.Route != Proxy:
+		return wrongRoute(service.Name, Proxy)
+	}
+	t.service = service
+	return nil
+}
+
+// wrongRoute names the right route; service is a name of the catalogue's, not
+// the caller's.
+func wrongRoute(service string, right Route) error {
+	return fault.New(fault.NotFound, "wrong_route", "This service is at /api/"+string(right)+"/"+service+"/.")
+}
+
+func checkRequest(r *http.Request, path string) error {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+	default:
+		return errMethod // TRACE would send the injected key back, CONNECT would tunnel
+	}
+	if r.URL.Host != "" || !validPath(path) {
+		return errPath
+	}
+	for _, protocol := range r.Header["Upgrade"] {
+		// Other upgrades, such as h2c, are offers that a server may ignore.
+		if strings.Contains(strings.ToLower(protocol), "websocket") {
+			return errUpgrade
+		}
+	}
+	return nil
+}
+
+// open finds where the request goes, with the credential where one is needed.
+func (t *transfer) open() error {
+	if t.service == nil {
+		t.upstream = t.gateway.app.upstream
+		return nil
+	}
+	c, err := t.gateway.opener.OpenForUse(t.r.Context(), t.visit.Caller, t.service, t.visit.Credential)
+	if err != nil {
+		return err
+	}
+	if c.Injection == nil {
+		return fault.New(fault.Internal, "internal_error", "internal error").Because(errors.New("gateway: the opener gave no injection"))
+	}
+	t.result.CredentialID, t.result.CredentialName, t.result.CredentialVersion = c.ID, c.Name, c.Version
+	t.upstream = upstreamOf(c.Injection.Origin())
+	t.upstream.injection = c.Injection
+	return nil
+}
+
+// fail answers with a problem of ours, if the caller is still there. Nothing may
+// have been sent before.
+func (t *transfer) fail(err error) {
+	if t.r.Context().Err() != nil {
+		t.left()
+		return
+	}
+	t.answer(err)
+}
+
+func (t *transfer) answer(err error) {
+	t.result.Status = t.gateway.problem(t.w, t.r, err)
+	t.result.Outcome, t.result.Reason = audit.Failure, "internal_error"
+	var denied *access.DeniedError
+	if f, ok := fault.As(err); ok {
+		t.result.Reason = f.Code
+		if f.Kind == fault.Denied || f.Kind == fault.Limited {
+			t.result.Outcome = audit.Denied
+		}
+	} else if errors.As(err, &denied) {
+		t.result.Outcome, t.result.Reason = audit.Denied, "permission_denied"
+	}
+}
+
+// left records that the caller went away before an answer began.
+func (t *transfer) left() {
+	t.result.Status, t.result.Outcome, t.result.Reason = StatusClientClosed, audit.Partial, "client_closed"
+	t.result.Abort = true
+}
+
+// complete records an answer that was passed on whole.
+func (t *transfer) complete(status int) {
+	t.result.Status, t.result.Outcome = status, audit.Success
+	if status >= http.StatusBadRequest {
+		t.result.Outcome, t.result.Reason = audit.Failure, "upstream_status"
+	}
+}

@@ -1,0 +1,374 @@
+package gateway_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/gateway"
+)
+
+const eventStream = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+// scripted is an upstream whose every connection reads one request and then
+// runs script.
+func scripted(t testing.TB, script func(conn net.Conn)) string {
+	t.Helper()
+	return "http://" + listen(t, func(conn net.Conn) {
+		r, err := http.ReadRequest(bufio.NewReader(conn))
+		if err != nil {
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		script(conn)
+	})
+}
+
+func chunk(conn net.Conn, text string) {
+	_, _ = fmt.Fprintf(conn, "%x\r\n%s\r\n", len(text), text)
+}
+
+// open sends a request and gives the answer before its body is read.
+func (f *front) open(ctx context.Context, t testing.TB, path string) *http.Response {
+	t.Helper()
+	r, err := http.NewRequestWithContext(ctx, "POST", f.URL+path, strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := noRedirect().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = answer.Body.Close() })
+	return answer
+}
+
+// Each event reaches the caller before the upstream makes the next: it waits
+// until the one before was read.
+func TestEveryChunkIsFlushed(t *testing.T) {
+	for name, test := range map[string]struct {
+		head string
+		text string
+	}{
+		"events":        {eventStream, "data: %d\n\n"},
+		"chunked JSON":  {"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n", `{"n":%d}`},
+		"until closing": {"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n\r\n", "%d\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			next := make(chan struct{})
+			f := serve(t, scripted(t, func(conn net.Conn) {
+				_, _ = io.WriteString(conn, test.head)
+				if test.head == eventStream {
+					<-next // the header alone is flushed
+				}
+				for i := range 20 {
+					if name == "until closing" {
+						_, _ = fmt.Fprintf(conn, test.text, i)
+					} else {
+						chunk(conn, fmt.Sprintf(test.text, i))
+					}
+					<-next
+				}
+				if name != "until closing" {
+					chunk(conn, "")
+				}
+			}))
+			answer := f.open(t.Context(), t, "/api/chat/up/v1")
+			if test.head == eventStream {
+				next <- struct{}{}
+			}
+			for i := range 20 {
+				want := fmt.Sprintf(test.text, i)
+				got := make([]byte, len(want))
+				if _, err := io.ReadFull(answer.Body, got); err != nil || string(got) != want {
+					t.Fatalf("chunk %d: %q %v", i, got, err)
+				}
+				next <- struct{}{}
+			}
+			if rest, err := io.ReadAll(answer.Body); err != nil || len(rest) != 0 {
+				t.Errorf("the rest: %q %v", rest, err)
+			}
+			if r := f.result(t); r.Outcome != audit.Success || r.BytesOut == 0 || r.Abort {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
+// However the network cuts a stream, the same bytes arrive.
+func TestLinesCutByTheNetwork(t *testing.T) {
+	long := "data: " + strings.Repeat("x", 100_000) + "\n\n"
+	text := "event: a\ndata: {\"é\":1}\n\n: comment\r\n\r\ndata: cr\r\rdata: 2\n\n" + long + "data: [DONE]\n\nno end"
+	for _, size := range []int{1, 2, 3, 7, 1000, 40_000, len(text)} {
+		f := serve(t, scripted(t, func(conn net.Conn) {
+			_, _ = io.WriteString(conn, eventStream)
+			out := bufio.NewWriter(conn)
+			for rest := text; rest != ""; {
+				n := min(size, len(rest))
+				_, _ = fmt.Fprintf(out, "%x\r\n%s\r\n", n, rest[:n])
+				if size > 100 || len(rest)%97 == 0 {
+					_ = out.Flush()
+				}
+				rest = rest[n:]
+			}
+			_, _ = io.WriteString(out, "0\r\n\r\n")
+			_ = out.Flush()
+		}))
+		_, got := f.call(t, "POST", "/api/chat/up/v1", "{}")
+		if got != text {
+			t.Errorf("in pieces of %d: %d bytes, want %d", size, len(got), len(text))
+		}
+		if r := f.result(t); r.BytesOut != int64(len(text)) || r.Outcome != audit.Success {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+const (
+	interruptedEvent = "\n" + `data: {"error":{"message":"The service closed the stream before it was complete.","type":"upstream_error","code":"upstream_interrupted"}}` + "\n\n"
+	anthropicEvent   = "\nevent: error\n" + `data: {"type":"error","error":{"type":"api_error","message":"The service closed the stream before it was complete.","code":"upstream_interrupted"}}` + "\n\n"
+)
+
+func TestAnEventStreamThatDiesEndsWithAnErrorEvent(t *testing.T) {
+	long := "data: " + strings.Repeat("x", 70_000)
+	for name, test := range map[string]struct {
+		path string
+		sent []string
+		want string
+	}{
+		"between events":      {"/api/chat/up/v1", []string{"data: 1\n\n"}, "data: 1\n\n" + interruptedEvent},
+		"inside a line":       {"/api/chat/up/v1", []string{"data: 1\n\n", `data: {"half`}, "data: 1\n\n" + interruptedEvent},
+		"inside an event":     {"/api/chat/up/v1", []string{"event: x\ndata: 1\nda"}, "event: x\ndata: 1\n" + interruptedEvent},
+		"before any":          {"/api/chat/up/v1", nil, interruptedEvent},
+		"inside a great line": {"/api/chat/up/v1", []string{long}, long[:65536] + "\n" + interruptedEvent},
+		"Anthropic":           {"/api/chat/anthropic/v1/messages", []string{"event: ping\ndata: {}\n\nevent: x\n"}, "event: ping\ndata: {}\n\nevent: x\n" + anthropicEvent},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := serve(t, scripted(t, func(conn net.Conn) {
+				_, _ = io.WriteString(conn, eventStream)
+				for _, text := range test.sent {
+					chunk(conn, text)
+				}
+			}))
+			answer, got := f.call(t, "POST", test.path, "{}")
+			if answer.StatusCode != 200 || got != test.want {
+				t.Errorf("got %d %.300q, want %.300q", answer.StatusCode, got, test.want)
+			}
+			if r := f.result(t); r.Outcome != audit.Partial || r.Reason != "upstream_interrupted" || r.Abort || r.Status != 200 || r.BytesOut != int64(len(test.want)) {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
+// Whatever is no event stream and dies must not look complete.
+func TestAnotherAnswerThatDiesIsCutOff(t *testing.T) {
+	for name, head := range map[string]string{
+		"chunked JSON":      "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{\"a\r\n",
+		"a long answer":     "Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("a", 50_000),
+		"compressed events": "Content-Type: text/event-stream\r\nContent-Encoding: br\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+		"a broken chunk":    "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{\"a\r\nzz\r\n",
+		"events of a length": "Content-Type: text/event-stream\r\nContent-Length: 100\r\n\r\n" +
+			"data: 1\n\n",
+	} {
+		f := serve(t, rawUpstream(t, "HTTP/1.1 200 OK\r\n"+head))
+		answer := f.open(t.Context(), t, "/api/chat/up/v1")
+		if _, err := io.ReadAll(answer.Body); err == nil {
+			t.Errorf("%s: the answer looks complete", name)
+		}
+		if r := f.result(t); r.Outcome != audit.Partial || r.Reason != "upstream_interrupted" || !r.Abort {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
+// A small answer is not begun before it is whole, so it can fail properly.
+func TestASmallAnswerThatDiesIsAProblem(t *testing.T) {
+	f := serve(t, rawUpstream(t, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Provider: 1\r\nContent-Length: 10\r\n\r\n{\"a"))
+	answer, text := f.call(t, "POST", "/api/chat/up/v1", "{}")
+	if answer.StatusCode != 502 || answer.Header.Get("Gatehouse-Error") != "upstream_interrupted" || answer.Header.Get("X-Provider") != "" {
+		t.Errorf("%d %v %q", answer.StatusCode, answer.Header, text)
+	}
+	if r := f.result(t); r.Outcome != audit.Failure || r.Status != 502 || r.Abort {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestACallerWhoLeavesCancelsTheUpstream(t *testing.T) {
+	for name, begun := range map[string]bool{"inside a stream": true, "before the answer": false} {
+		t.Run(name, func(t *testing.T) {
+			asked, gone := make(chan struct{}), make(chan struct{})
+			f := serve(t, scripted(t, func(conn net.Conn) {
+				if begun {
+					_, _ = io.WriteString(conn, eventStream)
+					chunk(conn, "data: 1\n\n")
+				}
+				close(asked)
+				_, _ = io.Copy(io.Discard, conn) // until the gateway hangs up
+				close(gone)
+			}))
+			ctx, leave := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				r, _ := http.NewRequestWithContext(ctx, "POST", f.URL+"/api/chat/up/v1", strings.NewReader("{}"))
+				if answer, err := noRedirect().Do(r); err == nil {
+					_, _ = io.Copy(io.Discard, answer.Body)
+					_ = answer.Body.Close()
+				}
+			}()
+			<-asked
+			leave()
+			select {
+			case <-gone:
+			case <-time.After(10 * time.Second):
+				t.Fatal("the upstream is still being read")
+			}
+			<-done
+			r := f.result(t)
+			if r.Reason != "client_closed" || r.Outcome != audit.Partial {
+				t.Errorf("%+v", r)
+			}
+			if want := map[bool]int{true: 200, false: gateway.StatusClientClosed}[begun]; r.Status != want {
+				t.Errorf("status %d, want %d", r.Status, want)
+			}
+		})
+	}
+}
+
+func TestACallerWhoDoesNotReadIsGivenUp(t *testing.T) {
+	event := "data: " + strings.Repeat("x", 8000) + "\n\n"
+	f := serve(t, scripted(t, func(conn net.Conn) {
+		_, _ = io.WriteString(conn, eventStream)
+		for {
+			if _, err := fmt.Fprintf(conn, "%x\r\n%s\r\n", len(event), event); err != nil {
+				return
+			}
+		}
+	}), func(o *gateway.Options) { o.WriteTimeout, o.IdleTimeout = 200*time.Millisecond, 50*time.Millisecond })
+	conn, err := net.Dial("tcp", f.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_, _ = io.WriteString(conn, "POST /api/chat/up/v1 HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}")
+	// The idle timeout is the shorter one, but it is not the upstream who is slow.
+	if r := f.result(t); r.Reason != "client_slow" || r.Outcome != audit.Partial || !r.Abort {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestASilentUpstream(t *testing.T) {
+	quick := func(o *gateway.Options) {
+		o.FirstByteTimeout, o.IdleTimeout = 100*time.Millisecond, 100*time.Millisecond
+	}
+	silent := func(head string) string {
+		return scripted(t, func(conn net.Conn) {
+			_, _ = io.WriteString(conn, head)
+			_, _ = io.Copy(io.Discard, conn)
+		})
+	}
+	t.Run("no answer", func(t *testing.T) {
+		f := serve(t, silent(""), quick)
+		answer, _ := f.call(t, "POST", "/api/chat/up/v1", "{}")
+		if answer.StatusCode != 504 || answer.Header.Get("Gatehouse-Error") != "upstream_timeout" {
+			t.Error(answer.StatusCode, answer.Header)
+		}
+		if r := f.result(t); r.Reason != "upstream_timeout" || r.Outcome != audit.Failure {
+			t.Errorf("%+v", r)
+		}
+	})
+	t.Run("inside a small answer", func(t *testing.T) {
+		f := serve(t, silent("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"), quick)
+		if answer, _ := f.call(t, "POST", "/api/chat/up/v1", "{}"); answer.StatusCode != 504 {
+			t.Error(answer.StatusCode)
+		}
+	})
+	t.Run("inside a stream", func(t *testing.T) {
+		f := serve(t, silent(eventStream+"9\r\ndata: 1\n\n\r\n"), quick)
+		_, text := f.call(t, "POST", "/api/chat/up/v1", "{}")
+		if !strings.HasPrefix(text, "data: 1\n\n") || !strings.Contains(text, `"code":"upstream_idle"`) {
+			t.Errorf("%q", text)
+		}
+		if r := f.result(t); r.Reason != "upstream_idle" || r.Outcome != audit.Partial {
+			t.Errorf("%+v", r)
+		}
+	})
+	t.Run("slow but not silent", func(t *testing.T) {
+		f := serve(t, scripted(t, func(conn net.Conn) {
+			_, _ = io.WriteString(conn, eventStream)
+			for range 30 { // far past both timeouts in all
+				chunk(conn, "data: 1\n\n")
+				time.Sleep(10 * time.Millisecond)
+			}
+			chunk(conn, "")
+		}), quick)
+		_, text := f.call(t, "POST", "/api/chat/up/v1", "{}")
+		if n := strings.Count(text, "data: 1\n\n"); n != 30 || len(text) != 30*9 {
+			t.Errorf("%d events: %.200q", n, text)
+		}
+	})
+}
+
+func TestStop(t *testing.T) {
+	stop, cancel := context.WithCancel(t.Context())
+	begun := make(chan struct{}, 2)
+	f := serve(t, scripted(t, func(conn net.Conn) {
+		_, _ = io.WriteString(conn, eventStream)
+		chunk(conn, "data: 1\n\ndata: {\"half")
+		begun <- struct{}{}
+		_, _ = io.Copy(io.Discard, conn)
+	}), func(o *gateway.Options) { o.Stop = stop })
+	streams := []*http.Response{f.open(t.Context(), t, "/api/chat/up/v1"), f.open(t.Context(), t, "/api/chat/anthropic/v1/messages")}
+	for range streams {
+		<-begun
+	}
+	for _, answer := range streams {
+		if _, err := io.ReadFull(answer.Body, make([]byte, 9)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	for _, answer := range streams {
+		text, err := io.ReadAll(answer.Body)
+		if err != nil || !strings.Contains(string(text), `"code":"server_stopping"`) || strings.Contains(string(text), "half") {
+			t.Errorf("%q %v", text, err)
+		}
+		if r := f.result(t); r.Reason != "server_stopping" || r.Outcome != audit.Partial || r.Abort {
+			t.Errorf("%+v", r)
+		}
+	}
+	for _, path := range []string{"/api/chat/up/v1", "/api/chat/echo/v1/chat/completions"} {
+		answer, _ := f.call(t, "POST", path, `{"stream":true,"messages":[{"content":"x"}]}`)
+		if answer.StatusCode != 503 || answer.Header.Get("Gatehouse-Error") != "server_stopping" {
+			t.Errorf("%s: %d", path, answer.StatusCode)
+		}
+		f.result(t)
+	}
+}
+
+func TestTrailers(t *testing.T) {
+	f := serve(t, rawUpstream(t, "HTTP/1.1 200 OK\r\nTrailer: X-Sum, Set-Cookie, X-Leak\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"+
+		"X-Sum: 7\r\nSet-Cookie: a=b\r\nX-Leak: "+injectedKey+"\r\n\r\n"))
+	answer := f.open(t.Context(), t, "/api/chat/up/v1")
+	if _, err := io.ReadAll(answer.Body); err != nil {
+		t.Fatal(err)
+	}
+	if got := answer.Trailer; len(got) != 1 || got.Get("X-Sum") != "7" {
+		t.Errorf("trailers %v", got)
+	}
+}
+
+func TestInformationalAnswersStayHere(t *testing.T) {
+	f := serve(t, rawUpstream(t, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
+	if answer, text := f.call(t, "POST", "/api/chat/up/v1", "{}"); answer.StatusCode != 200 || text != "ok" || answer.Header.Get("Link") != "" {
+		t.Errorf("%d %q %v", answer.StatusCode, text, answer.Header)
+	}
+}

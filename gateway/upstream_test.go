@@ -1,0 +1,196 @@
+package gateway_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/gateway"
+)
+
+func TestAnUpstreamThatCannotBeReached(t *testing.T) {
+	away := httptest.NewServer(nil)
+	away.Close()
+	secure := httptest.NewTLSServer(http.NotFoundHandler()) // its certificate is nobody's
+	secure.Config.ErrorLog = nil
+	t.Cleanup(secure.Close)
+	for name, test := range map[string]struct {
+		upstream string
+		code     string
+	}{
+		"nobody listens":    {away.URL, "upstream_unreachable"},
+		"no such name":      {"http://name.invalid", "upstream_unreachable"},
+		"a bad certificate": {secure.URL, "upstream_unreachable"},
+		"TLS to plain http": {strings.Replace(scripted(t, func(net.Conn) {}), "http:", "https:", 1), "upstream_unreachable"},
+		"closes at once":    {scripted(t, func(net.Conn) {}), "upstream_interrupted"},
+		"no HTTP":           {scripted(t, func(c net.Conn) { _, _ = io.WriteString(c, "220 mail\r\n") }), "upstream_unreachable"},
+		"a header too large": {
+			rawUpstream(t, "HTTP/1.1 200 OK\r\nX-Large: "+strings.Repeat("x", 80<<10)+"\r\n\r\n"), "upstream_unreachable",
+		},
+		"101 unasked":        {rawUpstream(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"), "upstream_invalid"},
+		"a status of no use": {rawUpstream(t, "HTTP/1.1 099 Odd\r\nContent-Length: 0\r\n\r\n"), "upstream_invalid"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := serve(t, test.upstream)
+			answer, text := f.call(t, "POST", "/api/chat/up/v1", "{}")
+			if answer.StatusCode != 502 || answer.Header.Get("Gatehouse-Error") != test.code {
+				t.Errorf("%d %s", answer.StatusCode, text)
+			}
+			for _, detail := range []string{"127.0.0.1", "lookup", "x509", "tls", "dial", "header"} {
+				if strings.Contains(text, detail) {
+					t.Errorf("the answer tells %q: %s", detail, text)
+				}
+			}
+			if r := f.result(t); r.Reason != test.code || r.Outcome != audit.Failure || r.Abort {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
+func TestNoProxyOfTheEnvironmentSeesARequest(t *testing.T) {
+	asked := make(chan struct{}, 1)
+	proxy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked <- struct{}{} }))
+	t.Cleanup(proxy.Close)
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"} {
+		t.Setenv(name, proxy.URL)
+	}
+	f := serve(t, "http://name.invalid") // loopback would be exempt
+	if answer, _ := f.call(t, "POST", "/api/chat/up/v1", "{}"); answer.StatusCode != 502 {
+		t.Error(answer.StatusCode)
+	}
+	if len(asked) != 0 {
+		t.Error("the proxy was asked")
+	}
+}
+
+func TestHTTP2Upstream(t *testing.T) {
+	protocols := make(chan string, 8)
+	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		protocols <- r.Proto + " " + r.RequestURI + " " + r.Header.Get("Authorization")
+		body, _ := io.ReadAll(r.Body)
+		if strings.HasSuffix(r.URL.Path, "/stream") {
+			w.Header().Set("Content-Type", "text/event-stream")
+			for i := range 3 {
+				_, _ = fmt.Fprintf(w, "data: %d\n\n", i)
+				_ = http.NewResponseController(w).Flush()
+			}
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = w.Write(body)
+	}))
+	upstream.EnableHTTP2 = true
+	upstream.StartTLS()
+	t.Cleanup(upstream.Close)
+	pool := x509.NewCertPool()
+	pool.AddCert(upstream.Certificate())
+	f := serve(t, upstream.URL, func(o *gateway.Options) { o.TLS = &tls.Config{RootCAs: pool} })
+
+	if answer, text := f.call(t, "POST", "/api/chat/up/a%20b?x=1", "hello"); answer.StatusCode != 200 || text != "hello" {
+		t.Errorf("%d %q", answer.StatusCode, text)
+	}
+	if got, want := <-protocols, "HTTP/2.0 /a%20b?x=1 Bearer "+injectedKey; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if _, text := f.call(t, "POST", "/api/chat/up/stream", "hello"); text != "data: 0\n\ndata: 1\n\ndata: 2\n\n"+interruptedEvent {
+		t.Errorf("%q", text)
+	}
+}
+
+func TestHTTP2Caller(t *testing.T) {
+	upstream, got := recorder(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/dies") {
+			_, _ = io.WriteString(w, "half")
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "data: 1\n\n")
+	})
+	f := serve(t, upstream)
+	secure := httptest.NewUnstartedServer(f.Config.Handler)
+	secure.Config.ErrorLog = f.Config.ErrorLog
+	secure.EnableHTTP2 = true
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	for _, path := range []string{"v1", "dies", "v1"} {
+		answer, err := secure.Client().Post(secure.URL+"/api/chat/up/"+path, "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(answer.Body)
+		_ = answer.Body.Close()
+		if (path == "dies") != (err != nil) || path == "v1" && string(text) != "data: 1\n\n" {
+			t.Errorf("%s: %q %v", path, text, err)
+		}
+		if r := <-got; answer.ProtoMajor != 2 || r.Body != "{}" {
+			t.Errorf("%s: %s, the upstream saw %+v", path, answer.Proto, r)
+		}
+	}
+}
+
+func TestRedirectsAreHandedOn(t *testing.T) {
+	elsewhere, asked := recorder(t, nil)
+	var upstream string
+	targets := make(chan string, 1)
+	upstream, got := recorder(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", <-targets)
+		w.WriteHeader(http.StatusTemporaryRedirect)
+	})
+	f := serve(t, upstream)
+	for location, want := range map[string]string{
+		elsewhere + "/x":              "",
+		"//evil.example/x":            "",
+		"http://evil.example":         "",
+		"javascript:alert(1)":         "",
+		"http://u:p@127.0.0.1/base/x": "",
+		"/outside":                    "",
+		"/basement":                   "",
+		"/base/%2e%2e/x":              "",
+		"/base/v2/x?a=b&c=%20#f":      "/api/proxy/stripe/v2/x?a=b&c=%20#f",
+		"/base":                       "/api/proxy/stripe/",
+		upstream + "/base/v2/a%20b":   "/api/proxy/stripe/v2/a%20b",
+		"y":                           "/api/proxy/stripe/v1/y",
+		"?page=2":                     "/api/proxy/stripe/v1/x?page=2",
+		"\x7f":                        "",
+		strings.ToUpper("http") + upstream[4:] + "/base/x": "/api/proxy/stripe/x",
+	} {
+		targets <- location
+		answer, _ := f.call(t, "GET", "/api/proxy/stripe/v1/x", "")
+		<-got
+		if v, ok := answer.Header["Location"]; answer.StatusCode != 307 || answer.Header.Get("Location") != want || ok != (want != "") {
+			t.Errorf("%q became %d %q, want %q", location, answer.StatusCode, v, want)
+		}
+	}
+	if len(asked) != 0 || len(got) != 0 {
+		t.Error("a redirect was followed")
+	}
+}
+
+func TestDialContextIsUsed(t *testing.T) {
+	upstream, got := recorder(t, nil)
+	dialled := make(chan string, 1)
+	f := serve(t, "http://api.example:8080", func(o *gateway.Options) {
+		o.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			dialled <- address
+			return (&net.Dialer{}).DialContext(ctx, network, strings.TrimPrefix(upstream, "http://"))
+		}
+	})
+	if answer, _ := f.call(t, "POST", "/api/chat/up/v1", "{}", "Host", "evil.example"); answer.StatusCode != 200 {
+		t.Fatal(answer.StatusCode)
+	}
+	if a := <-dialled; a != "api.example:8080" {
+		t.Errorf("dialled %s", a)
+	}
+	if r := <-got; r.Host != "api.example:8080" {
+		t.Errorf("Host %s", r.Host)
+	}
+}

@@ -1,0 +1,243 @@
+package instance
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+
+	"github.com/gatehouse-io/gatehouse/auth"
+	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/ratelimit"
+	"github.com/gatehouse-io/gatehouse/seal"
+)
+
+// Config is everything an instance can be told, from the environment. The help
+// texts are what `gatehouse serve --help` prints.
+type Config struct {
+	JWTSecret   string `env:"JWT_SECRET" help:"Secret that the host application signs tokens with (HS256), at least 32 bytes. Required."`
+	JWTIssuer   string `env:"JWT_ISSUER" help:"Where set, a token's iss must be this."`
+	JWTAudience string `env:"JWT_AUDIENCE" help:"Where set, a token's aud must hold this."`
+
+	EncryptionKey     string   `env:"ENCRYPTION_KEY" help:"Master secret of the vault, at least 32 bytes. Falls back to JWT_SECRET, which is not meant to stay so."`
+	EncryptionKeysOld []string `env:"ENCRYPTION_KEYS_OLD" help:"Master secrets that may still open and never seal, separated by commas."`
+
+	Addr        string `env:"GATEHOUSE_ADDR" envDefault:"127.0.0.1:8080" help:"Address to listen on."`
+	Data        string `env:"GATEHOUSE_DATA" envDefault:"./data" help:"Folder for everything kept on disk."`
+	Environment string `env:"GATEHOUSE_ENV" envDefault:"production" help:"Name of the environment; a database belongs to one."`
+	DatabaseURL string `env:"DATABASE_URL" help:"postgres://..., or the path of a SQLite file. Default: gatehouse.db in GATEHOUSE_DATA."`
+
+	OrganizationsFromTokens bool          `env:"ORGANIZATIONS_FROM_TOKENS" envDefault:"false" help:"Make an organization on the first valid token that names it."`
+	CredentialReveal        bool          `env:"CREDENTIAL_REVEAL" envDefault:"false" help:"Let owners read credentials back in the clear."`
+	SecretStaleMax          time.Duration `env:"SECRET_STALE_MAX" envDefault:"60s" help:"How long opened secrets are used while the database is away."`
+
+	TrustedProxies   []string        `env:"TRUSTED_PROXIES" help:"Addresses or CIDR ranges whose X-Forwarded-For is believed, separated by commas. Default: none."`
+	ChatIPLimit      ratelimit.Limit `env:"CHAT_IP_LIMIT" envDefault:"100/1m" help:"Requests per window for each client address on chat and proxy routes."`
+	ChatOrgLimit     ratelimit.Limit `env:"CHAT_ORG_LIMIT" envDefault:"1000/1h" help:"Requests per window for each organization on chat and proxy routes."`
+	AuthFailureLimit ratelimit.Limit `env:"AUTH_FAILURE_LIMIT" envDefault:"30/1m" help:"Refused tokens per window before an address is shut out."`
+
+	ChatUpstream string `env:"CHAT_UPSTREAM" help:"Origin of your own chat backend, served at /api/chat/app/."`
+	ChatHosts    string `env:"CHAT_HOSTS" help:"OpenAI-compatible hosts of your own: name=origin,..."`
+	ServiceHosts string `env:"SERVICE_HOSTS" help:"Another origin for a service of the catalogue: name=origin,... For mocks and egress proxies."`
+
+	StopGrace time.Duration `env:"GATEHOUSE_STOP_GRACE" envDefault:"30s" help:"How long running requests may go on after a stop signal."`
+	LogLevel  string        `env:"GATEHOUSE_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error."`
+
+	dev bool
+}
+
+// FromEnvironment reads the configuration. Every mistake is in the error, each
+// naming its variable and the mend, never the value.
+func FromEnvironment(environ map[string]string) (Config, error) {
+	var c Config
+	err := env.ParseWithOptions(&c, env.Options{Environment: environ})
+	var aggregate env.AggregateError
+	var mistakes []error
+	if errors.As(err, &aggregate) {
+		for _, e := range aggregate.Errors {
+			mistakes = append(mistakes, parseMistake(e))
+		}
+	} else if err != nil {
+		mistakes = append(mistakes, errors.New("the environment could not be read"))
+	}
+	return c, errors.Join(mistakes...)
+}
+
+// parseMistake says which variable could not be read and what it must be.
+// The library's own text would repeat the value.
+func parseMistake(err error) error {
+	var parse env.ParseError
+	if !errors.As(err, &parse) {
+		return errors.New("a variable could not be read")
+	}
+	field, _ := reflect.TypeFor[Config]().FieldByName(parse.Name)
+	name := field.Tag.Get("env")
+	switch field.Type {
+	case reflect.TypeFor[ratelimit.Limit]():
+		return fmt.Errorf("%s must be a number of requests and a window, such as 100/1m", name)
+	case reflect.TypeFor[time.Duration]():
+		return fmt.Errorf("%s must be a duration, such as 30s or 5m", name)
+	case reflect.TypeFor[bool]():
+		return fmt.Errorf("%s must be true or false", name)
+	}
+	return fmt.Errorf("%s cannot be read", name)
+}
+
+// examples are values that stand in public documentation, so that anybody can
+// sign with them. Compared without regard to case.
+var examples = []string{
+	"your-super-secret-jwt-key-change-this-in-production",
+	"a-string-secret-at-least-256-bits-long",
+	"your-256-bit-secret",
+	"super-secret-jwt-token-with-at-least-32-characters-long",
+}
+
+// exampleParts mark a value as one that was meant to be replaced.
+var exampleParts = []string{"change-this", "change_this", "changethis", "change-me", "change_me", "changeme", "your-super-secret", "your_super_secret", "your-secret", "your_secret", "your_jwt_secret", "replace-me", "replace_me"}
+
+func isExample(secret string) bool {
+	secret = strings.ToLower(secret)
+	for _, e := range examples {
+		if secret == e {
+			return true
+		}
+	}
+	for _, part := range exampleParts {
+		if strings.Contains(secret, part) {
+			return true
+		}
+	}
+	return false
+}
+
+// Check gives every mistake in the configuration, each with its mend.
+func (c *Config) Check() error {
+	var mistakes []error
+	add := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
+
+	const mend = "make one with `openssl rand -base64 48`"
+	switch {
+	case c.JWTSecret == "":
+		add("JWT_SECRET is not set; give the secret that your application signs tokens with, or %s", mend)
+	case len(c.JWTSecret) < auth.MinSecret:
+		add("JWT_SECRET is shorter than %d bytes; %s", auth.MinSecret, mend)
+	case isExample(c.JWTSecret):
+		add("JWT_SECRET is an example out of public documentation, so anybody can sign with it; %s", mend)
+	}
+	switch {
+	case c.EncryptionKey == "":
+	case len(c.EncryptionKey) < seal.MinSecret:
+		add("ENCRYPTION_KEY is shorter than %d bytes; %s", seal.MinSecret, mend)
+	case isExample(c.EncryptionKey):
+		add("ENCRYPTION_KEY is an example out of public documentation; %s", mend)
+	}
+	for i, old := range c.EncryptionKeysOld {
+		if len(old) < seal.MinSecret {
+			add("ENCRYPTION_KEYS_OLD: entry %d is shorter than %d bytes; it cannot have been a key", i+1, seal.MinSecret)
+		}
+	}
+	host, _, err := net.SplitHostPort(c.Addr)
+	if err != nil {
+		add("GATEHOUSE_ADDR must be host:port, such as 127.0.0.1:8080")
+	} else if ip, err := netip.ParseAddr(host); c.dev && host != "localhost" && (err != nil || !ip.IsLoopback()) {
+		add("GATEHOUSE_ADDR must be a loopback address in dev, such as 127.0.0.1:8080; use `gatehouse serve` to be reached from elsewhere")
+	}
+	if c.Environment == "" || len(c.Environment) > 64 || strings.ContainsFunc(c.Environment, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		add("GATEHOUSE_ENV must be 1 to 64 visible ASCII characters")
+	}
+	if c.Data == "" {
+		add("GATEHOUSE_DATA must be a folder")
+	}
+	if c.SecretStaleMax < 0 || c.SecretStaleMax > time.Hour {
+		add("SECRET_STALE_MAX must be from 0s to 1h")
+	}
+	if c.StopGrace < 0 || c.StopGrace > time.Hour {
+		add("GATEHOUSE_STOP_GRACE must be from 0s to 1h")
+	}
+	if _, err := c.trustedProxies(); err != nil {
+		mistakes = append(mistakes, err)
+	}
+	if _, err := c.chatUpstream(); err != nil {
+		mistakes = append(mistakes, err)
+	}
+	if _, err := c.services(); err != nil {
+		mistakes = append(mistakes, err)
+	}
+	if _, err := c.logLevel(); err != nil {
+		mistakes = append(mistakes, err)
+	}
+	return errors.Join(mistakes...)
+}
+
+func (c *Config) trustedProxies() ([]netip.Prefix, error) {
+	var prefixes []netip.Prefix
+	var mistakes []error
+	for i, s := range c.TrustedProxies {
+		s = strings.TrimSpace(s)
+		prefix, err := netip.ParsePrefix(s)
+		if addr, addrErr := netip.ParseAddr(s); addrErr == nil {
+			addr = addr.Unmap()
+			prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+		}
+		if err != nil {
+			mistakes = append(mistakes, fmt.Errorf("TRUSTED_PROXIES: entry %d must be an address or a CIDR range, such as 10.0.0.0/8", i+1))
+			continue
+		}
+		prefixes = append(prefixes, prefix.Masked())
+	}
+	return prefixes, errors.Join(mistakes...)
+}
+
+func (c *Config) chatUpstream() (*url.URL, error) {
+	if c.ChatUpstream == "" {
+		return nil, nil
+	}
+	u, err := url.Parse(c.ChatUpstream)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, errors.New("CHAT_UPSTREAM must be an origin, such as http://127.0.0.1:3000")
+	}
+	return u, nil
+}
+
+func (c *Config) services() (*catalog.Catalog, error) {
+	chat, err := catalog.ParseHosts(c.ChatHosts)
+	if err != nil {
+		return nil, fmt.Errorf("CHAT_HOSTS: %w", err)
+	}
+	other, err := catalog.ParseHosts(c.ServiceHosts)
+	if err != nil {
+		return nil, fmt.Errorf("SERVICE_HOSTS: %w", err)
+	}
+	return catalog.New(catalog.Options{ChatHosts: chat, ServiceHosts: other, Echo: c.dev})
+}
+
+// Database gives DATABASE_URL, or its default in the data folder.
+func (c *Config) Database() string {
+	if c.DatabaseURL != "" {
+		return c.DatabaseURL
+	}
+	return filepath.Join(c.Data, "gatehouse.db")
+}
+
+// Describe lists every variable with its default and meaning, for --help.
+func Describe() string {
+	var b strings.Builder
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
+		name := f.Tag.Get("env")
+		if name == "" {
+			continue
+		}
+		if d := f.Tag.Get("envDefault"); d != "" {
+			name += "=" + d
+		}
+		fmt.Fprintf(&b, "  %s\n      %s\n", name, f.Tag.Get("help"))
+	}
+	return b.String()
+}

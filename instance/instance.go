@@ -1,0 +1,267 @@
+// Package instance is one running Gatehouse: its configuration, the wiring of
+// all rooms in one function ([Open]), and its life from start to stop ([Instance.Serve]).
+//
+// The command line and the tests start instances the same way:
+//
+//	config, err := instance.FromEnvironment(environ)
+//	in, err := instance.Open(ctx, config, os.Stderr)
+//	err = in.Serve(ctx, listener) // until ctx ends
+package instance
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/auth"
+	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/gateway"
+	"github.com/gatehouse-io/gatehouse/internal/telemetry"
+	"github.com/gatehouse-io/gatehouse/org"
+	"github.com/gatehouse-io/gatehouse/policy"
+	"github.com/gatehouse-io/gatehouse/ratelimit"
+	"github.com/gatehouse-io/gatehouse/seal"
+	"github.com/gatehouse-io/gatehouse/server"
+	"github.com/gatehouse-io/gatehouse/store"
+	"github.com/gatehouse-io/gatehouse/vault"
+)
+
+// Version is the program's version; a release sets it when it is built.
+var Version = "dev"
+
+// Instance is an opened Gatehouse. Close it when it is done with.
+type Instance struct {
+	Config Config
+	Log    *slog.Logger
+	DB     *store.DB
+	Audit  *audit.Log
+	Orgs   *org.Directory
+	Vault  *vault.Vault
+	Server *server.Server
+
+	cut      context.CancelFunc // ends what still runs after the grace
+	stopRuns context.CancelFunc
+	runs     sync.WaitGroup
+}
+
+// Open checks the configuration, opens the database and wires all rooms. Log
+// lines go to w. It starts the background writers, and listens nowhere.
+func Open(ctx context.Context, c Config, w io.Writer) (*Instance, error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	level, err := c.logLevel()
+	if err != nil {
+		return nil, err
+	}
+	log := telemetry.NewLogger(w, level, server.RequestID)
+	c.warn(log)
+
+	// The data folder and the database.
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("GATEHOUSE_DATA cannot be made: %w", err)
+	}
+	db, err := store.Open(ctx, c.Database(), log)
+	if err != nil {
+		return nil, err
+	}
+	in := &Instance{Config: c, Log: log, DB: db}
+	if err := in.wire(ctx, c, log); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return in, nil
+}
+
+// wire puts the rooms together, top to bottom.
+func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error {
+	// The trail, which everything below writes to.
+	in.Audit = audit.New(in.DB, audit.Options{Logger: log})
+
+	// The master keys: a wrong one, or another environment's database, ends here.
+	ring, err := vault.OpenKeyring(ctx, in.DB, in.Audit, vault.KeyOptions{
+		Environment: c.Environment, Secret: c.masterSecret(), Old: c.oldSecrets(), Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+
+	// Tenants and who may act in them.
+	in.Orgs = org.New(in.DB, in.Audit, org.Options{FromTokens: c.OrganizationsFromTokens, StaleMax: c.SecretStaleMax})
+	authenticator := auth.New(in.Orgs, auth.Options{Secret: []byte(c.JWTSecret), Issuer: c.JWTIssuer, Audience: c.JWTAudience})
+
+	// The catalogue and the vault.
+	services, err := c.services()
+	if err != nil {
+		return err
+	}
+	in.Vault = vault.New(in.DB, in.Audit, services, ring, vault.Options{
+		Environment: c.Environment, Reveal: c.CredentialReveal, StaleMax: c.SecretStaleMax, Logger: log,
+	})
+
+	// The limits.
+	limits := policy.New(ratelimit.NewMemory(ratelimit.MemoryOptions{}), in.DB, in.Audit, policy.Defaults{
+		IP: []ratelimit.Limit{c.ChatIPLimit}, Organization: []ratelimit.Limit{c.ChatOrgLimit},
+	}, nil)
+
+	// The gateway, which is handed the vault as an opener.
+	upstream, err := c.chatUpstream()
+	if err != nil {
+		return err
+	}
+	stop, cut := context.WithCancel(context.WithoutCancel(ctx))
+	in.cut = cut
+	newGateway := func(problem func(http.ResponseWriter, *http.Request, error) int) (*gateway.Gateway, error) {
+		return gateway.New(gateway.Options{
+			Catalog: services, Opener: opener{in.Vault}, Problem: problem, Logger: log, Stop: stop,
+			AppUpstream: upstream, AppKey: appKey(c.JWTSecret),
+		})
+	}
+
+	// The edge.
+	proxies, err := c.trustedProxies()
+	if err != nil {
+		return err
+	}
+	in.Server, err = server.New(server.Config{
+		DB: in.DB, Audit: in.Audit, Orgs: in.Orgs, Auth: authenticator, Catalog: services, Vault: in.Vault,
+		Limits: limits, Gateway: newGateway, AuthFailures: c.AuthFailureLimit, TrustedProxies: proxies,
+		Version: Version, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+
+	// The background writers.
+	running, stopRuns := context.WithCancel(context.WithoutCancel(ctx))
+	in.stopRuns = stopRuns
+	in.runs.Go(func() { in.Audit.Run(running) })
+	in.runs.Go(func() { in.Vault.Run(running) })
+	return nil
+}
+
+// opener lets the gateway open credentials without knowing the vault.
+type opener struct{ vault *vault.Vault }
+
+func (o opener) OpenForUse(ctx context.Context, caller access.Caller, service *catalog.Service, name string) (gateway.Credential, error) {
+	c, err := o.vault.OpenForUse(ctx, caller, service, name)
+	return gateway.Credential{ID: c.ID, Name: c.Name, Version: c.Version, Injection: c.Injection}, err
+}
+
+// appKey gives the key that signs identity headers for CHAT_UPSTREAM, so that
+// the upstream needs nothing but the JWT secret it has: HMAC-SHA256 of a fixed
+// text under that secret.
+func appKey(jwtSecret string) []byte {
+	h := hmac.New(sha256.New, []byte(jwtSecret))
+	h.Write([]byte("gatehouse-upstream-key-v1"))
+	return h.Sum(nil)
+}
+
+func (c *Config) masterSecret() seal.Secret {
+	if c.EncryptionKey != "" {
+		return seal.NewSecret(c.EncryptionKey)
+	}
+	return seal.NewSecret(c.JWTSecret)
+}
+
+func (c *Config) oldSecrets() []seal.Secret {
+	var old []seal.Secret
+	for _, s := range c.EncryptionKeysOld {
+		old = append(old, seal.NewSecret(s))
+	}
+	return old
+}
+
+func (c *Config) logLevel() (slog.Level, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(strings.ToUpper(c.LogLevel))); err != nil {
+		return level, errors.New("GATEHOUSE_LOG_LEVEL must be debug, info, warn or error")
+	}
+	return level, nil
+}
+
+// warn says at start what is allowed and should not stay.
+func (c *Config) warn(log *slog.Logger) {
+	if c.EncryptionKey == "" {
+		log.Warn("ENCRYPTION_KEY is not set: credentials are sealed under JWT_SECRET, so whoever can sign tokens can open them; set a key of its own")
+	} else if c.EncryptionKey == c.JWTSecret {
+		log.Warn("ENCRYPTION_KEY and JWT_SECRET are the same, so whoever can sign tokens can open credentials; set a key of its own")
+	}
+	if c.CredentialReveal && !c.dev {
+		log.Warn("CREDENTIAL_REVEAL is on: owners can read credentials in the clear")
+	}
+	if c.ServiceHosts != "" {
+		log.Warn("SERVICE_HOSTS sends keys of catalogue services to origins of your own", "services", entryNames(c.ServiceHosts))
+	}
+	if c.ChatHosts != "" {
+		log.Info("CHAT_HOSTS adds services of your own", "services", entryNames(c.ChatHosts))
+	}
+}
+
+func entryNames(hosts string) []string {
+	var names []string
+	for entry := range strings.SplitSeq(hosts, ",") {
+		name, _, _ := strings.Cut(entry, "=")
+		names = append(names, strings.TrimSpace(name))
+	}
+	return names
+}
+
+// Slow clients: a header must arrive within headerTimeout; bodies and answers
+// have deadlines of their own (package server), so that no timeout of the
+// whole cuts a long stream.
+const (
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 32 << 10 // bytes
+)
+
+// Serve answers on l until ctx ends, then refuses new requests, gives running
+// ones Config.StopGrace, cuts what is left, and writes what is acknowledged.
+func (in *Instance) Serve(ctx context.Context, l net.Listener) error {
+	hs := &http.Server{
+		Handler: in.Server, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(in.Log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- hs.Serve(l) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	in.Log.Info("stopping", "grace", in.Config.StopGrace)
+	in.Server.Stop()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), in.Config.StopGrace)
+	defer cancel()
+	err := hs.Shutdown(grace)
+	if errors.Is(err, context.DeadlineExceeded) {
+		in.cut() // streams that still run end with an error event
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if err = hs.Shutdown(last); err != nil {
+			err = hs.Close()
+		}
+	}
+	in.Log.Info("stopped")
+	return err
+}
+
+// Close writes what is left of the trail and closes the database.
+func (in *Instance) Close() error {
+	in.cut()
+	in.stopRuns()
+	in.runs.Wait()
+	return in.DB.Close()
+}

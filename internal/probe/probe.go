@@ -1,0 +1,99 @@
+// Package probe asks a provider whether a credential works. It does the I/O for
+// what package catalog describes: it sends a service's harmless request, or
+// speaks SMTP as far as AUTH, and hands the answer to catalog to be read.
+//
+// A probe never fails: what keeps an answer from coming is an
+// [catalog.Indeterminate] or [catalog.Misconfigured] outcome, with the cause as
+// an error beside it for the log. Neither holds anything that the other side
+// said, since it was sent a secret and could say it back. Where a probe may go
+// is decided by the client or dialer it is given; see package netguard.
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/internal/netguard"
+)
+
+// HTTP sends the probe of service with the credential in, once and without
+// retries. client is to be made by [netguard.NewClient], which bounds where it
+// goes and for how long. It gives the outcome, the time until the answer was
+// read, and, when there was no answer, a cause for the log.
+func HTTP(ctx context.Context, client *http.Client, service *catalog.Service, in *catalog.Injection) (catalog.Outcome, time.Duration, error) {
+	start := time.Now()
+	request, err := service.Probe(ctx, in)
+	if err != nil {
+		return catalog.Outcome{Result: catalog.Indeterminate, Detail: "The service has no HTTP probe."}, 0, err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		outcome, cause := noAnswer(err)
+		return outcome, time.Since(start), cause
+	}
+	defer func() { _ = response.Body.Close() }() // the answer is read or given up
+	body, err := io.ReadAll(io.LimitReader(response.Body, catalog.MaxProbeBody))
+	var tooLarge *http.MaxBytesError
+	if err != nil && !errors.As(err, &tooLarge) {
+		// A status without its whole body could be a proxy's that gave up.
+		outcome, cause := noAnswer(err)
+		return outcome, time.Since(start), cause
+	}
+	return service.Read(in, response.StatusCode, response.Header, body), time.Since(start), nil
+}
+
+// Causes for the log. They stand for the errors of the network, whose texts can
+// quote what the other side sent.
+var (
+	errUnresolved  = errors.New("probe: the host name does not resolve")
+	errNotAllowed  = errors.New("probe: the host may not be called")
+	errTimeout     = errors.New("probe: no answer in time")
+	errCanceled    = errors.New("probe: canceled")
+	errCertificate = errors.New("probe: the certificate is not valid for the host")
+	errRefused     = errors.New("probe: no connection")
+	errProtocol    = errors.New("probe: the answer breaks the protocol")
+)
+
+// noAnswer says what an error of the network means for a credential.
+func noAnswer(err error) (catalog.Outcome, error) {
+	var (
+		dns       *net.DNSError
+		verify    *tls.CertificateVerificationError
+		hostname  x509.HostnameError
+		authority x509.UnknownAuthorityError
+		operation *net.OpError
+		timeout   net.Error
+	)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return indeterminate("The test was canceled."), errCanceled
+	case errors.Is(err, netguard.ErrForbiddenAddress), errors.Is(err, netguard.ErrForbiddenOrigin), errors.Is(err, netguard.ErrForbiddenPort):
+		return notPublic(), errNotAllowed
+	case errors.As(err, &dns) && dns.IsNotFound:
+		// The same words as for a private address: which internal names exist
+		// is not for the caller to learn.
+		return notPublic(), errUnresolved
+	case errors.As(err, &verify), errors.As(err, &hostname), errors.As(err, &authority):
+		return catalog.Outcome{Result: catalog.Misconfigured, Detail: "The certificate of the host is not valid for it; nothing was sent."}, errCertificate
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return indeterminate("The host did not answer in time; test again later."), errTimeout
+	case errors.As(err, &dns), errors.As(err, &operation):
+		return indeterminate("The host could not be reached; test again later."), errRefused
+	}
+	return indeterminate("The host broke off or did not answer as its protocol asks."), errProtocol
+}
+
+func notPublic() catalog.Outcome {
+	return catalog.Outcome{Result: catalog.Misconfigured, Detail: "The host name does not lead to a host on the public internet."}
+}
+
+func indeterminate(detail string) catalog.Outcome {
+	return catalog.Outcome{Result: catalog.Indeterminate, Detail: detail}
+}

@@ -1,0 +1,242 @@
+// Package org keeps organizations, the tenants, and what is known of their
+// members.
+//
+// An organization's id is the host application's own string. It is made by
+// [Directory.Create], or, where the operator allows it, by the first valid
+// token that names it. The id of a deleted organization stays dead.
+//
+// Members are not registered: whoever brings a valid token is one. What is
+// kept is which of them are disabled, and [Directory.Admit] refuses those
+// whatever their token says. Its answers are at most [Fresh] old.
+package org
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/internal/recheck"
+	"github.com/gatehouse-io/gatehouse/store"
+)
+
+// Fresh is how long an instance trusts what it read of an organization or a
+// member before it looks again.
+const Fresh = 3 * time.Second
+
+// The bounds of an organization's name, in characters.
+const maxName = 200
+
+var idForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// ValidID reports whether id can be an organization's: 1 to 64 letters,
+// digits, '.', '_' or '-', starting with a letter or a digit.
+func ValidID(id string) bool { return idForm.MatchString(id) }
+
+// Organization is a tenant.
+type Organization struct {
+	ID        string
+	Name      string
+	CreatedAt time.Time
+}
+
+// The errors of this package that callers meet.
+var (
+	ErrUnknown  = fault.New(fault.Denied, "unknown_organization", "This organization is not known here. Make it with `gatehouse org create`.")
+	ErrDeleted  = fault.New(fault.Denied, "organization_deleted", "This organization was deleted.")
+	ErrDisabled = fault.New(fault.Denied, "member_disabled", "This member is disabled in the organization.")
+	errExists   = fault.New(fault.Conflict, "organization_exists", "An organization with this id exists, or existed, already.")
+	errAway     = fault.New(fault.Unavailable, "database_unavailable", "The database does not answer; try again shortly.").After(time.Second)
+)
+
+// Options sets up a [Directory].
+type Options struct {
+	FromTokens bool          // make unknown organizations that a valid token names
+	StaleMax   time.Duration // how old an answer may be while the database is away; 60 s when 0
+	Now        func() time.Time
+}
+
+// Directory is the list of organizations.
+type Directory struct {
+	db    *store.DB
+	log   *audit.Log
+	opts  Options
+	known *recheck.Cache[memberKey, standing]
+}
+
+type memberKey struct{ organization, member string }
+
+// standing is what the database says of an organization and a member.
+type standing struct{ exists, deleted, disabled bool }
+
+// New gives the directory kept in db.
+func New(db *store.DB, log *audit.Log, opts Options) *Directory {
+	if opts.StaleMax == 0 {
+		opts.StaleMax = time.Minute
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	return &Directory{db: db, log: log, opts: opts, known: recheck.New[memberKey, standing](recheck.Options{
+		Size: 50_000, Fresh: Fresh, StaleMax: opts.StaleMax, Now: opts.Now,
+		Stale: func(err error) bool {
+			return errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
+		},
+	})}
+}
+
+// Create makes an organization. It needs org:manage, which operators have.
+// An empty name becomes the id.
+func (d *Directory) Create(ctx context.Context, caller access.Caller, id, name string) (Organization, error) {
+	if err := access.Allow(caller, access.OrgManage, id); err != nil {
+		return Organization{}, err
+	}
+	if name == "" {
+		name = id
+	}
+	if err := check(id, name); err != nil {
+		return Organization{}, err
+	}
+	return d.create(ctx, caller, id, name)
+}
+
+func check(id, name string) error {
+	var wrong []fault.Field
+	if !ValidID(id) {
+		wrong = append(wrong, fault.Field{Name: "id", Message: "must be 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or a digit"})
+	}
+	if !utf8.ValidString(name) || utf8.RuneCountInString(name) > maxName || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		wrong = append(wrong, fault.Field{Name: "name", Message: fmt.Sprintf("must be at most %d characters without control characters", maxName)})
+	}
+	if len(wrong) > 0 {
+		return fault.InvalidFields(wrong...)
+	}
+	return nil
+}
+
+func (d *Directory) create(ctx context.Context, caller access.Caller, id, name string) (Organization, error) {
+	o := Organization{ID: id, Name: name, CreatedAt: store.At(d.opts.Now()).Time}
+	err := d.db.Update(ctx, id, func(tx *store.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO organizations (id, name, created_at) VALUES ($1, $2, $3)`, o.ID, o.Name, store.At(o.CreatedAt))
+		if err != nil {
+			return err
+		}
+		return d.log.Append(ctx, tx, caller, audit.Event{
+			Organization: id, Action: audit.OrgCreate, Outcome: audit.Success, Permission: access.OrgManage.String(),
+			Targets: []audit.Target{{Type: "organization", ID: id, Name: name}},
+		})
+	})
+	if errors.Is(err, store.ErrExists) {
+		return Organization{}, errExists
+	}
+	if err != nil {
+		return Organization{}, err
+	}
+	return o, nil
+}
+
+// List gives at most limit organizations after the id after, by id. It needs
+// org:manage.
+func (d *Directory) List(ctx context.Context, caller access.Caller, after string, limit int) ([]Organization, error) {
+	if err := access.Allow(caller, access.OrgManage, access.InstanceOrganization); err != nil {
+		return nil, err
+	}
+	var all []Organization
+	err := d.db.View(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+		all = nil
+		return tx.Each(ctx, func(scan func(...any) error) error {
+			var o Organization
+			var created store.Time
+			if err := scan(&o.ID, &o.Name, &created); err != nil {
+				return err
+			}
+			o.CreatedAt = created.Time
+			all = append(all, o)
+			return nil
+		}, `SELECT id, name, created_at FROM organizations WHERE deleted_at IS NULL AND id > $1 ORDER BY id LIMIT $2`, after, limit)
+	})
+	return all, err
+}
+
+// Admit says whether the member may act in the organization: nil, or
+// [ErrUnknown], [ErrDeleted] or [ErrDisabled]. With [Options.FromTokens] an
+// unknown organization is made.
+func (d *Directory) Admit(ctx context.Context, caller access.Caller) error {
+	key := memberKey{caller.Organization, caller.ID}
+	s, err := d.known.Get(ctx, key, func(ctx context.Context) (standing, error) { return d.look(ctx, key) })
+	if err != nil {
+		return errAway.Because(err)
+	}
+	if !s.exists && d.opts.FromTokens {
+		_, err := d.create(ctx, access.NewCaller(caller.Organization, access.System, "gatehouse"), caller.Organization, caller.Organization)
+		if err != nil && !errors.Is(err, errExists) {
+			return errAway.Because(err)
+		}
+		d.known.Forget(key)
+		s.exists = true
+	}
+	switch {
+	case s.deleted:
+		return ErrDeleted
+	case !s.exists:
+		return ErrUnknown
+	case s.disabled:
+		return ErrDisabled
+	}
+	return nil
+}
+
+func (d *Directory) look(ctx context.Context, key memberKey) (standing, error) {
+	var deleted, disabled store.Time
+	err := d.db.View(ctx, key.organization, func(tx *store.Tx) error {
+		return tx.Row(ctx, `SELECT o.deleted_at, m.disabled_at FROM organizations o
+			LEFT JOIN members m ON m.organization = o.id AND m.id = $2 WHERE o.id = $1`, key.organization, key.member).Scan(&deleted, &disabled)
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return standing{}, nil
+	}
+	return standing{exists: err == nil, deleted: !deleted.IsZero(), disabled: !disabled.IsZero()}, err
+}
+
+// SetDisabled disables a member, or lets it in again. It needs member:manage.
+// The change holds on this instance at once and on others within [Fresh].
+func (d *Directory) SetDisabled(ctx context.Context, caller access.Caller, organization, member string, disabled bool) error {
+	if err := access.Allow(caller, access.MemberManage, organization); err != nil {
+		return err
+	}
+	if member == "" || len(member) > 256 {
+		return fault.InvalidFields(fault.Field{Name: "member", Message: "must be the subject of the member's token, 1 to 256 bytes"})
+	}
+	var at store.Time
+	action := audit.MemberEnable
+	if disabled {
+		at, action = store.At(d.opts.Now()), audit.MemberDisable
+	}
+	err := d.db.Update(ctx, organization, func(tx *store.Tx) error {
+		var id string
+		err := tx.Row(ctx, `SELECT id FROM organizations WHERE id = $1 AND deleted_at IS NULL`, organization).Scan(&id)
+		if errors.Is(err, store.ErrNotFound) {
+			return ErrUnknown
+		}
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `INSERT INTO members (organization, id, disabled_at) VALUES ($1, $2, $3)
+			ON CONFLICT (organization, id) DO UPDATE SET disabled_at = excluded.disabled_at`, organization, member, at)
+		if err != nil {
+			return err
+		}
+		return d.log.Append(ctx, tx, caller, audit.Event{
+			Organization: organization, Action: action, Outcome: audit.Success, Permission: access.MemberManage.String(),
+			Targets: []audit.Target{{Type: "member", ID: member}},
+		})
+	})
+	d.known.Forget(memberKey{organization, member})
+	return err
+}

@@ -1,0 +1,240 @@
+// Package policy says which rate limits hold for whom, and shows and resets
+// where a subject stands.
+//
+// A request has two subjects, its client's address and its organization, and
+// both must have room: [Limits.Take] decides on them in one step. An IPv4
+// address is a subject of its own; IPv6 addresses are taken by their /64,
+// since that is what one client has. A denial is a security event.
+package policy
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/ratelimit"
+	"github.com/gatehouse-io/gatehouse/store"
+)
+
+// The types of subject, as they stand in the API.
+const (
+	IP           = "ip"
+	Organization = "org"
+)
+
+// Where the subjects of a request stand in a decision's statuses.
+const (
+	IPIndex           = 0
+	OrganizationIndex = 1
+)
+
+// ErrFull is answered when so many limited subjects are remembered that no
+// further one can be.
+var ErrFull = fault.New(fault.Unavailable, "limiter_full",
+	"The rate limiter cannot take further clients at the moment; try again shortly.").After(time.Second)
+
+// Defaults are the limits that hold where nothing else is said.
+type Defaults struct {
+	IP           []ratelimit.Limit
+	Organization []ratelimit.Limit
+}
+
+// Limits decides, shows and resets.
+type Limits struct {
+	limiter  ratelimit.Limiter
+	defaults Defaults
+	db       *store.DB
+	log      *audit.Log
+	now      func() time.Time
+}
+
+// New gives the policy over a limiter. now may be nil for time.Now.
+func New(limiter ratelimit.Limiter, db *store.DB, log *audit.Log, defaults Defaults, now func() time.Time) *Limits {
+	if now == nil {
+		now = time.Now
+	}
+	return &Limits{limiter: limiter, defaults: defaults, db: db, log: log, now: now}
+}
+
+// IPKey gives the key of an address: itself for IPv4 (mapped forms included),
+// the first address of its /64 for IPv6.
+func IPKey(addr netip.Addr) string {
+	addr = addr.Unmap().WithZone("")
+	if addr.Is6() {
+		return netip.PrefixFrom(addr, 64).Masked().Addr().String()
+	}
+	return addr.String()
+}
+
+// Request is what a decision is about.
+type Request struct {
+	subjects [2]ratelimit.Subject
+	Decision ratelimit.Decision
+}
+
+// Prepare fills r for a caller at an address; r may be used again.
+func (l *Limits) Prepare(r *Request, caller access.Caller, ipKey string) {
+	r.subjects[IPIndex] = ratelimit.Subject{Type: IP, Key: ipKey, Limits: l.defaults.IP}
+	r.subjects[OrganizationIndex] = ratelimit.Subject{Type: Organization, Key: caller.Organization, Limits: l.defaults.Organization}
+}
+
+// Take decides on a prepared request, and records a denial for each subject
+// that denied it. The answer is r.Decision.
+func (l *Limits) Take(ctx context.Context, caller access.Caller, now time.Time, r *Request) error {
+	if err := l.limiter.Take(ctx, now, r.subjects[:], &r.Decision); err != nil {
+		return asFault(err)
+	}
+	if r.Decision.Admitted {
+		return nil
+	}
+	for i, s := range r.Decision.Statuses {
+		if s.Full {
+			l.log.Security(ctx, caller, exceeded(r.subjects[i], s, r.Decision.Store))
+		}
+	}
+	return nil
+}
+
+func exceeded(subject ratelimit.Subject, s ratelimit.Status, from string) audit.Event {
+	e := audit.Event{
+		Action: audit.LimitExceed, Reason: "limit_exceeded", Permission: access.CredentialUse.String(),
+		Metadata: map[string]any{
+			"type": subject.Type, "limit": s.Limit.Requests, "windowSeconds": s.Limit.Window.Seconds(), "store": from,
+		},
+	}
+	if subject.Type == IP { // an address is personal data: it stands on the erasable row
+		e.Targets = []audit.Target{{Type: IP, ID: IP, Name: subject.Key}}
+		e.Personal = map[string]string{"key": subject.Key}
+	} else {
+		e.Targets = []audit.Target{{Type: "organization", ID: subject.Key}}
+		e.Metadata["key"] = subject.Key
+	}
+	return e
+}
+
+// Peek gives where the subjects of a prepared request stand, without counting.
+func (l *Limits) Peek(ctx context.Context, now time.Time, r *Request) error {
+	return asFault(l.limiter.Peek(ctx, now, r.subjects[:], &r.Decision))
+}
+
+func asFault(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ratelimit.ErrFull):
+		return ErrFull.Because(err)
+	case errors.Is(err, ratelimit.ErrUnavailable):
+		return fault.New(fault.Unavailable, "limiter_unavailable", "The rate limiter does not answer; try again shortly.").After(time.Second).Because(err)
+	}
+	return err
+}
+
+// Subject is a subject and where it stands.
+type Subject struct {
+	Type, Key string
+	ratelimit.Status
+}
+
+// Own gives where the caller's address and organization stand, without
+// counting. Any caller may ask.
+func (l *Limits) Own(ctx context.Context, caller access.Caller, ipKey string) (ip, organization Subject, d ratelimit.Decision, err error) {
+	var r Request
+	l.Prepare(&r, caller, ipKey)
+	if err := l.Peek(ctx, l.now(), &r); err != nil {
+		return ip, organization, d, err
+	}
+	ip = Subject{IP, ipKey, r.Decision.Statuses[IPIndex]}
+	organization = Subject{Organization, caller.Organization, r.Decision.Statuses[OrganizationIndex]}
+	return ip, organization, r.Decision, nil
+}
+
+// Status gives where any subject stands. It needs limit:read on the
+// organization; an address is the operator's to look at.
+func (l *Limits) Status(ctx context.Context, caller access.Caller, typ, key string) (Subject, error) {
+	s, owner, err := l.subject(typ, key)
+	if err != nil {
+		return Subject{}, err
+	}
+	if err := access.Allow(caller, access.LimitRead, owner); err != nil {
+		return Subject{}, err
+	}
+	return l.peek(ctx, s)
+}
+
+func (l *Limits) peek(ctx context.Context, s ratelimit.Subject) (Subject, error) {
+	var d ratelimit.Decision
+	if err := l.limiter.Peek(ctx, l.now(), []ratelimit.Subject{s}, &d); err != nil {
+		return Subject{}, asFault(err)
+	}
+	return Subject{s.Type, s.Key, d.Statuses[0]}, nil
+}
+
+// Reset forgets what was counted for a subject and gives its new status. It
+// needs limit:reset. The event is on disk before anything is forgotten.
+func (l *Limits) Reset(ctx context.Context, caller access.Caller, typ, key string) (Subject, error) {
+	if err := access.Allow(caller, access.LimitReset, access.InstanceOrganization); err != nil {
+		return Subject{}, err
+	}
+	s, owner, err := l.subject(typ, key)
+	if err != nil {
+		return Subject{}, err
+	}
+	event := audit.Event{
+		Organization: owner, Action: audit.LimitReset, Outcome: audit.Success, Permission: access.LimitReset.String(),
+		Metadata: map[string]any{"type": s.Type},
+	}
+	if s.Type == IP {
+		event.Targets = []audit.Target{{Type: IP, ID: IP, Name: s.Key}}
+		event.Personal = map[string]string{"key": s.Key}
+	} else {
+		event.Targets = []audit.Target{{Type: "organization", ID: s.Key}}
+		event.Metadata["key"] = s.Key
+	}
+	if err := l.append(ctx, caller, event); err != nil {
+		return Subject{}, err
+	}
+	if err := l.limiter.Reset(ctx, s.Type, s.Key); err != nil {
+		event.Outcome, event.Reason = audit.Failure, "limiter_unavailable"
+		return Subject{}, errors.Join(asFault(err), l.append(ctx, caller, event))
+	}
+	return l.peek(ctx, s)
+}
+
+func (l *Limits) append(ctx context.Context, caller access.Caller, e audit.Event) error {
+	return l.db.Update(ctx, e.Organization, func(tx *store.Tx) error { return l.log.Append(ctx, tx, caller, e) })
+}
+
+// subject reads a type and a key from outside, and says whose they are: an
+// address is the instance's.
+func (l *Limits) subject(typ, key string) (s ratelimit.Subject, owner string, err error) {
+	switch typ {
+	case IP:
+		addr, err := netip.ParseAddr(key)
+		if err != nil {
+			return s, "", fault.InvalidFields(fault.Field{Name: "key", Message: "must be an IPv4 or IPv6 address, without a prefix length"})
+		}
+		return ratelimit.Subject{Type: IP, Key: IPKey(addr), Limits: l.defaults.IP}, access.InstanceOrganization, nil
+	case Organization, "organization":
+		if key == "" || len(key) > 64 || !validOrganization(key) {
+			return s, "", fault.InvalidFields(fault.Field{Name: "key", Message: "must be an organization's id"})
+		}
+		return ratelimit.Subject{Type: Organization, Key: key, Limits: l.defaults.Organization}, key, nil
+	}
+	return s, "", fault.InvalidFields(fault.Field{Name: "type", Message: "must be ip or org"})
+}
+
+// validOrganization reports whether key has an organization id's characters.
+func validOrganization(key string) bool {
+	for i := range len(key) {
+		c := key[i]
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !letter && (i == 0 || c != '.' && c != '_' && c != '-') {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,3 @@
+// Package ratelimit decides whether a request may pass, by exact sliding
+// windows.
+package ratelimit

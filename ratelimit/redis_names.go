@@ -1,0 +1,46 @@
+package ratelimit
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/url"
+	"strings"
+)
+
+// storedName names a subject in Redis, below the prefix: "ip:203.0.113.7". A
+// colon in the type is escaped, and a key too long to keep is "type#" and its
+// SHA-256 in hexadecimal, so that no two subjects share a name.
+func storedName(subjectType, key string) string {
+	if strings.ContainsAny(subjectType, ":#%") {
+		subjectType = strings.ReplaceAll(url.QueryEscape(subjectType), "+", "%20")
+	}
+	if len(key) > MaxKey {
+		sum := sha256.Sum256([]byte(key))
+		return subjectType + "#" + hex.EncodeToString(sum[:])
+	}
+	return subjectType + ":" + key
+}
+
+// splitName takes a stored name apart again: for a hashed key, the hash.
+func splitName(name string) (subjectType, key string, hashed, ok bool) {
+	i := strings.IndexAny(name, ":#")
+	if i < 1 {
+		return "", "", false, false
+	}
+	subjectType, key, hashed = name[:i], name[i+1:], name[i] == '#'
+	if strings.Contains(subjectType, "%") {
+		unescaped, err := url.QueryUnescape(subjectType)
+		if err != nil {
+			return "", "", false, false
+		}
+		subjectType = unescaped
+	}
+	if hashed {
+		sum, err := hex.DecodeString(key)
+		if err != nil || len(sum) != sha256.Size {
+			return "", "", false, false
+		}
+		key = string(sum)
+	}
+	return subjectType, key, hashed, true
+}

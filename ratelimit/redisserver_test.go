@@ -1,0 +1,103 @@
+package ratelimit_test
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/gatehouse-io/gatehouse/ratelimit"
+)
+
+// redisServer is a real Redis of the test's own, on a free port of loopback and
+// in a folder of its own.
+type redisServer struct {
+	t    testing.TB
+	dir  string
+	addr string
+	cmd  *exec.Cmd
+}
+
+func startRedis(t testing.TB) *redisServer {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &redisServer{t: t, dir: t.TempDir(), addr: l.Addr().String()}
+	_ = l.Close()
+	s.start()
+	t.Cleanup(s.kill)
+	return s
+}
+
+func (s *redisServer) start() {
+	s.t.Helper()
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		s.t.Fatal("these tests need redis-server in PATH: install Redis 5 or later")
+	}
+	host, port, _ := net.SplitHostPort(s.addr)
+	s.cmd = exec.Command(path, "--bind", host, "--port", port, "--dir", s.dir, "--save", "", "--appendonly", "no")
+	s.cmd.Stderr = os.Stderr
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	for range 500 {
+		if s.do("PING") == "+PONG" {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	s.t.Fatal("redis-server did not come up")
+}
+
+func (s *redisServer) kill() {
+	if s.cmd.ProcessState == nil {
+		_ = s.cmd.Process.Kill()
+		_ = s.cmd.Wait()
+	}
+}
+
+func (s *redisServer) signal(sig syscall.Signal) {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *redisServer) freeze() { s.signal(syscall.SIGSTOP) }
+func (s *redisServer) thaw()   { s.signal(syscall.SIGCONT) }
+
+// do sends one command on a connection of its own and returns the first line of
+// the answer, "" if there is none.
+func (s *redisServer) do(words ...string) string {
+	conn, err := net.DialTimeout("tcp", s.addr, time.Second)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := fmt.Fprintln(conn, strings.Join(words, " ")); err != nil {
+		return ""
+	}
+	line, _ := bufio.NewReader(conn).ReadString('\n')
+	return strings.TrimSpace(line)
+}
+
+func (s *redisServer) open(options ratelimit.RedisOptions) *ratelimit.Redis {
+	return openRedis(s.t, s.addr, options)
+}
+
+func openRedis(t testing.TB, addr string, options ratelimit.RedisOptions) *ratelimit.Redis {
+	r := ratelimit.OpenRedis(rueidis.ClientOption{InitAddress: []string{addr}}, options)
+	t.Cleanup(r.Close)
+	return r
+}

@@ -1,0 +1,58 @@
+package ratelimit
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// The list of resets in Redis, by which a Switch learns what other processes
+// reset. Its name holds no colon, so it is that of no subject.
+const (
+	resetsName = "resets"
+	resetsKept = 1000
+	resetsFor  = time.Hour
+)
+
+// resetsSince returns the names reset after a point, and the next point. Where
+// the list is not the one that the point is from, all of it is returned.
+func (r *Redis) resetsSince(ctx context.Context, point int64) (names []string, next int64, err error) {
+	reply, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
+		return client.Do(context.Background(), client.B().Zrevrangebyscore().Key(r.prefix+resetsName).
+			Max("+inf").Min(strconv.FormatInt(point, 10)).Withscores().Limit(0, resetsKept).Build())
+	})
+	if err != nil {
+		return nil, point, err
+	}
+	scores, err := reply.AsZScores()
+	if err != nil {
+		return nil, point, unavailable(err)
+	}
+	next = point
+	for _, z := range scores {
+		if int64(z.Score) > point {
+			names = append(names, z.Member)
+		}
+		next = max(next, int64(z.Score))
+	}
+	for _, name := range names {
+		r.denials.forget(name)
+	}
+	return names, next, nil
+}
+
+// probe says whether Redis takes writes: one that is read-only or out of memory
+// still answers a PING.
+func (r *Redis) probe(ctx context.Context) error {
+	_, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
+		return client.Do(context.Background(), client.B().Set().Key(r.prefix+"probe").Value("1").
+			PxMilliseconds(time.Minute.Milliseconds()).Build())
+	})
+	return err
+}
+
+// Ping says whether Redis is there and takes writes. It waits no longer than
+// the timeout; the error wraps [ErrUnavailable].
+func (r *Redis) Ping(ctx context.Context) error { return r.probe(ctx) }

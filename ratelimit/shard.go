@@ -1,0 +1,206 @@
+package ratelimit
+
+import "sync"
+
+const (
+	// sweepGrace is for how many milliseconds an idle key is kept, so that a
+	// clock set back by less changes no answer.
+	sweepGrace = 60_000
+
+	sweepStep  = 4  // slots looked at for each new key
+	sweepEvery = 64 // decisions between two steps where there are no new keys
+
+	roomStep = 16  // keys compared to find the one to push out
+	roomLook = 256 // slots looked at before a shard is said to be full
+
+	slabSize = 64 // entries allocated at a time: 3 KiB
+)
+
+// shard is a part of Memory's keys under one lock: a hash table with open
+// addressing whose slots point into slabs of entries. Its memory is bounded by
+// max and what is swept is used again.
+type shard struct {
+	mu    sync.Mutex
+	slots []uint64 // 0, or the key's tag above its entry's number plus one
+	slabs []*[slabSize]entry
+	free  []uint32 // numbers of entries that were removed
+	used  uint32   // entries ever handed out
+	live  uint32   // keys held
+	max   uint32   // keys allowed
+	hand  uint32   // where the sweep goes on
+	ticks uint32   // decisions, for sweepEvery
+
+	pushedOut uint64 // keys that still counted and were removed for new ones
+
+	_ [8]byte // fills two cache lines
+}
+
+func (s *shard) entry(number uint32) *entry {
+	return &s.slabs[number/slabSize][number%slabSize]
+}
+
+// home is the slot a tag belongs to. It scales instead of masking, so that the
+// table may have any size and grow in small steps.
+func (s *shard) home(tag uint32) uint32 {
+	return uint32(uint64(tag) * uint64(len(s.slots)) >> 32) //nolint:gosec // below len(s.slots)
+}
+
+func (s *shard) next(i uint32) uint32 {
+	if i++; int(i) == len(s.slots) {
+		return 0
+	}
+	return i
+}
+
+// find returns the entry of a key and its slot, or nil.
+func (s *shard) find(tag uint32, mark byte, subjectType, key string) (*entry, uint32) {
+	if len(s.slots) == 0 {
+		return nil, 0
+	}
+	for i := s.home(tag); s.slots[i] != 0; i = s.next(i) {
+		if uint32(s.slots[i]>>32) == tag { //nolint:gosec // the upper half
+			if e := s.entry(uint32(s.slots[i]) - 1); e.named(mark, subjectType, key) { //nolint:gosec // the lower half
+				return e, i
+			}
+		}
+	}
+	return nil, 0
+}
+
+// insert adds a key that is not there. It returns nil when the shard is full.
+// The entries of the decision under way are never pushed out.
+func (s *shard) insert(tag uint32, mark byte, subjectType, key string, now int64, ops []op) *entry {
+	if s.live >= s.max && !s.makeRoom(now, ops) {
+		return nil
+	}
+	if n := uint32(len(s.slots)); s.live+1 > n-n/8 || n == 0 { //nolint:gosec // bounded by max
+		s.rehash(n + n/4 + 8)
+	}
+	var number uint32
+	if last := len(s.free) - 1; last >= 0 {
+		number, s.free = s.free[last], s.free[:last]
+	} else {
+		if number = s.used; number%slabSize == 0 {
+			s.slabs = append(s.slabs, new([slabSize]entry))
+		}
+		s.used++
+	}
+	s.place(uint64(tag)<<32 | uint64(number+1))
+	s.live++
+	e := s.entry(number)
+	e.start(mark, subjectType, key)
+	return e
+}
+
+func (s *shard) place(slot uint64) {
+	i := s.home(uint32(slot >> 32)) //nolint:gosec // the upper half
+	for s.slots[i] != 0 {
+		i = s.next(i)
+	}
+	s.slots[i] = slot
+}
+
+func (s *shard) rehash(n uint32) {
+	old := s.slots
+	s.slots = make([]uint64, n)
+	s.hand = 0
+	for _, slot := range old {
+		if slot != 0 {
+			s.place(slot)
+		}
+	}
+}
+
+// remove empties slot i and moves later keys of the same run up to it.
+func (s *shard) remove(i uint32) {
+	number := uint32(s.slots[i]) - 1 //nolint:gosec // the lower half
+	*s.entry(number) = entry{}
+	s.free = append(s.free, number)
+	s.live--
+
+	n := uint32(len(s.slots)) //nolint:gosec // bounded by max
+	distance := func(from, to uint32) uint32 {
+		if to < from {
+			to += n
+		}
+		return to - from
+	}
+	for j := s.next(i); s.slots[j] != 0; j = s.next(j) {
+		home := s.home(uint32(s.slots[j] >> 32)) //nolint:gosec // the upper half
+		if distance(home, j) >= distance(i, j) {
+			s.slots[i] = s.slots[j]
+			i = j
+		}
+	}
+	s.slots[i] = 0
+}
+
+// sweep looks at the next n slots and removes keys that nothing counts for.
+func (s *shard) sweep(n int, now int64) {
+	for range min(n, len(s.slots)) {
+		if int(s.hand) >= len(s.slots) {
+			s.hand = 0
+		}
+		if s.slots[s.hand] != 0 {
+			e := s.entry(uint32(s.slots[s.hand]) - 1) //nolint:gosec // the lower half
+			if e.idle(now) {
+				s.remove(s.hand) // another key may have moved here: look again
+				continue
+			}
+			e.tidy(now)
+		}
+		s.hand++
+	}
+}
+
+// makeRoom removes one key: an idle one if one is near, otherwise the one among
+// a few that is idle soonest and is not limited now. It says whether it did.
+func (s *shard) makeRoom(now int64, ops []op) bool {
+	victim, soonest, seen := uint32(0), int64(-1), 0
+	for look := 0; look < min(roomLook, len(s.slots)) && seen < roomStep; look++ {
+		if int(s.hand) >= len(s.slots) {
+			s.hand = 0
+		}
+		at := s.hand
+		s.hand++
+		if s.slots[at] == 0 {
+			continue
+		}
+		e := s.entry(uint32(s.slots[at]) - 1) //nolint:gosec // the lower half
+		if inUse(e, ops) {
+			continue
+		}
+		if e.count == 0 {
+			s.remove(at)
+			return true
+		}
+		last := e.at(e.count - 1)
+		idle := last + int64(e.keep)*1000
+		if idle <= now {
+			s.remove(at)
+			return true
+		}
+		if e.limited > 0 && last+int64(e.limited)*1000 > now {
+			continue
+		}
+		seen++
+		if soonest < 0 || idle < soonest {
+			victim, soonest = at, idle
+		}
+	}
+	if soonest < 0 {
+		return false
+	}
+	s.remove(victim)
+	s.pushedOut++
+	return true
+}
+
+func inUse(e *entry, ops []op) bool {
+	for i := range ops {
+		if ops[i].entry == e {
+			return true
+		}
+	}
+	return false
+}

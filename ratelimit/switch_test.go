@@ -1,0 +1,217 @@
+package ratelimit_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/ratelimit"
+)
+
+// changes collects what a Switch tells.
+type changes chan ratelimit.Change
+
+func (c changes) next(t *testing.T, degraded bool) ratelimit.Change {
+	t.Helper()
+	select {
+	case change := <-c:
+		if change.Degraded != degraded {
+			t.Fatalf("told %+v, want degraded %v", change, degraded)
+		}
+		return change
+	case <-time.After(10 * time.Second):
+		t.Fatalf("no change to degraded %v within ten seconds", degraded)
+		return ratelimit.Change{}
+	}
+}
+
+func newSwitch(t *testing.T, redis *ratelimit.Redis) (*ratelimit.Switch, changes) {
+	c := make(changes, 100)
+	s := ratelimit.NewSwitch(redis, ratelimit.NewMemory(ratelimit.MemoryOptions{}), ratelimit.SwitchOptions{
+		OnChange: func(change ratelimit.Change) { c <- change }, ProbeInterval: 100 * time.Millisecond,
+	})
+	t.Cleanup(s.Close)
+	return s, c
+}
+
+// brief is the timeout of tests in which Redis hangs: more than the default,
+// for a busy machine.
+const brief = 250 * time.Millisecond
+
+// Each way in which Redis fails: memory decides on, with what was counted so
+// far, and when Redis is well again it decides again, with what was counted
+// meanwhile.
+func TestSwitchThere_AwayAndBack(t *testing.T) {
+	tests := []struct {
+		name       string
+		away, back func(*redisServer)
+	}{
+		{"frozen", (*redisServer).freeze, (*redisServer).thaw},
+		{"restarted empty", (*redisServer).kill, (*redisServer).start},
+		{"read-only", func(s *redisServer) { s.do("REPLICAOF", "127.0.0.1", "1") }, func(s *redisServer) { s.do("REPLICAOF", "NO", "ONE") }},
+		{"out of memory", func(s *redisServer) { s.do("CONFIG", "SET", "maxmemory", "1") }, func(s *redisServer) { s.do("CONFIG", "SET", "maxmemory", "0") }},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			server := startRedis(t)
+			s, changes := newSwitch(t, server.open(ratelimit.RedisOptions{Timeout: brief}))
+			ip, org := subject("ip", "a", "100/1h"), subject("organization", "acme", "9/1h")
+			admit := func(n int, degraded bool) {
+				t.Helper()
+				for range n {
+					d := take(t, s, time.Now(), ip, org)
+					if !d.Admitted || d.Degraded != degraded || (d.Store == ratelimit.StoreMemory) != degraded {
+						t.Fatalf("%+v, want admitted with degraded %v", d, degraded)
+					}
+				}
+			}
+			admit(3, false)
+			test.away(server)
+			admit(3, true) // whether the switch noticed yet or not
+			if c := changes.next(t, true); !errors.Is(c.Cause, ratelimit.ErrUnavailable) {
+				t.Errorf("cause %v", c.Cause)
+			}
+			if !s.Degraded() {
+				t.Error("not degraded")
+			}
+			test.back(server)
+			if c := changes.next(t, false); c.Lasted <= 0 || c.Cause != nil {
+				t.Errorf("recovery %+v", c)
+			}
+			admit(3, false)
+			d := take(t, s, time.Now(), ip, org)
+			if d.Admitted || d.Degraded || d.Statuses[1].Used != 9 || d.RetryAfter < 59*time.Minute {
+				t.Fatalf("the tenth of nine: %+v", d)
+			}
+			if err := s.Reset(t.Context(), "organization", "acme"); err != nil {
+				t.Fatal(err)
+			}
+			admit(1, false)
+		})
+	}
+}
+
+func TestSwitchStartsWithoutRedis(t *testing.T) {
+	server := startRedis(t)
+	server.kill()
+	s, changes := newSwitch(t, server.open(ratelimit.RedisOptions{Timeout: brief}))
+	changes.next(t, true)
+	if d := take(t, s, time.Now(), subject("ip", "a", "2/1h")); !d.Admitted || !d.Degraded || d.Store != ratelimit.StoreMemory {
+		t.Fatalf("%+v", d)
+	}
+	server.start()
+	changes.next(t, false)
+	if d := take(t, s, time.Now(), subject("ip", "a", "2/1h")); !d.Admitted || d.Degraded || d.Statuses[0].Used != 2 {
+		t.Fatalf("%+v", d)
+	}
+}
+
+// An open switch does not ask Redis for each request.
+func TestOpenSwitchDoesNotWait(t *testing.T) {
+	server := startRedis(t)
+	s, changes := newSwitch(t, server.open(ratelimit.RedisOptions{Timeout: brief}))
+	server.freeze()
+	changes.next(t, true)
+	start := time.Now()
+	for range 1000 {
+		take(t, s, time.Now(), subject("ip", "a", "100/1h"))
+	}
+	if took := time.Since(start); took > 20*brief { // a thousand timeouts would be 250 s
+		t.Errorf("1000 decisions took %v", took)
+	}
+}
+
+// What one process resets, the others forget.
+func TestResetReachesOtherProcesses(t *testing.T) {
+	server := startRedis(t)
+	a, _ := newSwitch(t, server.open(ratelimit.RedisOptions{Timeout: patient}))
+	b, _ := newSwitch(t, server.open(ratelimit.RedisOptions{Timeout: patient}))
+	ip := subject("ip", "a", "1/1h")
+	take(t, a, time.Now(), ip)
+	if d := take(t, b, time.Now(), ip); d.Admitted {
+		t.Fatalf("not shared: %+v", d)
+	}
+	if err := b.Reset(t.Context(), "ip", "a"); err != nil {
+		t.Fatal(err)
+	}
+	for range 500 {
+		if take(t, a, time.Now(), ip).Admitted {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("still denied after five seconds")
+}
+
+// A reset while Redis is away holds when it is back.
+func TestResetWithoutRedis(t *testing.T) {
+	server := startRedis(t)
+	s, changes := newSwitch(t, server.open(ratelimit.RedisOptions{Timeout: brief}))
+	ip := subject("ip", "a", "1/1h")
+	take(t, s, time.Now(), ip)
+	server.freeze()
+	changes.next(t, true)
+	if err := s.Reset(t.Context(), "ip", "a"); err != nil {
+		t.Fatal(err)
+	}
+	server.thaw()
+	changes.next(t, false)
+	if d := take(t, s, time.Now(), ip); !d.Admitted || d.Degraded {
+		t.Fatalf("%+v", d)
+	}
+}
+
+// However Redis comes and goes under load, one process never admits more than
+// the limit.
+func TestSwitchUnderLoadNeverExceeds(t *testing.T) {
+	server := startRedis(t)
+	s, _ := newSwitch(t, server.open(ratelimit.RedisOptions{Timeout: brief}))
+	var admitted atomic.Int64
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	for worker := range 8 {
+		wg.Go(func() {
+			var d ratelimit.Decision
+			subjects := []ratelimit.Subject{subject("ip", fmt.Sprint(worker), "10000/1h"), subject("organization", "acme", "2000/1h")}
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := s.Take(t.Context(), time.Now(), subjects, &d); err != nil {
+					t.Error(err)
+					return
+				}
+				if d.Admitted {
+					admitted.Add(1)
+				} else {
+					time.Sleep(time.Millisecond)
+				}
+			}
+		})
+	}
+	for range 2 {
+		time.Sleep(100 * time.Millisecond)
+		server.kill()
+		time.Sleep(100 * time.Millisecond)
+		server.start()
+		time.Sleep(300 * time.Millisecond)
+	}
+	for range 1000 {
+		if admitted.Load() >= 2000 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	time.Sleep(200 * time.Millisecond)
+	close(stop)
+	wg.Wait()
+	if n := admitted.Load(); n != 2000 {
+		t.Errorf("%d admitted, want exactly 2000", n)
+	}
+}

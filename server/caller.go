@@ -1,0 +1,93 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/auth"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/org"
+	"github.com/gatehouse-io/gatehouse/policy"
+	"github.com/gatehouse-io/gatehouse/ratelimit"
+)
+
+var (
+	errPanic    = errors.New("panic, see the log line before")
+	errStopping = fault.New(fault.Unavailable, "server_stopping", "This instance is stopping; try again.").After(time.Second)
+	errShutOut  = fault.New(fault.Limited, "authentication_limited", "Too many failed authentications from this address; wait before the next try.")
+)
+
+// authenticate makes a caller of the request and notes it on x. An address
+// that failed too often is answered before its token is looked at. Only tokens
+// that were sent and refused count as failures.
+func (s *Server) authenticate(r *http.Request, x *exchange) error {
+	failures := []ratelimit.Subject{{Type: policy.IP, Key: policy.IPKey(x.ip), Limits: []ratelimit.Limit{s.cfg.AuthFailures}}}
+	var d ratelimit.Decision
+	if err := s.failures.Peek(r.Context(), x.start, failures, &d); err == nil && d.Statuses[0].Full {
+		err := errShutOut.After(d.RetryAfter)
+		s.denied(r, x, err.Code, access.None)
+		return err
+	}
+	token, err := auth.TokenOf(r.Header)
+	if err != nil {
+		return err
+	}
+	caller, err := s.cfg.Auth.Caller(r.Context(), token)
+	if f, ok := fault.As(err); ok {
+		switch f.Kind {
+		case fault.Unauthenticated:
+			// The budget only grows: when it is full the next request is shut out.
+			_ = s.failures.Take(r.Context(), x.start, failures, &d)
+			s.denied(r, x, f.Code, access.None)
+		case fault.Denied:
+			// A refused caller holds nothing; it is named for the trail only.
+			x.caller = access.Caller{Type: caller.Type, ID: caller.ID, Organization: access.InstanceOrganization}
+			if errors.Is(err, org.ErrDisabled) {
+				x.caller.Organization = caller.Organization
+			}
+			s.denied(r, x, f.Code, access.None)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	x.caller = caller
+	return nil
+}
+
+// permit checks the permission that the route names. What is denied here or in
+// a domain package is recorded by denied.
+func (s *Server) permit(r *http.Request, x *exchange, p access.Permission) error {
+	if p == access.None || x.caller.Holds(p) {
+		return nil
+	}
+	return &access.DeniedError{Permission: p, Organization: x.caller.Organization}
+}
+
+// denied records a refusal in the caller's own organization, or in the
+// reserved one where no caller could be made.
+func (s *Server) denied(r *http.Request, x *exchange, reason string, p access.Permission) {
+	e := audit.Event{Action: audit.AccessDeny, Reason: reason}
+	if p != access.None {
+		e.Permission = p.String()
+	}
+	s.cfg.Audit.Security(r.Context(), x.caller, e)
+}
+
+// refuse answers with err, and records it where it is a lack of permission.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, x *exchange, err error) int {
+	status := s.writeProblem(w, r, err)
+	s.noteDenied(r, x, err, status)
+	return status
+}
+
+func (s *Server) noteDenied(r *http.Request, x *exchange, err error, status int) {
+	var denied *access.DeniedError
+	if errors.As(err, &denied) {
+		x.request.Status = status
+		s.denied(r, x, "permission_denied", denied.Permission)
+	}
+}

@@ -1,0 +1,198 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/api"
+	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/vault"
+)
+
+type listCredentialsIn struct {
+	Service string `query:"service" doc:"Only this service"`
+	Status  string `query:"status" doc:"Only this status: active, expiring, expired or disabled"`
+	Limit   int    `query:"limit" doc:"1 to 200; 50 when left out"`
+	Cursor  string `query:"cursor" doc:"nextCursor of the page before"`
+}
+
+type credentialListOut struct{ Body api.CredentialList }
+
+func (s *Server) listCredentials(ctx context.Context, caller access.Caller, in *listCredentialsIn) (*credentialListOut, error) {
+	page, err := s.cfg.Vault.List(ctx, caller, vault.Filter{
+		Service: in.Service, Status: vault.Status(in.Status), Limit: in.Limit, Cursor: in.Cursor,
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &credentialListOut{Body: api.CredentialList{Credentials: make([]api.Credential, len(page.Credentials)), NextCursor: page.NextCursor}}
+	for i, c := range page.Credentials {
+		out.Body.Credentials[i] = wireCredential(c)
+	}
+	return out, nil
+}
+
+type createCredentialIn struct{ Body api.CredentialCreate }
+
+type credentialOut struct {
+	ETag    string `header:"ETag"`
+	Warning string `header:"Gatehouse-Warning" doc:"A value that does not look like the provider's usual form; it was stored all the same"`
+	Body    api.Credential
+}
+
+func (s *Server) createCredential(ctx context.Context, caller access.Caller, in *createCredentialIn) (*credentialOut, error) {
+	n := vault.NewCredential{Service: in.Body.Service, Name: in.Body.Name, Fields: in.Body.Credentials}
+	if in.Body.ExpiresAt != nil {
+		n.ExpiresAt = time.Time(*in.Body.ExpiresAt)
+	}
+	c, warnings, err := s.cfg.Vault.Create(ctx, caller, n)
+	if err != nil {
+		return nil, err
+	}
+	return wireCredentialOut(c, warnings), nil
+}
+
+type credentialIn struct {
+	ID string `path:"id"`
+}
+
+func (s *Server) getCredential(ctx context.Context, caller access.Caller, in *credentialIn) (*credentialOut, error) {
+	c, err := s.cfg.Vault.Get(ctx, caller, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return wireCredentialOut(c, nil), nil
+}
+
+type updateCredentialIn struct {
+	ID      string `path:"id"`
+	IfMatch string `header:"If-Match" doc:"The ETag of the state that the change is meant for"`
+	Body    api.CredentialUpdate
+}
+
+func (s *Server) updateCredential(ctx context.Context, caller access.Caller, in *updateCredentialIn) (*credentialOut, error) {
+	var wrong []fault.Field
+	ch := vault.Change{Fields: in.Body.Credentials}
+	if in.Body.Name.Set {
+		ch.Name = &in.Body.Name.Value
+		if in.Body.Name.Null {
+			wrong = append(wrong, fault.Field{Name: "name", Message: "cannot be null; leave it out to keep it"})
+		}
+	}
+	if in.Body.Disabled.Set {
+		ch.Disabled = &in.Body.Disabled.Value
+		if in.Body.Disabled.Null {
+			wrong = append(wrong, fault.Field{Name: "disabled", Message: "cannot be null; leave it out to keep it"})
+		}
+	}
+	if in.Body.ExpiresAt.Set {
+		at := time.Time(in.Body.ExpiresAt.Value) // the zero time for null
+		ch.ExpiresAt = &at
+	}
+	if len(wrong) > 0 {
+		return nil, fault.InvalidFields(wrong...)
+	}
+	c, warnings, err := s.cfg.Vault.Update(ctx, caller, in.ID, matchOf(in.IfMatch), ch)
+	if err != nil {
+		return nil, err
+	}
+	return wireCredentialOut(c, warnings), nil
+}
+
+type deleteCredentialIn struct {
+	ID      string `path:"id"`
+	IfMatch string `header:"If-Match" doc:"The ETag of the state that is meant"`
+}
+
+type nothingOut struct{}
+
+func (s *Server) deleteCredential(ctx context.Context, caller access.Caller, in *deleteCredentialIn) (*nothingOut, error) {
+	return &nothingOut{}, s.cfg.Vault.Delete(ctx, caller, in.ID, matchOf(in.IfMatch))
+}
+
+type rotateCredentialIn struct {
+	ID      string `path:"id"`
+	IfMatch string `header:"If-Match" doc:"The ETag of the state that is meant"`
+	Body    api.CredentialRotate
+}
+
+func (s *Server) rotateCredential(ctx context.Context, caller access.Caller, in *rotateCredentialIn) (*credentialOut, error) {
+	if in.Body.GraceSeconds != 0 {
+		return nil, fault.InvalidFields(fault.Field{Name: "graceSeconds", Message: "must be 0 or left out: the old version is destroyed at once"})
+	}
+	c, warnings, err := s.cfg.Vault.Rotate(ctx, caller, in.ID, matchOf(in.IfMatch), in.Body.Credentials)
+	if err != nil {
+		return nil, err
+	}
+	return wireCredentialOut(c, warnings), nil
+}
+
+type revealCredentialIn struct {
+	ID   string `path:"id"`
+	Body api.CredentialReveal
+}
+
+type revealCredentialOut struct{ Body api.RevealedCredential }
+
+func (s *Server) revealCredential(ctx context.Context, caller access.Caller, in *revealCredentialIn) (*revealCredentialOut, error) {
+	c, fields, err := s.cfg.Vault.Reveal(ctx, caller, in.ID, in.Body.Reason)
+	if err != nil {
+		return nil, err
+	}
+	defer fields.Wipe()
+	out := &revealCredentialOut{Body: api.RevealedCredential{ID: c.ID, Version: c.Version, Credentials: make(map[string]string, len(fields))}}
+	for name, value := range fields {
+		out.Body.Credentials[name] = value.ExposeSecret()
+	}
+	return out, nil
+}
+
+func wireCredentialOut(c vault.Credential, warnings []catalog.Problem) *credentialOut {
+	out := &credentialOut{ETag: `"` + strconv.FormatInt(c.Revision, 10) + `"`, Body: wireCredential(c)}
+	var texts []string
+	for _, w := range warnings {
+		texts = append(texts, "credentials."+w.Field+" "+w.Message)
+	}
+	out.Warning = strings.Join(texts, "; ")
+	return out
+}
+
+func wireCredential(c vault.Credential) api.Credential {
+	w := api.Credential{
+		ID: c.ID, Service: c.Service, Name: c.Name, Status: string(c.Status), Version: c.Version,
+		Fields: c.Fields, Hint: c.Hints, Fingerprint: c.Fingerprint,
+		ExpiresAt: api.At(c.ExpiresAt), LastUsedAt: api.At(c.LastUsedAt),
+		CreatedAt: api.At(c.CreatedAt), CreatedBy: c.CreatedBy, UpdatedAt: api.At(c.UpdatedAt),
+	}
+	if c.LastTest != nil {
+		var t api.TestResult
+		if json.Unmarshal(c.LastTest, &t) == nil { // what cannot be read is as good as no test
+			w.LastTest = &t
+		}
+	}
+	return w
+}
+
+// matchOf reads If-Match (RFC 9110, 13.1.1). What is no ETag of ours matches no
+// state.
+func matchOf(header string) vault.Match {
+	header = strings.TrimSpace(header)
+	if header == "" || header == "*" {
+		return vault.Match{}
+	}
+	m := vault.Match{Revisions: []int64{}}
+	for tag := range strings.SplitSeq(header, ",") {
+		tag = strings.TrimSpace(tag)
+		if inner, ok := strings.CutPrefix(tag, `"`); ok {
+			if n, err := strconv.ParseInt(strings.TrimSuffix(inner, `"`), 10, 64); err == nil {
+				m.Revisions = append(m.Revisions, n)
+			}
+		}
+	}
+	return m
+}

@@ -1,0 +1,188 @@
+package server
+
+import (
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/api"
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/gateway"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/policy"
+)
+
+// The templates of the gateway's routes, for logs, events and the API document.
+const (
+	chatRoute  = "/api/chat/{service}/{path...}"
+	proxyRoute = "/api/proxy/{service}/{path...}"
+)
+
+// serveGateway serves a chat or proxy route: caller, room in the trail, limits,
+// and only then the gateway, which opens a key.
+func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, x *exchange) {
+	x.gateway, x.route = true, chatRoute
+	family := gateway.Chat
+	if strings.HasPrefix(r.RequestURI, "/api/proxy/") {
+		x.route, family = proxyRoute, gateway.Proxy
+	}
+	x.request.Route = x.route
+	if err := s.authenticate(r, x); err != nil {
+		s.writeProblem(w, r, err)
+		return
+	}
+	limits := s.requests.Get().(*policy.Request)
+	defer s.requests.Put(limits)
+	s.cfg.Limits.Prepare(limits, x.caller, policy.IPKey(x.ip))
+
+	slot, err := s.enter(r, x, limits)
+	if err != nil {
+		s.setLimitHeaders(w.Header(), limits)
+		s.refuse(w, r, x, err)
+		return
+	}
+	s.setLimitHeaders(w.Header(), limits)
+
+	service, path, ok := gateway.SplitPath(r, family)
+	if !ok {
+		slot.Release()
+		s.writeProblem(w, r, fault.New(fault.NotFound, "unknown_service", "Name a service after "+string(family)+"/ in the path."))
+		return
+	}
+	result := s.gateway.Serve(w, r, gateway.Visit{
+		Route: family, Caller: x.caller, RequestID: x.id, Service: service, Path: path,
+		Credential: r.Header.Get("Gatehouse-Credential"),
+	})
+	x.request.Status = result.Status
+	slot.Record(r.Context(), x.caller, visitEvent(family, service, result))
+	if result.Abort {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// enter decides whether the visit may go on. Who lacks the permission, or
+// whose visit cannot be recorded, uses up nothing of a limit.
+func (s *Server) enter(r *http.Request, x *exchange, limits *policy.Request) (audit.Slot, error) {
+	ctx := r.Context()
+	if err := access.Allow(x.caller, access.CredentialUse, x.caller.Organization); err != nil {
+		return audit.Slot{}, firstError(s.cfg.Limits.Peek(ctx, x.start, limits), err)
+	}
+	slot, err := s.cfg.Audit.Reserve()
+	if err != nil {
+		return audit.Slot{}, firstError(s.cfg.Limits.Peek(ctx, x.start, limits), err)
+	}
+	x.request.Status = http.StatusTooManyRequests // of the event, should it be denied
+	if err := s.cfg.Limits.Take(ctx, x.caller, x.start, limits); err != nil {
+		slot.Release()
+		return audit.Slot{}, err
+	}
+	if d := &limits.Decision; !d.Admitted {
+		slot.Release()
+		return audit.Slot{}, fault.New(fault.Limited, "rate_limit_exceeded", limitMessage(limits)).After(d.RetryAfter)
+	}
+	return slot, nil
+}
+
+func firstError(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+func limitMessage(limits *policy.Request) string {
+	who := "this address"
+	if limits.Decision.Statuses[policy.OrganizationIndex].Full {
+		who = "this organization"
+		if limits.Decision.Statuses[policy.IPIndex].Full {
+			who = "this address and this organization"
+		}
+	}
+	return "The rate limit of " + who + " is used up; Retry-After says when the next request is admitted."
+}
+
+// setLimitHeaders tells where both subjects stand: the six headers of the
+// contract, and RateLimit-Policy and RateLimit as in
+// draft-ietf-httpapi-ratelimit-headers-10.
+func (s *Server) setLimitHeaders(h http.Header, limits *policy.Request) {
+	d := &limits.Decision
+	if len(d.Statuses) <= policy.OrganizationIndex {
+		return // the limiter did not answer
+	}
+	var policies, states strings.Builder
+	for i, prefix := range [...]string{policy.IPIndex: "X-Ratelimit-", policy.OrganizationIndex: "X-Ratelimit-Org-"} {
+		status := &d.Statuses[i]
+		h[prefix+"Limit"] = []string{strconv.Itoa(status.Limit.Requests)}
+		h[prefix+"Remaining"] = []string{strconv.Itoa(status.Remaining)}
+		h[prefix+"Reset"] = []string{status.Reset.UTC().Format(api.TimeFormat)}
+
+		name := `"` + policy.IP + `"`
+		if i == policy.OrganizationIndex {
+			name = `, "` + policy.Organization + `"`
+		}
+		policies.WriteString(name + ";q=" + strconv.Itoa(status.Limit.Requests) + ";w=" + seconds(status.Limit.Window))
+		states.WriteString(name + ";r=" + strconv.Itoa(status.Remaining) + ";t=" + seconds(status.Reset.Sub(d.Now)))
+	}
+	h["Ratelimit-Policy"] = []string{policies.String()}
+	h["Ratelimit"] = []string{states.String()}
+}
+
+// seconds rounds up to whole seconds, so that whoever waits that long is not early.
+func seconds(d time.Duration) string {
+	return strconv.FormatInt(int64(math.Ceil(max(d, 0).Seconds())), 10)
+}
+
+// visitEvent tells of a visit, once it has ended.
+func visitEvent(family gateway.Route, service string, result gateway.Result) audit.Event {
+	e := audit.Event{
+		Action: audit.ChatRequest, Outcome: result.Outcome, Reason: result.Reason, Permission: access.CredentialUse.String(),
+		Targets: []audit.Target{{Type: "service", ID: service}},
+		Metadata: map[string]any{
+			"bytesIn": result.BytesIn, "bytesOut": result.BytesOut, "durationMs": result.Duration.Milliseconds(),
+		},
+	}
+	if family == gateway.Proxy {
+		e.Action = audit.CredentialUse
+	}
+	if result.CredentialID != "" {
+		e.Targets = append(e.Targets, audit.Target{Type: "credential", ID: result.CredentialID, Name: result.CredentialName})
+		e.Metadata["version"] = result.CredentialVersion
+	}
+	return e
+}
+
+// describeGateway puts the gateway's routes into the API document; they are
+// served beside the mux.
+func (s *Server) describeGateway() {
+	for _, d := range []struct{ route, id, what string }{
+		{chatRoute, "chat", "A provider's own chat API, with the organization's credential put on"},
+		{proxyRoute, "proxy", "A provider's own API, with the organization's credential put on"},
+	} {
+		item := &huma.PathItem{}
+		for method, o := range map[string]**huma.Operation{
+			http.MethodGet: &item.Get, http.MethodPost: &item.Post, http.MethodPut: &item.Put,
+			http.MethodPatch: &item.Patch, http.MethodDelete: &item.Delete,
+		} {
+			*o = &huma.Operation{
+				OperationID: d.id + "-" + strings.ToLower(method), Summary: d.what, Tags: []string{"gateway"},
+				Security:   []map[string][]string{{"bearer": {}}},
+				Extensions: map[string]any{"x-permission": access.CredentialUse.String()},
+				Parameters: []*huma.Param{
+					{Name: "service", In: "path", Required: true, Schema: &huma.Schema{Type: "string"}},
+					{Name: "path", In: "path", Required: true, Schema: &huma.Schema{Type: "string"}, Description: "The rest of the provider's path"},
+					{Name: "Gatehouse-Credential", In: "header", Schema: &huma.Schema{Type: "string"}, Description: "Which of several credentials, by name"},
+				},
+				Responses: map[string]*huma.Response{
+					"default": {Description: "The provider's answer, unchanged; or a problem of ours, marked by the header Gatehouse-Error"},
+				},
+			}
+		}
+		s.api.OpenAPI().Paths[strings.Replace(d.route, "...}", "}", 1)] = item
+	}
+}
+

@@ -1,0 +1,185 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/api"
+)
+
+// route is one line of the table.
+type route struct {
+	method     string
+	path       string
+	permission access.Permission // access.None: any caller
+	body       int64             // the body's cap in bytes; 0 where none is taken
+	status     int               // of success
+	name       string            // the operation's id
+	summary    string
+	handle     handler
+}
+
+// The caps of bodies.
+const (
+	noBody    = 0
+	smallBody = 8 << 10
+	formBody  = 64 << 10 // credentials
+)
+
+// routes is the table of every route but the gateway's (chat.go) and the
+// instance's own (health.go, docs.go).
+func (s *Server) routes() []route {
+	const (
+		get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
+		ok, created, empty  = http.StatusOK, http.StatusCreated, http.StatusNoContent
+	)
+	return []route{
+		{get, "/api/api-credentials", access.CredentialList, noBody, ok, "list-credentials", "List credentials", op(s.listCredentials)},
+		{post, "/api/api-credentials", access.CredentialCreate, formBody, created, "create-credential", "Store a credential", op(s.createCredential)},
+		{get, "/api/api-credentials/{id}", access.CredentialList, noBody, ok, "get-credential", "Get a credential's metadata", op(s.getCredential)},
+		{put, "/api/api-credentials/{id}", access.CredentialUpdate, formBody, ok, "update-credential", "Change a credential", op(s.updateCredential)},
+		{del, "/api/api-credentials/{id}", access.CredentialDelete, noBody, empty, "delete-credential", "Destroy a credential", op(s.deleteCredential)},
+		{post, "/api/api-credentials/{id}/rotate", access.CredentialRotate, formBody, ok, "rotate-credential", "Put new values in place of the old", op(s.rotateCredential)},
+		{post, "/api/api-credentials/{id}/reveal", access.CredentialReveal, smallBody, ok, "reveal-credential", "Show a credential's values to a human", op(s.revealCredential)},
+
+		{get, "/api/rate-limit/status", access.None, noBody, ok, "get-rate-limit", "Where your address and organization stand", op(s.ownLimits)},
+		{post, "/api/rate-limit/reset", access.LimitReset, smallBody, ok, "reset-rate-limit", "Forget what was counted for a subject", op(s.resetLimit)},
+		{get, "/api/rate-limit/admin/status/{type}/{key}", access.LimitRead, noBody, ok, "get-subject-rate-limit", "Where any subject stands", op(s.subjectLimit)},
+
+		{get, "/api/audit/events", access.AuditRead, noBody, ok, "list-events", "Read the audit trail, newest first", op(s.listEvents)},
+
+		{get, "/api/organizations", access.OrgManage, noBody, ok, "list-organizations", "List organizations", op(s.listOrganizations)},
+		{post, "/api/organizations", access.OrgManage, smallBody, created, "create-organization", "Make an organization", op(s.createOrganization)},
+	}
+}
+
+// handler registers an operation for a route.
+type handler func(s *Server, rt route)
+
+// op makes a handler of a function over a caller: the edge around every
+// operation, in one place.
+func op[I, O any](fn func(ctx context.Context, caller access.Caller, in *I) (*O, error)) handler {
+	return func(s *Server, rt route) {
+		huma.Register(s.api, s.operation(rt), func(ctx context.Context, in *I) (*O, error) {
+			x := exchangeOf(ctx)
+			out, err := fn(ctx, x.caller, in)
+			if err != nil {
+				p := s.problemOf(ctx, x, err)
+				if r, ok := ctx.Value(rawRequestKey{}).(*http.Request); ok {
+					s.noteDenied(r, x, err, p.Status)
+				}
+				return nil, p
+			}
+			return out, nil
+		})
+	}
+}
+
+type rawRequestKey struct{}
+
+func (s *Server) operation(rt route) huma.Operation {
+	tag := strings.Split(strings.TrimPrefix(rt.path, "/api/"), "/")[0]
+	o := huma.Operation{
+		Method: rt.method, Path: rt.path, OperationID: rt.name, Summary: rt.summary, Tags: []string{tag},
+		DefaultStatus: rt.status, MaxBodyBytes: rt.body, BodyReadTimeout: 15 * time.Second,
+		Security:    []map[string][]string{{"bearer": {}}},
+		Errors:      []int{400, 401, 403, 422, 429, 500, 503},
+		Middlewares: huma.Middlewares{s.door(rt)},
+		Extensions:  map[string]any{"x-permission": rt.permission.String()},
+	}
+	if strings.Contains(rt.path, "{id}") {
+		o.Errors = append(o.Errors, http.StatusNotFound)
+	}
+	if rt.body > 0 {
+		o.Errors = append(o.Errors, http.StatusRequestEntityTooLarge)
+	}
+	return o
+}
+
+// door lets a request in to its route: a caller is made of it, and the route's
+// permission checked, before any of its body is read.
+func (s *Server) door(rt route) func(huma.Context, func(huma.Context)) {
+	return func(hctx huma.Context, next func(huma.Context)) {
+		r, w := humago.Unwrap(hctx)
+		x := exchangeOf(r.Context())
+		x.route, x.request.Route, x.request.Status = rt.path, rt.path, rt.status
+		err := s.authenticate(r, x)
+		if err == nil {
+			err = s.permit(r, x, rt.permission)
+		}
+		if err != nil {
+			s.refuse(w, r, x, err)
+			return
+		}
+		next(huma.WithValue(hctx, rawRequestKey{}, r))
+	}
+}
+
+// register builds the API and the mux.
+func (s *Server) register() {
+	registry := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
+	registry.RegisterTypeAlias(reflect.TypeFor[api.Time](), reflect.TypeFor[time.Time]())
+	registry.RegisterTypeAlias(reflect.TypeFor[api.Optional[string]](), reflect.TypeFor[*string]())
+	registry.RegisterTypeAlias(reflect.TypeFor[api.Optional[bool]](), reflect.TypeFor[*bool]())
+	registry.RegisterTypeAlias(reflect.TypeFor[api.Optional[api.Time]](), reflect.TypeFor[*time.Time]())
+	config := huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{Title: "Gatehouse", Version: s.cfg.Version,
+				Description: "Keeps each organization's third-party API keys, decides which chat requests may pass, puts the right key on each that does, and keeps the trail."},
+			Components: &huma.Components{
+				Schemas: registry,
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					"bearer": {Type: "http", Scheme: "bearer", BearerFormat: "JWT",
+						Description: "A JWT with sub, organizationId, roles and exp. SDKs may send it as x-api-key, api-key, x-goog-api-key or the password of Basic."},
+				},
+			},
+		},
+		Formats:       map[string]huma.Format{"application/json": strictJSON, "json": strictJSON},
+		DefaultFormat: "application/json",
+		// No CreateHooks: they would add a $schema member to every answer.
+	}
+	s.api = humago.New(s.mux, config)
+	for _, rt := range s.routes() {
+		rt.handle(s, rt)
+	}
+	s.describeGateway()
+	s.fieldNames = s.knownFieldNames()
+	s.registerInstance()
+	s.registerDocs()
+	s.mux.HandleFunc("/", s.notFound)
+}
+
+// knownFieldNames gives every name that the API itself uses: of fields,
+// parameters, and of the catalogue. Only these may stand in an error.
+func (s *Server) knownFieldNames() map[string]bool {
+	known := make(map[string]bool)
+	for _, schema := range s.api.OpenAPI().Components.Schemas.Map() {
+		for name := range schema.Properties {
+			known[name] = true
+		}
+	}
+	for _, item := range s.api.OpenAPI().Paths {
+		for _, o := range []*huma.Operation{item.Get, item.Post, item.Put, item.Delete} {
+			if o == nil {
+				continue
+			}
+			for _, p := range o.Parameters {
+				known[p.Name] = true
+			}
+		}
+	}
+	for _, service := range s.cfg.Catalog.Services() {
+		for _, f := range service.Fields {
+			known[f.Name] = true
+		}
+	}
+	return known
+}

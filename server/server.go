@@ -1,0 +1,243 @@
+// Package server is the HTTP edge: one route table, the middleware every
+// request passes, and one file of operations per noun.
+//
+// A request passes, in this order: a request id and the client's address
+// (clientip.go), a log line at its end, the route; then, on every route that
+// names a permission, the budget of failed authentications, the token, and the
+// permission (caller.go); only then is a body read. Domain packages check the
+// permission again, on the organization that is asked for. Chat and proxy
+// routes (chat.go) go past the mux, whose path cleaning would change them.
+//
+// Errors leave through one door (problem.go): what a domain package made to be
+// shown becomes an RFC 9457 problem, everything else "internal error" with the
+// request id.
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/auth"
+	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/gateway"
+	"github.com/gatehouse-io/gatehouse/org"
+	"github.com/gatehouse-io/gatehouse/policy"
+	"github.com/gatehouse-io/gatehouse/ratelimit"
+	"github.com/gatehouse-io/gatehouse/store"
+	"github.com/gatehouse-io/gatehouse/vault"
+)
+
+// Config is what the edge stands on. Everything but Now and Logger is required.
+type Config struct {
+	DB      *store.DB
+	Audit   *audit.Log
+	Orgs    *org.Directory
+	Auth    *auth.Authenticator
+	Catalog *catalog.Catalog
+	Vault   *vault.Vault
+	Limits  *policy.Limits
+
+	// Gateway makes the gateway over the server's way of writing problems.
+	Gateway func(problem func(w http.ResponseWriter, r *http.Request, err error) int) (*gateway.Gateway, error)
+
+	AuthFailures   ratelimit.Limit // failed authentications of one address before it is shut out
+	TrustedProxies []netip.Prefix  // whose X-Forwarded-For is believed
+	Version        string
+
+	Now    func() time.Time
+	Logger *slog.Logger
+}
+
+// Server is an http.Handler. Make one with [New].
+type Server struct {
+	cfg      Config
+	log      *slog.Logger
+	now      func() time.Time
+	mux      *http.ServeMux
+	api      huma.API
+	gateway  *gateway.Gateway
+	failures *ratelimit.Memory // failed authentications by address
+	stopping atomic.Bool
+
+	fieldNames map[string]bool // names that may stand in an error, see problem.go
+	requests   sync.Pool       // of *policy.Request
+}
+
+// New gives the server over cfg.
+func New(cfg Config) (*Server, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{
+		cfg: cfg, log: cfg.Logger, now: cfg.Now, mux: http.NewServeMux(),
+		failures: ratelimit.NewMemory(ratelimit.MemoryOptions{MaxKeys: 100_000}),
+		requests: sync.Pool{New: func() any { return new(policy.Request) }},
+	}
+	var err error
+	if s.gateway, err = cfg.Gateway(s.writeProblem); err != nil {
+		return nil, err
+	}
+	useProblems()
+	s.register()
+	return s, nil
+}
+
+// Stop makes the server refuse new requests with 503 and report itself not
+// ready. Requests that run go on.
+func (s *Server) Stop() { s.stopping.Store(true) }
+
+// exchange is what the edge knows of one request.
+type exchange struct {
+	server  *Server
+	id      string
+	start   time.Time
+	ip      netip.Addr
+	route   string // the template, for logs and events
+	gateway bool   // a chat or proxy route
+	caller  access.Caller
+	request audit.Request // what events carry
+}
+
+type exchangeKey struct{}
+
+func exchangeOf(ctx context.Context) *exchange {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return x
+}
+
+// RequestID gives the id of the request that ctx belongs to, for log lines; ""
+// outside of one.
+func RequestID(ctx context.Context) string {
+	if x := exchangeOf(ctx); x != nil {
+		return x.id
+	}
+	return ""
+}
+
+// slowClient is how long a client may take to send a body or read an answer on
+// routes other than the gateway's.
+const slowClient = time.Minute
+
+// ServeHTTP implements [http.Handler].
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{server: s, start: s.now(), ip: clientIP(r, s.cfg.TrustedProxies), route: "unmatched"}
+	x.id = requestID(r)
+	x.request = audit.Request{ID: x.id, Method: r.Method, IP: x.ip.String(), UserAgent: r.UserAgent()}
+	ctx := context.WithValue(r.Context(), exchangeKey{}, x)
+	ctx = audit.WithRequest(ctx, &x.request)
+	r = r.WithContext(ctx)
+
+	sw := &statusWriter{ResponseWriter: w}
+	h := w.Header()
+	h.Set("X-Request-Id", x.id)
+	h.Set("X-Content-Type-Options", "nosniff")
+	defer func() {
+		broken := recover()
+		if broken != nil && broken != http.ErrAbortHandler {
+			s.log.ErrorContext(ctx, "panic", "panic", panicKind(broken), "stack", string(debug.Stack()))
+			if sw.status == 0 {
+				s.writeProblem(sw, r, errPanic)
+			} else {
+				broken = http.ErrAbortHandler // half an answer must not look whole
+			}
+		}
+		s.log.InfoContext(ctx, "request", "method", r.Method, "route", x.route, "status", sw.status,
+			"bytes", sw.bytes, "tookMs", float64(s.now().Sub(x.start).Microseconds())/1000, "organization", x.caller.Organization)
+		if broken == http.ErrAbortHandler {
+			panic(http.ErrAbortHandler)
+		}
+	}()
+
+	// A body that is refused unread, or a client that does not read, must not
+	// hold the connection. The gateway sets deadlines of its own, by progress.
+	control := http.NewResponseController(w)
+	if r.ContentLength != 0 {
+		_ = control.SetReadDeadline(x.start.Add(slowClient)) // not every writer has deadlines
+	}
+	if !isGateway(r) {
+		_ = control.SetWriteDeadline(x.start.Add(slowClient))
+	}
+
+	switch {
+	case s.stopping.Load() && r.URL.Path != "/healthz" && r.URL.Path != "/readyz":
+		h.Set("Connection", "close")
+		x.gateway = isGateway(r)
+		s.writeProblem(sw, r, errStopping)
+	case isGateway(r):
+		s.serveGateway(sw, r, x)
+	default:
+		h.Set("Cache-Control", "no-store")
+		s.mux.ServeHTTP(sw, r)
+	}
+}
+
+func isGateway(r *http.Request) bool {
+	return strings.HasPrefix(r.RequestURI, "/api/chat/") || strings.HasPrefix(r.RequestURI, "/api/proxy/")
+}
+
+// requestID takes the caller's id over where it is harmless, so that its logs
+// and ours meet.
+func requestID(r *http.Request) string {
+	if given := r.Header.Get("X-Request-Id"); given != "" && len(given) <= 128 && strings.Trim(given,
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == "" {
+		return given
+	}
+	return "req_" + uuid.Must(uuid.NewV7()).String()
+}
+
+// panicKind tells of a panic without its value's text, which could hold a
+// secret; the stack says where.
+func panicKind(v any) string {
+	if err, ok := v.(interface{ RuntimeError() }); ok {
+		return err.(error).Error() // the runtime's own words: index out of range, nil pointer
+	}
+	return "value withheld"
+}
+
+// statusWriter notes what is sent.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	if w.status == 0 && status >= 200 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(p)
+	w.bytes += int64(n)
+	return n, err
+}
+
+// Flush implements [http.Flusher].
+func (w *statusWriter) Flush() {
+	if f, ok := w.ResponseWriter.(http.Flusher); ok {
+		f.Flush()
+	}
+}
+
+// Unwrap serves [http.ResponseController].
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

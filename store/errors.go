@@ -1,0 +1,78 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// The errors that callers of this package tell apart, with errors.Is.
+var (
+	ErrNotFound    = errors.New("no such row")
+	ErrExists      = errors.New("the row exists already")
+	ErrUnavailable = errors.New("the database is not available")
+)
+
+// mapError gives a driver's error one of this package's errors as a companion.
+func (db *DB) mapError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, sql.ErrNoRows):
+		return ErrNotFound
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return mapPostgres(pg, err)
+	}
+	var lite *sqlite.Error
+	if errors.As(err, &lite) {
+		return mapSQLite(lite, err)
+	}
+	var network net.Error
+	var connect *pgconn.ConnectError
+	if errors.As(err, &network) || errors.As(err, &connect) || errors.Is(err, driver.ErrBadConn) ||
+		errors.Is(err, sql.ErrConnDone) || pgconn.SafeToRetry(err) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return err
+}
+
+func mapPostgres(pg *pgconn.PgError, err error) error {
+	switch {
+	case pg.Code == "23505":
+		return fmt.Errorf("%w: %w", ErrExists, err)
+	case len(pg.Code) == 5 && (pg.Code[:2] == "08" || pg.Code[:2] == "53" || pg.Code[:3] == "57P"), pg.Code == "25006":
+		// connection lost, out of resources, shutting down, read-only
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return err
+}
+
+func mapSQLite(lite *sqlite.Error, err error) error {
+	code := lite.Code()
+	if code == sqlite3.SQLITE_CONSTRAINT_UNIQUE || code == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY {
+		return fmt.Errorf("%w: %w", ErrExists, err)
+	}
+	switch code & 0xff {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
+		sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM:
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return err
+}
+
+// isRetryable reports whether the transaction lost a race and may be run again.
+func isRetryable(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "40001" || pg.Code == "40P01")
+}

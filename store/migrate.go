@@ -1,0 +1,62 @@
+package store
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// migrate brings the tables up to date. Several instances may start at once:
+// on PostgreSQL they queue on an advisory lock, on SQLite on the write lock.
+func (db *DB) migrate(ctx context.Context, log *slog.Logger) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
+	dialect := goose.DialectSQLite3
+	if db.dialect == dialectPostgres {
+		dialect = goose.DialectPostgres
+		locker, err := lock.NewPostgresSessionLocker()
+		if err != nil {
+			return err
+		}
+		options = append(options, goose.WithSessionLocker(locker))
+	}
+	provider, err := goose.NewProvider(dialect, db.write, files, options...)
+	if err != nil {
+		return fmt.Errorf("the migrations could not be read: %w", err)
+	}
+	if err := refuseNewer(ctx, provider); err != nil {
+		return err
+	}
+	done, err := provider.Up(ctx)
+	if err != nil {
+		return fmt.Errorf("the database could not be brought up to date: %w", db.mapError(err))
+	}
+	for _, m := range done {
+		log.InfoContext(ctx, "database migrated", "migration", m.Source.Path, "took", m.Duration)
+	}
+	return nil
+}
+
+// refuseNewer keeps an old binary from writing to tables it does not know.
+func refuseNewer(ctx context.Context, provider *goose.Provider) error {
+	current, target, err := provider.GetVersions(ctx)
+	if err != nil {
+		return fmt.Errorf("the database's version could not be read: %w", err)
+	}
+	if current > target {
+		return errors.New("this database was written by a newer Gatehouse; start that version or a later one")
+	}
+	return nil
+}

@@ -1,0 +1,283 @@
+// Package store opens the database and is the only room that knows a dialect.
+//
+// The database is SQLite (embedded, the default) or PostgreSQL. Both run the
+// same SQL: $n placeholders, columns of the types TEXT, BIGINT, BOOLEAN and
+// BYTEA only, times as BIGINT microseconds through [Time], JSON kept as text
+// and never queried inside, keyset cursors, no FOR UPDATE.
+//
+// Work happens in transactions, each named for the one organization it
+// touches:
+//
+//	err := db.Update(ctx, caller.Organization, func(tx *store.Tx) error {
+//		_, err := tx.Exec(ctx, `UPDATE ... WHERE organization = $1 AND id = $2`, organization, id)
+//		return err
+//	})
+//
+// [DB.Update] is serializable: on SQLite there is one writer, on PostgreSQL a
+// transaction that lost a race is run again, so fn must not have effects
+// outside tx that cannot be repeated. [DB.View] reads one consistent state.
+//
+// # Errors
+//
+// Driver errors are mapped once, here: [ErrNotFound] for a row that is not
+// there, [ErrExists] for a unique constraint, [ErrUnavailable] for a database
+// that is away, full or read-only. The original stays in the chain for the log.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+	_ "modernc.org/sqlite"             // the driver "sqlite"
+)
+
+type dialect uint8
+
+const (
+	dialectSQLite dialect = iota
+	dialectPostgres
+)
+
+// DB is an open database with its migrations applied. Its methods may be
+// called by several goroutines at once.
+type DB struct {
+	dialect dialect
+	write   *sql.DB // on SQLite one connection, so that writers queue instead of failing
+	read    *sql.DB // on PostgreSQL the same pool
+	bound   sync.Map
+}
+
+// Open opens the database at url, makes it where it is a SQLite file that does
+// not exist yet, and brings its tables up to date.
+//
+// url is "postgres://..." or "postgresql://...", or the path of a SQLite file,
+// with or without "sqlite:" in front. A new file has mode 0600 and its folder
+// 0700. Errors never hold the password of url.
+func Open(ctx context.Context, url string, log *slog.Logger) (*DB, error) {
+	db, err := connect(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.migrate(ctx, log); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+func connect(ctx context.Context, url string) (*DB, error) {
+	switch {
+	case strings.HasPrefix(url, "postgres://"), strings.HasPrefix(url, "postgresql://"):
+		return openPostgres(ctx, url)
+	case strings.Contains(url, "://") && !strings.HasPrefix(url, "sqlite://"):
+		return nil, errors.New("DATABASE_URL must be postgres://..., or sqlite: and the path of a file")
+	default:
+		return openSQLite(ctx, strings.TrimPrefix(strings.TrimPrefix(url, "sqlite:"), "//"))
+	}
+}
+
+func openSQLite(ctx context.Context, path string) (*DB, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("the folder of the database could not be made: %w", err)
+	}
+	// SQLite gives its side files the mode of the main one, so the file is made here.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("the database file could not be opened: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
+	// A file name may hold characters that mean something in a URI.
+	escaped := strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)
+	// secure_delete: a destroyed secret leaves no bytes in free pages.
+	dsn := "file:" + escaped +
+		"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
+		"&_pragma=foreign_keys(ON)&_pragma=secure_delete(ON)"
+	write, err := sql.Open("sqlite", dsn+"&_txlock=immediate")
+	if err != nil {
+		return nil, fmt.Errorf("the database could not be opened: %w", err)
+	}
+	write.SetMaxOpenConns(1)
+	read, err := sql.Open("sqlite", dsn+"&_pragma=query_only(ON)")
+	if err != nil {
+		return nil, errors.Join(err, write.Close())
+	}
+	read.SetMaxOpenConns(max(4, runtime.GOMAXPROCS(0)))
+	read.SetMaxIdleConns(max(4, runtime.GOMAXPROCS(0)))
+	db := &DB{dialect: dialectSQLite, write: write, read: read}
+	if err := write.PingContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s is not a database that can be opened: %w", path, err), db.Close())
+	}
+	return db, nil
+}
+
+func openPostgres(ctx context.Context, url string) (*DB, error) {
+	pool, err := sql.Open("pgx", url)
+	if err != nil {
+		return nil, errors.New("DATABASE_URL is not a PostgreSQL address that can be read")
+	}
+	pool.SetMaxOpenConns(16)
+	pool.SetMaxIdleConns(16)
+	pool.SetConnMaxIdleTime(5 * time.Minute)
+	db := &DB{dialect: dialectPostgres, write: pool, read: pool}
+	if err := pool.PingContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("PostgreSQL does not answer at DATABASE_URL: %w", withoutPassword(err, url)), db.Close())
+	}
+	return db, nil
+}
+
+// withoutPassword cuts the connection string out of a driver's error.
+func withoutPassword(err error, url string) error {
+	if strings.Contains(err.Error(), url) {
+		return errors.New("the connection failed")
+	}
+	return err
+}
+
+// Close closes the database. Transactions that run are waited for by the driver.
+func (db *DB) Close() error {
+	err := db.write.Close()
+	if db.read != db.write {
+		err = errors.Join(err, db.read.Close())
+	}
+	return err
+}
+
+// Kind gives "sqlite" or "postgresql", for people.
+func (db *DB) Kind() string {
+	if db.dialect == dialectPostgres {
+		return "postgresql"
+	}
+	return "sqlite"
+}
+
+// Ping asks the database for one row; [ErrUnavailable] when it does not answer.
+func (db *DB) Ping(ctx context.Context) error {
+	var one int
+	return db.mapError(db.read.QueryRowContext(ctx, "SELECT 1").Scan(&one))
+}
+
+// attempts bounds how often a transaction that lost a race is run again.
+const attempts = 12
+
+// Update runs fn in one read-write transaction on behalf of organization and
+// commits when fn gives nil. On PostgreSQL fn is run again after a
+// serialization failure.
+func (db *DB) Update(ctx context.Context, organization string, fn func(*Tx) error) error {
+	for attempt := 1; ; attempt++ {
+		err := db.run(ctx, db.write, &sql.TxOptions{Isolation: db.isolation()}, organization, fn)
+		if err == nil || attempt == attempts || !isRetryable(err) {
+			return err
+		}
+		pause := time.Duration(rand.Int64N(int64(attempt) * int64(5*time.Millisecond)))
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+// View runs fn in one read-only transaction on behalf of organization.
+func (db *DB) View(ctx context.Context, organization string, fn func(*Tx) error) error {
+	return db.run(ctx, db.read, &sql.TxOptions{ReadOnly: db.dialect == dialectPostgres}, organization, fn)
+}
+
+func (db *DB) isolation() sql.IsolationLevel {
+	if db.dialect == dialectPostgres {
+		return sql.LevelSerializable
+	}
+	return sql.LevelDefault // immediate transactions on one writer are serial
+}
+
+func (db *DB) run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, organization string, fn func(*Tx) error) error {
+	if organization == "" {
+		return errors.New("store: a transaction needs an organization")
+	}
+	stx, err := pool.BeginTx(ctx, opts)
+	if err != nil {
+		return db.mapError(err)
+	}
+	defer func() { _ = stx.Rollback() }() // after a commit it does nothing
+	if err := fn(&Tx{db: db, tx: stx}); err != nil {
+		return err
+	}
+	return db.mapError(stx.Commit())
+}
+
+// Tx is one running transaction. It is for one goroutine.
+type Tx struct {
+	db *DB
+	tx *sql.Tx
+}
+
+// Exec runs a statement and gives how many rows it changed.
+func (tx *Tx) Exec(ctx context.Context, query string, args ...any) (int64, error) {
+	res, err := tx.tx.ExecContext(ctx, tx.db.bind(query), args...)
+	if err != nil {
+		return 0, tx.db.mapError(err)
+	}
+	return res.RowsAffected()
+}
+
+// Row runs a query for one row; its Scan gives [ErrNotFound] when there is none.
+func (tx *Tx) Row(ctx context.Context, query string, args ...any) *Row {
+	return &Row{db: tx.db, row: tx.tx.QueryRowContext(ctx, tx.db.bind(query), args...)}
+}
+
+// Each runs a query and calls fn for each row. fn scans and must not run
+// another statement on tx.
+func (tx *Tx) Each(ctx context.Context, fn func(scan func(dest ...any) error) error, query string, args ...any) error {
+	rows, err := tx.tx.QueryContext(ctx, tx.db.bind(query), args...)
+	if err != nil {
+		return tx.db.mapError(err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err below tells of failures
+	for rows.Next() {
+		if err := fn(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return tx.db.mapError(rows.Err())
+}
+
+// Row is one row to be scanned.
+type Row struct {
+	db  *DB
+	row *sql.Row
+}
+
+// Scan reads the row's columns into dest.
+func (r *Row) Scan(dest ...any) error { return r.db.mapError(r.row.Scan(dest...)) }
+
+// bind gives the query in the dialect's form. SQLite numbers "$2" by first
+// appearance, as a name, so that "?2" is what means the second argument there.
+func (db *DB) bind(query string) string {
+	if db.dialect == dialectPostgres {
+		return query
+	}
+	if known, ok := db.bound.Load(query); ok {
+		return known.(string)
+	}
+	var b strings.Builder
+	for i := range len(query) {
+		if query[i] == '$' && i+1 < len(query) && query[i+1] >= '0' && query[i+1] <= '9' {
+			b.WriteByte('?')
+			continue
+		}
+		b.WriteByte(query[i])
+	}
+	db.bound.Store(query, b.String())
+	return b.String()
+}

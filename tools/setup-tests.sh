@@ -1,0 +1,49 @@
+#!/bin/sh
+# Makes sure that PostgreSQL (15 or newer) and Redis are here for the tests, as package gatehousetest looks for them: in
+# PATH, and PostgreSQL in /usr/lib/postgresql/*/bin too. What is missing is installed with apt-get, as root or by
+# "sudo -n". Ends with 1, and says what is missing, where that cannot be done. Does nothing when all is there.
+set -eu
+
+postgres_version() {
+	for initdb in "$(command -v initdb || true)" /usr/lib/postgresql/*/bin/initdb; do
+		if [ -x "$initdb" ]; then
+			"$initdb" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/'
+			return
+		fi
+	done
+	echo 0
+}
+
+missing() {
+	[ "$(postgres_version)" -ge 15 ] || echo postgresql
+	command -v redis-server >/dev/null || echo redis-server
+}
+
+packages=$(missing | tr '\n' ' ')
+if [ -z "$packages" ]; then
+	echo "PostgreSQL and Redis are here."
+	exit 0
+fi
+
+fail() {
+	echo "The tests need PostgreSQL 15 or newer and Redis. Missing: ${packages% }; $1" >&2
+	exit 1
+}
+
+command -v apt-get >/dev/null || fail "install it with this system's package manager."
+if [ "$(id -u)" -eq 0 ]; then
+	sudo=
+elif sudo -n true 2>/dev/null; then
+	sudo="sudo -n"
+else
+	fail "run: sudo apt-get install $packages"
+fi
+
+# Neither package needs its service here: every test starts a server of its own.
+echo "Installing: $packages"
+$sudo apt-get update -q || fail "apt-get update failed."
+# shellcheck disable=SC2086 # both are lists of words
+$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages || fail "apt-get install failed."
+
+packages=$(missing | tr '\n' ' ')
+[ -z "$packages" ] || fail "installed, and still not found."

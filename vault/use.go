@@ -1,0 +1,196 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/store"
+)
+
+// Opened is a credential that is ready for the wire.
+type Opened struct {
+	ID        string
+	Name      string
+	Version   int64
+	Injection *catalog.Injection
+}
+
+// useKey is how the gateway asks for a credential; an empty name asks for the
+// organization's default.
+type useKey struct{ organization, service, name string }
+
+type opened struct {
+	Opened
+	disabled  bool
+	expiresAt time.Time
+}
+
+// OpenForUse gives the caller's organization's credential for a service, ready
+// to be put on a request. It needs credential:use. An empty name means the one
+// named Default, or the only one there is.
+//
+// Errors: [ErrNone], [ErrNoneNamed], [ErrAmbiguous], [ErrExpired],
+// [ErrDisabled], [ErrUnreadable], and Unavailable when the database is away
+// for longer than Options.StaleMax or too many keys are being derived.
+func (v *Vault) OpenForUse(ctx context.Context, caller access.Caller, service *catalog.Service, name string) (Opened, error) {
+	if err := access.Allow(caller, access.CredentialUse, caller.Organization); err != nil {
+		return Opened{}, err
+	}
+	key := useKey{caller.Organization, service.Name, name}
+	o, err := v.opened.Get(ctx, key, func(ctx context.Context) (*opened, error) { return v.load(ctx, caller, service, key) })
+	if err != nil {
+		return Opened{}, public(err)
+	}
+	now := v.opts.Now()
+	if o.disabled {
+		return Opened{}, ErrDisabled
+	}
+	if o.Injection == nil || !o.expiresAt.IsZero() && !now.Before(o.expiresAt) {
+		return Opened{}, ErrExpired // without an injection: it was expired when it was loaded
+	}
+	v.uses.note(rowKey{caller.Organization, o.ID}, now)
+	return o.Opened, nil
+}
+
+// load finds and opens what key asks for.
+func (v *Vault) load(ctx context.Context, caller access.Caller, service *catalog.Service, key useKey) (*opened, error) {
+	id, err := v.find(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	row := rowKey{key.organization, id}
+	c, sealed, err := v.read(ctx, row)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, ErrNone // deleted between the two looks
+	}
+	if err != nil {
+		return nil, err
+	}
+	o := &opened{Opened: Opened{ID: c.ID, Name: c.Name, Version: c.Version}, disabled: c.disabled, expiresAt: c.ExpiresAt}
+	if c.disabled || c.Status == Expired {
+		return o, nil // what may not be used is not opened
+	}
+	fields, err := v.open(ctx, caller, row, c, sealed)
+	if err != nil {
+		return nil, err
+	}
+	defer fields.Wipe()
+	plain := make(map[string]string, len(fields))
+	for name, value := range fields {
+		plain[name] = value.ExposeSecret()
+	}
+	if o.Injection, err = service.Prepare(plain); err != nil {
+		return nil, ErrUnreadable.Because(err)
+	}
+	return o, nil
+}
+
+// find gives the id of the credential that key asks for.
+func (v *Vault) find(ctx context.Context, key useKey) (string, error) {
+	var found []string
+	err := v.db.View(ctx, key.organization, func(tx *store.Tx) error {
+		found = nil
+		if key.name != "" {
+			return v.collect(ctx, tx, &found, `SELECT id FROM credentials WHERE organization = $1 AND service = $2 AND name = $3`,
+				key.organization, key.service, key.name)
+		}
+		err := v.collect(ctx, tx, &found, `SELECT id FROM credentials WHERE organization = $1 AND service = $2 AND name = $3`,
+			key.organization, key.service, DefaultName)
+		if err != nil || len(found) == 1 {
+			return err
+		}
+		return v.collect(ctx, tx, &found, `SELECT id FROM credentials WHERE organization = $1 AND service = $2 LIMIT 2`,
+			key.organization, key.service)
+	})
+	switch {
+	case err != nil:
+		return "", err
+	case len(found) > 1:
+		return "", ErrAmbiguous
+	case len(found) == 1:
+		return found[0], nil
+	case key.name != "":
+		return "", ErrNoneNamed
+	}
+	return "", ErrNone
+}
+
+func (v *Vault) collect(ctx context.Context, tx *store.Tx, ids *[]string, query string, args ...any) error {
+	return tx.Each(ctx, func(scan func(...any) error) error {
+		var id string
+		if err := scan(&id); err != nil {
+			return err
+		}
+		*ids = append(*ids, id)
+		return nil
+	}, query, args...)
+}
+
+// forget makes the next use of the credential look at the database.
+func (v *Vault) forget(organization, service, name string) {
+	v.opened.Forget(useKey{organization, service, name})
+	v.opened.Forget(useKey{organization, service, ""})
+}
+
+// uses collects when credentials were last used, so that a request costs no
+// write.
+type uses struct {
+	mu   sync.Mutex
+	last map[rowKey]time.Time
+}
+
+func (u *uses) note(key rowKey, at time.Time) {
+	u.mu.Lock()
+	u.last[key] = at
+	u.mu.Unlock()
+}
+
+// Run records last uses every few seconds until ctx ends, and then once more.
+func (v *Vault) Run(ctx context.Context) {
+	tick := time.NewTicker(2 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			v.recordUses(ctx)
+		case <-ctx.Done():
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			v.recordUses(ctx)
+			return
+		}
+	}
+}
+
+func (v *Vault) recordUses(ctx context.Context) {
+	v.uses.mu.Lock()
+	last := v.uses.last
+	v.uses.last = make(map[rowKey]time.Time)
+	v.uses.mu.Unlock()
+	byOrganization := make(map[string]map[string]time.Time)
+	for key, at := range last {
+		if byOrganization[key.organization] == nil {
+			byOrganization[key.organization] = make(map[string]time.Time)
+		}
+		byOrganization[key.organization][key.id] = at
+	}
+	for organization, ids := range byOrganization {
+		err := v.db.Update(ctx, organization, func(tx *store.Tx) error {
+			for id, at := range ids {
+				_, err := tx.Exec(ctx, `UPDATE credentials SET last_used_at = $1 WHERE organization = $2 AND id = $3
+					AND (last_used_at IS NULL OR last_used_at < $1)`, store.At(at), organization, id)
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil { // a last use is a hint, not the trail: the next use records it again
+			v.opts.Logger.WarnContext(ctx, "last uses could not be recorded", "organization", organization, "error", err)
+		}
+	}
+}
