@@ -12,7 +12,7 @@ import (
 
 var (
 	errBodyTooLarge = fault.New(fault.TooLarge, "body_too_large",
-		"The request body is larger than this gateway takes. Send less, or have MaxRequestBody raised.")
+		"The request body is larger than what is passed on. Send less in one request.")
 	errBodyIncomplete = fault.New(fault.Malformed, "body_incomplete",
 		"The request body ended before it was complete. Send it again.")
 	errBodySlow = fault.New(fault.Malformed, "body_timeout",

@@ -80,13 +80,14 @@ func (t *transfer) unanswered(e *exchange, err error) {
 		t.cancelled(cause)
 		return
 	}
-	t.logUpstream("no answer from the upstream", err)
+	shown := t.logUpstream("no answer from the upstream", err)
+	// The two differ in whether the service may have done what was asked.
 	var operation *net.OpError
 	if errors.As(err, &operation) && operation.Op != "dial" || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		t.fail(errInterrupted.Because(err))
+		t.fail(errInterrupted.Because(shown))
 		return
 	}
-	t.fail(errUnreachable.Because(err))
+	t.fail(errUnreachable.Because(shown))
 }
 
 // cancelled answers for an exchange that was cancelled before anything was sent.
@@ -103,8 +104,17 @@ func (t *transfer) cancelled(cause error) {
 	}
 }
 
-// logUpstream says in the log what a caller is not told: addresses, DNS, TLS.
-func (t *transfer) logUpstream(message string, err error) {
+// errWithheld stands for an error whose text quotes the upstream quoting the
+// credential.
+var errWithheld = errors.New("the text of the error held the credential")
+
+// logUpstream says in the log what a caller is not told: addresses, DNS, TLS. It
+// gives err, or another where the text of err is not for a log either.
+func (t *transfer) logUpstream(message string, err error) error {
+	if leaks([]string{err.Error()}, t.secrets()) {
+		err = errWithheld
+	}
 	t.gateway.log.WarnContext(t.r.Context(), message, "service", t.visit.Service, "upstream", t.upstream.host,
 		"request", t.visit.RequestID, "error", err)
+	return err
 }

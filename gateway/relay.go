@@ -18,8 +18,7 @@ func (t *transfer) relay(e *exchange, answer *http.Response) {
 	events := isEventStream(answer.Header.Get("Content-Type"))
 	switch {
 	case answer.StatusCode < http.StatusOK: // 101 that nobody asked for, or no status at all
-		t.logUpstream("an answer of the upstream was refused", errors.New("its status is below 200"))
-		t.fail(errInvalidAnswer)
+		t.fail(errInvalidAnswer.Because(t.logUpstream("an answer of the upstream was refused", errors.New("its status is below 200"))))
 	case t.r.Method == http.MethodHead, length == 0,
 		answer.StatusCode == http.StatusNoContent, answer.StatusCode == http.StatusNotModified:
 		t.answerHeader(answer)
@@ -38,6 +37,9 @@ func (t *transfer) answerHeader(answer *http.Response) {
 	answerHeader(h, answer.Header, t.secrets())
 	if answer.StatusCode == http.StatusNoContent {
 		delete(h, "Content-Length")
+	}
+	if _, typed := h["Content-Type"]; !typed {
+		h["Content-Type"] = nil // or the server would guess one
 	}
 	if location := answer.Header["Location"]; len(location) > 0 {
 		delete(h, "Location")
@@ -65,8 +67,7 @@ func (t *transfer) whole(e *exchange, answer *http.Response) {
 			t.cancelled(cause)
 			return
 		}
-		t.logUpstream("an answer of the upstream broke off", err)
-		t.fail(errInterrupted.Because(err))
+		t.fail(errInterrupted.Because(t.logUpstream("an answer of the upstream broke off", err)))
 		return
 	}
 	e.phase.Store(writing)
@@ -134,7 +135,7 @@ func (t *transfer) interrupted(answer *http.Response, s *stream, cause error) {
 	reason, message := "upstream_interrupted", "The service closed the stream before it was complete."
 	switch {
 	case cause == nil:
-		t.logUpstream("an answer of the upstream broke off", s.readErr)
+		_ = t.logUpstream("an answer of the upstream broke off", s.readErr)
 	case errors.Is(cause, errIdle), errors.Is(cause, errFirstByte):
 		reason, message = "upstream_idle", "The service fell silent before the stream was complete."
 	case errors.Is(cause, errStopping):

@@ -21,7 +21,7 @@ var (
 	errUpgrade = fault.New(fault.Malformed, "upgrade_not_supported",
 		"WebSocket connections are not passed on. Use the service's HTTP API; streams work as server-sent events.")
 	errService = fault.New(fault.NotFound, "unknown_service",
-		"There is no service of this name here. GET /api/services lists them.")
+		"There is no service of this name. Names are as in the catalogue: openai, anthropic, stripe, zendesk and so on.")
 	errNotHTTP = fault.New(fault.NotFound, "unknown_service",
 		"This service takes no requests over HTTP; its credential is kept for your own use.")
 	errNoApp = fault.New(fault.NotFound, "unknown_service",
@@ -80,7 +80,9 @@ func (t *transfer) serve() {
 	if err != nil {
 		// What is left of the body is not worth reading. A caller who closed its
 		// side may still read ours.
-		t.w.Header().Set("Connection", "close")
+		if t.r.ProtoMajor == 1 {
+			t.w.Header().Set("Connection", "close")
+		}
 		t.answer(err)
 		return
 	}

@@ -4,8 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
+	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -20,8 +23,9 @@ func TestAnUpstreamThatCannotBeReached(t *testing.T) {
 	away := httptest.NewServer(nil)
 	away.Close()
 	secure := httptest.NewTLSServer(http.NotFoundHandler()) // its certificate is nobody's
-	secure.Config.ErrorLog = nil
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
 	t.Cleanup(secure.Close)
+	plain, _ := recorder(t, nil)
 	for name, test := range map[string]struct {
 		upstream string
 		code     string
@@ -29,7 +33,7 @@ func TestAnUpstreamThatCannotBeReached(t *testing.T) {
 		"nobody listens":    {away.URL, "upstream_unreachable"},
 		"no such name":      {"http://name.invalid", "upstream_unreachable"},
 		"a bad certificate": {secure.URL, "upstream_unreachable"},
-		"TLS to plain http": {strings.Replace(scripted(t, func(net.Conn) {}), "http:", "https:", 1), "upstream_unreachable"},
+		"TLS to plain http": {strings.Replace(plain, "http:", "https:", 1), "upstream_unreachable"},
 		"closes at once":    {scripted(t, func(net.Conn) {}), "upstream_interrupted"},
 		"no HTTP":           {scripted(t, func(c net.Conn) { _, _ = io.WriteString(c, "220 mail\r\n") }), "upstream_unreachable"},
 		"a header too large": {
@@ -160,7 +164,6 @@ func TestRedirectsAreHandedOn(t *testing.T) {
 		upstream + "/base/v2/a%20b":   "/api/proxy/stripe/v2/a%20b",
 		"y":                           "/api/proxy/stripe/v1/y",
 		"?page=2":                     "/api/proxy/stripe/v1/x?page=2",
-		"\x7f":                        "",
 		strings.ToUpper("http") + upstream[4:] + "/base/x": "/api/proxy/stripe/x",
 	} {
 		targets <- location
@@ -192,5 +195,29 @@ func TestDialContextIsUsed(t *testing.T) {
 	}
 	if r := <-got; r.Host != "api.example:8080" {
 		t.Errorf("Host %s", r.Host)
+	}
+}
+
+// What an upstream sends back of the key stays out of the log too.
+func TestTheKeyStaysOutOfTheLog(t *testing.T) {
+	for _, answer := range []string{
+		"HTTP/1.1 200 OK\r\nno header with " + injectedKey + "\r\n\r\n",
+		"NONSENSE " + injectedKey + "\r\n\r\n",
+	} {
+		var text strings.Builder
+		f := serve(t, rawUpstream(t, answer), func(o *gateway.Options) {
+			o.Logger = slog.New(slog.NewTextHandler(&text, nil))
+			o.Problem = func(w http.ResponseWriter, r *http.Request, err error) int {
+				if cause := errors.Unwrap(err); cause == nil || strings.Contains(cause.Error(), injectedKey) {
+					t.Errorf("the cause is %v", cause)
+				}
+				return writeProblem(w, r, err)
+			}
+		})
+		f.call(t, "POST", "/api/chat/up/v1", "{}")
+		f.Close()
+		if !strings.Contains(text.String(), "no answer") || strings.Contains(text.String(), injectedKey) {
+			t.Error(text.String())
+		}
 	}
 }

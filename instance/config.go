@@ -8,10 +8,12 @@ import (
 	"net/url"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/caarlos0/env/v11"
+	"github.com/redis/rueidis"
 
 	"github.com/gatehouse-io/gatehouse/auth"
 	"github.com/gatehouse-io/gatehouse/catalog"
@@ -34,6 +36,9 @@ type Config struct {
 	Environment string `env:"GATEHOUSE_ENV" envDefault:"production" help:"Name of the environment; a database belongs to one."`
 	DatabaseURL string `env:"DATABASE_URL" help:"postgres://..., or the path of a SQLite file. Default: gatehouse.db in GATEHOUSE_DATA."`
 
+	RedisURL     string        `env:"REDIS_URL" help:"redis://... or rediss://...: limits are shared by all instances. Default: limits in memory."`
+	RedisTimeout time.Duration `env:"REDIS_TIMEOUT" envDefault:"25ms" help:"How long one decision may wait for Redis before memory decides."`
+
 	OrganizationsFromTokens bool          `env:"ORGANIZATIONS_FROM_TOKENS" envDefault:"false" help:"Make an organization on the first valid token that names it."`
 	CredentialReveal        bool          `env:"CREDENTIAL_REVEAL" envDefault:"false" help:"Let owners read credentials back in the clear."`
 	SecretStaleMax          time.Duration `env:"SECRET_STALE_MAX" envDefault:"60s" help:"How long opened secrets are used while the database is away."`
@@ -41,6 +46,7 @@ type Config struct {
 	TrustedProxies   []string        `env:"TRUSTED_PROXIES" help:"Addresses or CIDR ranges whose X-Forwarded-For is believed, separated by commas. Default: none."`
 	ChatIPLimit      ratelimit.Limit `env:"CHAT_IP_LIMIT" envDefault:"100/1m" help:"Requests per window for each client address on chat and proxy routes."`
 	ChatOrgLimit     ratelimit.Limit `env:"CHAT_ORG_LIMIT" envDefault:"1000/1h" help:"Requests per window for each organization on chat and proxy routes."`
+	TestLimit        ratelimit.Limit `env:"CREDENTIAL_TEST_LIMIT" envDefault:"20/1m" help:"Tests of credentials per window for each organization."`
 	AuthFailureLimit ratelimit.Limit `env:"AUTH_FAILURE_LIMIT" envDefault:"30/1m" help:"Refused tokens per window before an address is shut out."`
 
 	ChatUpstream string `env:"CHAT_UPSTREAM" help:"Origin of your own chat backend, served at /api/chat/app/."`
@@ -143,7 +149,10 @@ func (c *Config) Check() error {
 			add("ENCRYPTION_KEYS_OLD: entry %d is shorter than %d bytes; it cannot have been a key", i+1, seal.MinSecret)
 		}
 	}
-	host, _, err := net.SplitHostPort(c.Addr)
+	host, port, err := net.SplitHostPort(c.Addr)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
 	if err != nil {
 		add("GATEHOUSE_ADDR must be host:port, such as 127.0.0.1:8080")
 	} else if ip, err := netip.ParseAddr(host); c.dev && host != "localhost" && (err != nil || !ip.IsLoopback()) {
@@ -154,6 +163,12 @@ func (c *Config) Check() error {
 	}
 	if c.Data == "" {
 		add("GATEHOUSE_DATA must be a folder")
+	}
+	if _, err := c.redis(); err != nil {
+		mistakes = append(mistakes, err)
+	}
+	if c.RedisTimeout < time.Millisecond || c.RedisTimeout > 10*time.Second {
+		add("REDIS_TIMEOUT must be from 1ms to 10s")
 	}
 	if c.SecretStaleMax < 0 || c.SecretStaleMax > time.Hour {
 		add("SECRET_STALE_MAX must be from 0s to 1h")
@@ -204,6 +219,18 @@ func (c *Config) chatUpstream() (*url.URL, error) {
 		return nil, errors.New("CHAT_UPSTREAM must be an origin, such as http://127.0.0.1:3000")
 	}
 	return u, nil
+}
+
+// redis reads REDIS_URL. The error never holds the URL, which may have a password.
+func (c *Config) redis() (rueidis.ClientOption, error) {
+	if c.RedisURL == "" {
+		return rueidis.ClientOption{}, nil
+	}
+	option, err := rueidis.ParseURL(c.RedisURL)
+	if err != nil {
+		return option, errors.New("REDIS_URL must be of the form redis://[user:password@]host:port[/database], or rediss:// for TLS")
+	}
+	return option, nil
 }
 
 func (c *Config) services() (*catalog.Catalog, error) {

@@ -51,6 +51,7 @@ type Instance struct {
 	Vault  *vault.Vault
 	Server *server.Server
 
+	limiter  ratelimit.Limiter
 	cut      context.CancelFunc // ends what still runs after the grace
 	stopRuns context.CancelFunc
 	runs     sync.WaitGroup
@@ -101,31 +102,40 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	in.Orgs = org.New(in.DB, in.Audit, org.Options{FromTokens: c.OrganizationsFromTokens, StaleMax: c.SecretStaleMax})
 	authenticator := auth.New(in.Orgs, auth.Options{Secret: []byte(c.JWTSecret), Issuer: c.JWTIssuer, Audience: c.JWTAudience})
 
-	// The catalogue and the vault.
+	// The catalogue, the ways out, and the vault.
 	services, err := c.services()
 	if err != nil {
 		return err
 	}
-	in.Vault = vault.New(in.DB, in.Audit, services, ring, vault.Options{
-		Environment: c.Environment, Reveal: c.CredentialReveal, StaleMax: c.SecretStaleMax, Logger: log,
-	})
-
-	// The limits.
-	limits := policy.New(ratelimit.NewMemory(ratelimit.MemoryOptions{}), in.DB, in.Audit, policy.Defaults{
-		IP: []ratelimit.Limit{c.ChatIPLimit}, Organization: []ratelimit.Limit{c.ChatOrgLimit},
-	}, nil)
-
-	// The gateway, which is handed the vault as an opener.
 	upstream, err := c.chatUpstream()
 	if err != nil {
 		return err
 	}
+	out, err := newOutside(services, upstream)
+	if err != nil {
+		return err
+	}
+	in.Vault = vault.New(in.DB, in.Audit, services, ring, vault.Options{
+		Environment: c.Environment, Reveal: c.CredentialReveal, StaleMax: c.SecretStaleMax, Probe: out.probe, Logger: log,
+	})
+
+	// The limits: in memory, or on Redis with memory to fall back on.
+	in.limiter, err = in.newLimiter(c)
+	if err != nil {
+		return err
+	}
+	limits := policy.New(in.limiter, in.DB, in.Audit, policy.Defaults{
+		IP: []ratelimit.Limit{c.ChatIPLimit}, Organization: []ratelimit.Limit{c.ChatOrgLimit},
+		Tests: []ratelimit.Limit{c.TestLimit},
+	}, nil)
+
+	// The gateway, which is handed the vault as an opener.
 	stop, cut := context.WithCancel(context.WithoutCancel(ctx))
 	in.cut = cut
 	newGateway := func(problem func(http.ResponseWriter, *http.Request, error) int) (*gateway.Gateway, error) {
 		return gateway.New(gateway.Options{
 			Catalog: services, Opener: opener{in.Vault}, Problem: problem, Logger: log, Stop: stop,
-			AppUpstream: upstream, AppKey: appKey(c.JWTSecret),
+			AppUpstream: upstream, AppKey: appKey(c.JWTSecret), DialContext: out.dialer.DialContext,
 		})
 	}
 
@@ -136,7 +146,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	}
 	in.Server, err = server.New(server.Config{
 		DB: in.DB, Audit: in.Audit, Orgs: in.Orgs, Auth: authenticator, Catalog: services, Vault: in.Vault,
-		Limits: limits, Gateway: newGateway, AuthFailures: c.AuthFailureLimit, TrustedProxies: proxies,
+		Limits: limits, LimitsDegraded: in.limitsDegraded, Gateway: newGateway, AuthFailures: c.AuthFailureLimit, TrustedProxies: proxies,
 		Version: Version, Logger: log,
 	})
 	if err != nil {
@@ -193,10 +203,14 @@ func (c *Config) logLevel() (slog.Level, error) {
 
 // warn says at start what is allowed and should not stay.
 func (c *Config) warn(log *slog.Logger) {
-	if c.EncryptionKey == "" {
+	switch c.EncryptionKey {
+	case "":
 		log.Warn("ENCRYPTION_KEY is not set: credentials are sealed under JWT_SECRET, so whoever can sign tokens can open them; set a key of its own")
-	} else if c.EncryptionKey == c.JWTSecret {
+	case c.JWTSecret:
 		log.Warn("ENCRYPTION_KEY and JWT_SECRET are the same, so whoever can sign tokens can open credentials; set a key of its own")
+	}
+	if c.RedisURL == "" && strings.HasPrefix(c.Database(), "postgres") {
+		log.Warn("REDIS_URL is not set: each instance counts for itself, so that several admit several times the limits")
 	}
 	if c.CredentialReveal && !c.dev {
 		log.Warn("CREDENTIAL_REVEAL is on: owners can read credentials in the clear")
@@ -261,6 +275,9 @@ func (in *Instance) Serve(ctx context.Context, l net.Listener) error {
 // Close writes what is left of the trail and closes the database.
 func (in *Instance) Close() error {
 	in.cut()
+	if s, ok := in.limiter.(*ratelimit.Switch); ok {
+		s.Close()
+	}
 	in.stopRuns()
 	in.runs.Wait()
 	return in.DB.Close()

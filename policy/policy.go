@@ -24,6 +24,10 @@ import (
 const (
 	IP           = "ip"
 	Organization = "org"
+
+	// CredentialTests is what an organization's tests of credentials count
+	// against: a test tells whether a stolen key works.
+	CredentialTests = "test"
 )
 
 // Where the subjects of a request stand in a decision's statuses.
@@ -41,6 +45,7 @@ var ErrFull = fault.New(fault.Unavailable, "limiter_full",
 type Defaults struct {
 	IP           []ratelimit.Limit
 	Organization []ratelimit.Limit
+	Tests        []ratelimit.Limit // of credentials, for each organization
 }
 
 // Limits decides, shows and resets.
@@ -97,6 +102,22 @@ func (l *Limits) Take(ctx context.Context, caller access.Caller, now time.Time, 
 		}
 	}
 	return nil
+}
+
+// TakeTest counts one test of a credential against the caller's organization,
+// or gives a Limited fault that says how long to wait.
+func (l *Limits) TakeTest(ctx context.Context, caller access.Caller) error {
+	subjects := []ratelimit.Subject{{Type: CredentialTests, Key: caller.Organization, Limits: l.defaults.Tests}}
+	var d ratelimit.Decision
+	if err := l.limiter.Take(ctx, l.now(), subjects, &d); err != nil {
+		return asFault(err)
+	}
+	if d.Admitted {
+		return nil
+	}
+	l.log.Security(ctx, caller, exceeded(subjects[0], d.Statuses[0], d.Store))
+	return fault.New(fault.Limited, "test_limit_exceeded",
+		"Your organization has tested as many credentials as it may for now; Retry-After says when the next test is admitted.").After(d.RetryAfter)
 }
 
 func exceeded(subject ratelimit.Subject, s ratelimit.Status, from string) audit.Event {

@@ -2,6 +2,7 @@ package ratelimit_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"strconv"
 	"testing"
@@ -40,16 +41,23 @@ func BenchmarkMemoryTake(b *testing.B) {
 		benchTakeParallel(b, m, [][]ratelimit.Subject{benchPair(0)})
 	})
 
+	b.Run("a million pairs", func(b *testing.B) {
+		pairs := millionPairs()
+		benchTake(b, filled(b, pairs), pairs, time.Microsecond)
+	})
+	b.Run("a million pairs parallel", func(b *testing.B) {
+		pairs := millionPairs()
+		benchTakeParallel(b, filled(b, pairs), pairs)
+	})
+}
+
+// millionPairs are in an order that has nothing to do with how they are stored.
+func millionPairs() [][]ratelimit.Subject {
 	pairs := make([][]ratelimit.Subject, 1_000_000)
 	for i := range pairs {
 		pairs[(i*7919)%len(pairs)] = benchPair(i)
 	}
-	b.Run("a million pairs", func(b *testing.B) {
-		benchTake(b, filled(b, pairs), pairs, time.Microsecond)
-	})
-	b.Run("a million pairs parallel", func(b *testing.B) {
-		benchTakeParallel(b, filled(b, pairs), pairs)
-	})
+	return pairs
 }
 
 // filled holds every pair with one request counted.
@@ -85,9 +93,10 @@ func benchTake(b *testing.B, m *ratelimit.Memory, pairs [][]ratelimit.Subject, t
 
 func benchTakeParallel(b *testing.B, m *ratelimit.Memory, pairs [][]ratelimit.Subject) {
 	b.ReportAllocs()
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		var d ratelimit.Decision
-		ctx, now, i := b.Context(), epoch, 0
+		ctx, now, i := b.Context(), epoch, rand.IntN(len(pairs)) //nolint:gosec // a benchmark
 		for pb.Next() {
 			if err := m.Take(ctx, now, pairs[i], &d); err != nil {
 				b.Error(err)
@@ -138,4 +147,24 @@ func heap() int64 {
 	var s runtime.MemStats
 	runtime.ReadMemStats(&s)
 	return int64(s.HeapAlloc)
+}
+
+// BenchmarkRedisTake is a decision on a Redis of this machine.
+func BenchmarkRedisTake(b *testing.B) {
+	server := startRedis(b)
+	r := server.open(ratelimit.RedisOptions{Timeout: patient, MaxDenials: -1})
+	for _, name := range []string{"admitted", "denied"} {
+		b.Run(name, func(b *testing.B) {
+			pair := []ratelimit.Subject{subject("ip", name, "1000/100ms"), subject("organization", name, "1000/1h")}
+			if name == "admitted" {
+				pair[1] = subject("organization", name, "1000000/1h")
+			}
+			var d ratelimit.Decision
+			for b.Loop() {
+				if err := r.Take(b.Context(), epoch, pair, &d); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // The list of resets in Redis, by which a Switch learns what other processes
-// reset. Its name holds no colon, so it is that of no subject.
+// reset. No subject has this name: there is no colon in it.
 const (
 	resetsName = "resets"
 	resetsKept = 1000
@@ -43,16 +43,13 @@ func (r *Redis) resetsSince(ctx context.Context, point int64) (names []string, n
 	return names, next, nil
 }
 
-// probe says whether Redis takes writes: one that is read-only or out of memory
-// still answers a PING.
-func (r *Redis) probe(ctx context.Context) error {
+// Ping says whether Redis is there and takes writes: one that is read-only or
+// out of memory answers a PING but cannot decide. It waits no longer than the
+// timeout; the error wraps [ErrUnavailable].
+func (r *Redis) Ping(ctx context.Context) error {
 	_, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
-		return client.Do(context.Background(), client.B().Set().Key(r.prefix+"probe").Value("1").
+		return client.Do(context.Background(), client.B().Set().Key(r.prefix+"ping").Value("1").
 			PxMilliseconds(time.Minute.Milliseconds()).Build())
 	})
 	return err
 }
-
-// Ping says whether Redis is there and takes writes. It waits no longer than
-// the timeout; the error wraps [ErrUnavailable].
-func (r *Redis) Ping(ctx context.Context) error { return r.probe(ctx) }

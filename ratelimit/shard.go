@@ -32,7 +32,7 @@ type shard struct {
 
 	pushedOut uint64 // keys that still counted and were removed for new ones
 
-	_ [8]byte // fills two cache lines
+	_ [16]byte // fills two cache lines
 }
 
 func (s *shard) entry(number uint32) *entry {

@@ -1,6 +1,7 @@
 package ratelimit_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -214,4 +215,65 @@ func TestSwitchUnderLoadNeverExceeds(t *testing.T) {
 	if n := admitted.Load(); n != 2000 {
 		t.Errorf("%d admitted, want exactly 2000", n)
 	}
+}
+
+// A request that Redis denies for what other processes admitted costs nothing
+// in memory either.
+func TestSwitchGivesBack(t *testing.T) {
+	server := startRedis(t)
+	a, changes := newSwitch(t, server.open(ratelimit.RedisOptions{Timeout: patient}))
+	b, _ := newSwitch(t, server.open(ratelimit.RedisOptions{Timeout: patient}))
+	ip, org := subject("ip", "a", "5/1h"), subject("organization", "acme", "2/1h")
+	take(t, a, time.Now(), ip, org)
+	take(t, b, time.Now(), org)
+	for range 10 {
+		if d := take(t, a, time.Now(), ip, org); d.Admitted || d.Statuses[0].Used != 1 || d.Statuses[1].Used != 2 || d.RetryAfter < 59*time.Minute {
+			t.Fatalf("%+v", d)
+		}
+	}
+	server.kill()
+	changes.next(t, true)
+	if d := peek(t, a, time.Now(), ip, org); !d.Degraded || d.Statuses[0].Used != 1 || d.Statuses[1].Used != 1 {
+		t.Fatalf("what memory counted: %+v", d)
+	}
+}
+
+// Where memory has no room, Redis decides alone.
+func TestSwitchWithFullMemory(t *testing.T) {
+	server := startRedis(t)
+	s := ratelimit.NewSwitch(server.open(ratelimit.RedisOptions{Timeout: brief}), ratelimit.NewMemory(ratelimit.MemoryOptions{MaxKeys: 8}), ratelimit.SwitchOptions{})
+	t.Cleanup(s.Close)
+	for i := range 9 {
+		if d := take(t, s, time.Now(), subject("ip", fmt.Sprint(i), "1/1h")); !d.Admitted || d.Degraded {
+			t.Fatalf("%+v", d)
+		}
+	}
+	if d := peek(t, s, time.Now(), subject("ip", "8", "1/1h")); d.Admitted {
+		t.Fatalf("not counted: %+v", d)
+	}
+	server.kill()
+	var d ratelimit.Decision
+	if err := s.Take(t.Context(), time.Now(), []ratelimit.Subject{subject("ip", "9", "1/1h")}, &d); !errors.Is(err, ratelimit.ErrFull) {
+		t.Errorf("%v, want ErrFull", err)
+	}
+}
+
+// A caller that goes away is no failure of Redis.
+func TestSwitchHonoursContext(t *testing.T) {
+	server := startRedis(t)
+	s, _ := newSwitch(t, server.open(ratelimit.RedisOptions{Timeout: time.Minute}))
+	take(t, s, time.Now(), subject("ip", "a", "2/1h"))
+	server.freeze()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	for range 5 {
+		var d ratelimit.Decision
+		if err := s.Take(ctx, time.Now(), []ratelimit.Subject{subject("ip", "b", "2/1h")}, &d); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+	}
+	if s.Degraded() {
+		t.Error("degraded")
+	}
+	server.kill()
 }

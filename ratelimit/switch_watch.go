@@ -74,7 +74,7 @@ func (s *Switch) watch(ctx context.Context) {
 	backoff := 1
 	for range maxFailures - 1 {
 		// At the start nothing is known of Redis: find out at once.
-		if err := s.redis.probe(ctx); err == nil || ctx.Err() != nil {
+		if err := s.redis.Ping(ctx); err == nil || ctx.Err() != nil {
 			break
 		} else {
 			s.failed(err)
@@ -120,7 +120,7 @@ func (s *Switch) steadyFor(d time.Duration) bool {
 // look is one look at Redis: what was reset since the point, and whether it
 // takes writes. It returns the next point.
 func (s *Switch) look(ctx context.Context, point int64) int64 {
-	err := s.redis.probe(ctx)
+	err := s.redis.Ping(ctx)
 	if err == nil && !s.resetPending(ctx) {
 		return point
 	}

@@ -28,7 +28,7 @@ func (s *Server) authenticate(r *http.Request, x *exchange) error {
 	var d ratelimit.Decision
 	if err := s.failures.Peek(r.Context(), x.start, failures, &d); err == nil && d.Statuses[0].Full {
 		err := errShutOut.After(d.RetryAfter)
-		s.denied(r, x, err.Code, access.None)
+		s.denied(r, x, err, access.None)
 		return err
 	}
 	token, err := auth.TokenOf(r.Header)
@@ -41,14 +41,14 @@ func (s *Server) authenticate(r *http.Request, x *exchange) error {
 		case fault.Unauthenticated:
 			// The budget only grows: when it is full the next request is shut out.
 			_ = s.failures.Take(r.Context(), x.start, failures, &d)
-			s.denied(r, x, f.Code, access.None)
+			s.denied(r, x, f, access.None)
 		case fault.Denied:
 			// A refused caller holds nothing; it is named for the trail only.
 			x.caller = access.Caller{Type: caller.Type, ID: caller.ID, Organization: access.InstanceOrganization}
 			if errors.Is(err, org.ErrDisabled) {
 				x.caller.Organization = caller.Organization
 			}
-			s.denied(r, x, f.Code, access.None)
+			s.denied(r, x, f, access.None)
 		}
 	}
 	if err != nil {
@@ -67,10 +67,13 @@ func (s *Server) permit(r *http.Request, x *exchange, p access.Permission) error
 	return &access.DeniedError{Permission: p, Organization: x.caller.Organization}
 }
 
+var errPermission = fault.New(fault.Denied, "permission_denied", "")
+
 // denied records a refusal in the caller's own organization, or in the
 // reserved one where no caller could be made.
-func (s *Server) denied(r *http.Request, x *exchange, reason string, p access.Permission) {
-	e := audit.Event{Action: audit.AccessDeny, Reason: reason}
+func (s *Server) denied(r *http.Request, x *exchange, why *fault.Error, p access.Permission) {
+	x.request.Status = statusOf(why.Kind)
+	e := audit.Event{Action: audit.AccessDeny, Reason: why.Code}
 	if p != access.None {
 		e.Permission = p.String()
 	}
@@ -80,14 +83,13 @@ func (s *Server) denied(r *http.Request, x *exchange, reason string, p access.Pe
 // refuse answers with err, and records it where it is a lack of permission.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, x *exchange, err error) int {
 	status := s.writeProblem(w, r, err)
-	s.noteDenied(r, x, err, status)
+	s.noteDenied(r, x, err)
 	return status
 }
 
-func (s *Server) noteDenied(r *http.Request, x *exchange, err error, status int) {
+func (s *Server) noteDenied(r *http.Request, x *exchange, err error) {
 	var denied *access.DeniedError
 	if errors.As(err, &denied) {
-		x.request.Status = status
-		s.denied(r, x, "permission_denied", denied.Permission)
+		s.denied(r, x, errPermission, denied.Permission)
 	}
 }

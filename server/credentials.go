@@ -48,7 +48,9 @@ type credentialOut struct {
 func (s *Server) createCredential(ctx context.Context, caller access.Caller, in *createCredentialIn) (*credentialOut, error) {
 	n := vault.NewCredential{Service: in.Body.Service, Name: in.Body.Name, Fields: in.Body.Credentials}
 	if in.Body.ExpiresAt != nil {
-		n.ExpiresAt = time.Time(*in.Body.ExpiresAt)
+		if n.ExpiresAt = time.Time(*in.Body.ExpiresAt); n.ExpiresAt.IsZero() {
+			return nil, fault.InvalidFields(errYearOne)
+		}
 	}
 	c, warnings, err := s.cfg.Vault.Create(ctx, caller, n)
 	if err != nil {
@@ -56,6 +58,9 @@ func (s *Server) createCredential(ctx context.Context, caller access.Caller, in 
 	}
 	return wireCredentialOut(c, warnings), nil
 }
+
+// errYearOne refuses the one time that means "never" inside.
+var errYearOne = fault.Field{Name: "expiresAt", Message: "must be in the future"}
 
 type credentialIn struct {
 	ID string `path:"id"`
@@ -92,6 +97,9 @@ func (s *Server) updateCredential(ctx context.Context, caller access.Caller, in 
 	}
 	if in.Body.ExpiresAt.Set {
 		at := time.Time(in.Body.ExpiresAt.Value) // the zero time for null
+		if at.IsZero() && !in.Body.ExpiresAt.Null {
+			wrong = append(wrong, errYearOne)
+		}
 		ch.ExpiresAt = &at
 	}
 	if len(wrong) > 0 {
@@ -152,6 +160,43 @@ func (s *Server) revealCredential(ctx context.Context, caller access.Caller, in 
 	return out, nil
 }
 
+type testCredentialIn struct{ Body api.CredentialTest }
+
+type testOut struct{ Body api.TestResult }
+
+func (s *Server) testCredential(ctx context.Context, caller access.Caller, in *testCredentialIn) (*testOut, error) {
+	if err := s.cfg.Limits.TakeTest(ctx, caller); err != nil {
+		return nil, err
+	}
+	result, err := s.cfg.Vault.Test(ctx, caller, in.Body.Service, in.Body.Credentials)
+	if err != nil {
+		return nil, err
+	}
+	return &testOut{Body: wireTest(result)}, nil
+}
+
+func (s *Server) testStoredCredential(ctx context.Context, caller access.Caller, in *credentialIn) (*testOut, error) {
+	if err := s.cfg.Limits.TakeTest(ctx, caller); err != nil {
+		return nil, err
+	}
+	result, err := s.cfg.Vault.TestStored(ctx, caller, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &testOut{Body: wireTest(result)}, nil
+}
+
+func wireTest(r vault.TestResult) api.TestResult {
+	w := api.TestResult{
+		Result: string(r.Result), Service: r.Service, LatencyMs: r.LatencyMs, Detail: r.Detail,
+		Account: r.Account, Scopes: r.Scopes, TestedAt: api.At(r.TestedAt),
+	}
+	if r.ExpiresAt != nil {
+		w.ExpiresAt = api.At(*r.ExpiresAt)
+	}
+	return w
+}
+
 func wireCredentialOut(c vault.Credential, warnings []catalog.Problem) *credentialOut {
 	out := &credentialOut{ETag: `"` + strconv.FormatInt(c.Revision, 10) + `"`, Body: wireCredential(c)}
 	var texts []string
@@ -170,9 +215,10 @@ func wireCredential(c vault.Credential) api.Credential {
 		CreatedAt: api.At(c.CreatedAt), CreatedBy: c.CreatedBy, UpdatedAt: api.At(c.UpdatedAt),
 	}
 	if c.LastTest != nil {
-		var t api.TestResult
+		var t vault.TestResult
 		if json.Unmarshal(c.LastTest, &t) == nil { // what cannot be read is as good as no test
-			w.LastTest = &t
+			test := wireTest(t)
+			w.LastTest = &test
 		}
 	}
 	return w

@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gateway"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/policy"
@@ -39,6 +40,7 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, x *exchang
 	limits := s.requests.Get().(*policy.Request)
 	defer s.requests.Put(limits)
 	s.cfg.Limits.Prepare(limits, x.caller, policy.IPKey(x.ip))
+	limits.Decision.Statuses = limits.Decision.Statuses[:0] // those of the visit before are not this caller's to see
 
 	slot, err := s.enter(r, x, limits)
 	if err != nil {
@@ -54,12 +56,19 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, x *exchang
 		s.writeProblem(w, r, fault.New(fault.NotFound, "unknown_service", "Name a service after "+string(family)+"/ in the path."))
 		return
 	}
+	recorded := false
+	defer func() {
+		if !recorded { // a panic: its slot must not be lost with it
+			slot.Release()
+		}
+	}()
 	result := s.gateway.Serve(w, r, gateway.Visit{
 		Route: family, Caller: x.caller, RequestID: x.id, Service: service, Path: path,
 		Credential: r.Header.Get("Gatehouse-Credential"),
 	})
 	x.request.Status = result.Status
-	slot.Record(r.Context(), x.caller, visitEvent(family, service, result))
+	slot.Record(r.Context(), x.caller, visitEvent(family, s.serviceName(service), result))
+	recorded = true
 	if result.Abort {
 		panic(http.ErrAbortHandler)
 	}
@@ -86,6 +95,15 @@ func (s *Server) enter(r *http.Request, x *exchange, limits *policy.Request) (au
 		return audit.Slot{}, fault.New(fault.Limited, "rate_limit_exceeded", limitMessage(limits)).After(d.RetryAfter)
 	}
 	return slot, nil
+}
+
+// serviceName gives the name for the trail; one that is not in the catalogue is
+// the caller's own writing.
+func (s *Server) serviceName(name string) string {
+	if _, known := s.cfg.Catalog.Service(name); known || name == catalog.AppName {
+		return name
+	}
+	return "unknown"
 }
 
 func firstError(a, b error) error {
@@ -185,4 +203,3 @@ func (s *Server) describeGateway() {
 		s.api.OpenAPI().Paths[strings.Replace(d.route, "...}", "}", 1)] = item
 	}
 }
-

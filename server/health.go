@@ -31,6 +31,12 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 		s.log.ErrorContext(ctx, "not ready", "error", err)
 		checks["database"], status = "unreachable", http.StatusServiceUnavailable
 	}
+	if degraded := s.cfg.LimitsDegraded; degraded != nil {
+		checks["limits"] = "ok"
+		if degraded() { // requests are served all the same
+			checks["limits"] = "degraded: Redis is away, this instance counts for itself"
+		}
+	}
 	answer := map[string]any{"status": "ready", "checks": checks}
 	if s.stopping.Load() {
 		status = http.StatusServiceUnavailable

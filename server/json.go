@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 )
 
 // strictJSON reads one JSON value without duplicate members (which two parsers
-// may read differently) and without anything after it.
+// may read differently), without text that is not Unicode (which the decoder
+// would change silently, a secret too) and without anything after it.
 var strictJSON = huma.Format{
 	Marshal: func(w io.Writer, v any) error {
 		enc := json.NewEncoder(w)
@@ -18,7 +21,7 @@ var strictJSON = huma.Format{
 		return enc.Encode(v)
 	},
 	Unmarshal: func(data []byte, v any) error {
-		if err := refuseDuplicates(data); err != nil {
+		if err := refuseAmbiguous(data); err != nil {
 			return err
 		}
 		return json.Unmarshal(data, v)
@@ -30,9 +33,14 @@ const maxDepth = 32
 
 var errJSON = errors.New("malformed JSON")
 
-// refuseDuplicates reports an error for JSON that names a member twice in one
-// object or nests deeper than maxDepth. Other faults are left to the decoder.
-func refuseDuplicates(data []byte) error {
+// refuseAmbiguous reports an error for JSON that names a member twice in one
+// object, nests deeper than maxDepth, or holds bytes or escapes that are no
+// Unicode text: those decode to U+FFFD, which no name and no value needs. Other
+// faults are left to the decoder.
+func refuseAmbiguous(data []byte) error {
+	if !utf8.Valid(data) {
+		return errJSON
+	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	type level struct {
 		object bool
@@ -66,6 +74,9 @@ func refuseDuplicates(data []byte) error {
 				stack = stack[:len(stack)-1]
 			}
 			continue
+		}
+		if text, ok := token.(string); ok && strings.ContainsRune(text, utf8.RuneError) {
+			return errJSON
 		}
 		if top == nil || !top.object {
 			continue

@@ -169,15 +169,17 @@ var replaceHumaErrors sync.Once
 // useProblems makes huma write our problems for its own errors: parsing and
 // validation. Huma's would echo rejected values, unknown names and errors of
 // handlers. The variable is huma's and global, so it is set once, to a function
-// that finds everything it needs in the request.
+// that finds everything it needs in the request. So is the variable that makes
+// names of members count with their case, as the decoder of a map does.
 func useProblems() {
 	replaceHumaErrors.Do(func() {
-		huma.NewErrorWithContext = func(hctx huma.Context, status int, _ string, errs ...error) huma.StatusError {
+		huma.ValidateStrictCasing = true
+		huma.NewErrorWithContext = func(hctx huma.Context, status int, message string, errs ...error) huma.StatusError {
 			if hctx == nil {
 				return &problem{Problem: api.Problem{Status: status, Code: "internal_error"}}
 			}
 			x := exchangeOf(hctx.Context())
-			return x.server.problemOf(hctx.Context(), x, humaFault(status, errs, x.server.fieldNames))
+			return x.server.problemOf(hctx.Context(), x, humaFault(status, message, errs, x.server.fieldNames))
 		}
 		huma.NewError = func(status int, _ string, errs ...error) huma.StatusError {
 			return &problem{Problem: api.Problem{Status: status, Title: http.StatusText(status), Code: "error"}}
@@ -186,8 +188,10 @@ func useProblems() {
 }
 
 // humaFault reads huma's errors without letting a value through.
-func humaFault(status int, errs []error, known map[string]bool) error {
+func humaFault(status int, message string, errs []error, known map[string]bool) error {
 	switch {
+	case message == "cannot read request body": // huma's 500; it is the client that broke off or sent no HTTP
+		return fault.New(fault.Malformed, "body_incomplete", "The request body ended before it was complete.")
 	case status == http.StatusRequestEntityTooLarge:
 		return fault.New(fault.TooLarge, "body_too_large", "The request body is larger than this call takes.")
 	case status == http.StatusRequestTimeout:

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"reflect"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
 )
 
 // route is one line of the table.
@@ -46,6 +48,8 @@ func (s *Server) routes() []route {
 		{get, "/api/api-credentials/{id}", access.CredentialList, noBody, ok, "get-credential", "Get a credential's metadata", op(s.getCredential)},
 		{put, "/api/api-credentials/{id}", access.CredentialUpdate, formBody, ok, "update-credential", "Change a credential", op(s.updateCredential)},
 		{del, "/api/api-credentials/{id}", access.CredentialDelete, noBody, empty, "delete-credential", "Destroy a credential", op(s.deleteCredential)},
+		{post, "/api/api-credentials/test", access.CredentialTest, formBody, ok, "test-credential", "Ask the provider whether values work; nothing is stored", op(s.testCredential)},
+		{post, "/api/api-credentials/{id}/test", access.CredentialTest, noBody, ok, "test-stored-credential", "Ask the provider whether a stored credential works", op(s.testStoredCredential)},
 		{post, "/api/api-credentials/{id}/rotate", access.CredentialRotate, formBody, ok, "rotate-credential", "Put new values in place of the old", op(s.rotateCredential)},
 		{post, "/api/api-credentials/{id}/reveal", access.CredentialReveal, smallBody, ok, "reveal-credential", "Show a credential's values to a human", op(s.revealCredential)},
 
@@ -73,7 +77,7 @@ func op[I, O any](fn func(ctx context.Context, caller access.Caller, in *I) (*O,
 			if err != nil {
 				p := s.problemOf(ctx, x, err)
 				if r, ok := ctx.Value(rawRequestKey{}).(*http.Request); ok {
-					s.noteDenied(r, x, err, p.Status)
+					s.noteDenied(r, x, err)
 				}
 				return nil, p
 			}
@@ -114,12 +118,24 @@ func (s *Server) door(rt route) func(huma.Context, func(huma.Context)) {
 		if err == nil {
 			err = s.permit(r, x, rt.permission)
 		}
+		if err == nil {
+			err = checkQuery(r.URL.RawQuery)
+		}
 		if err != nil {
 			s.refuse(w, r, x, err)
 			return
 		}
 		next(huma.WithValue(hctx, rawRequestKey{}, r))
 	}
+}
+
+// checkQuery refuses a query that cannot be read whole: the rest of it would
+// be a filter that is silently not applied.
+func checkQuery(raw string) error {
+	if _, err := url.ParseQuery(raw); err != nil {
+		return fault.New(fault.Malformed, "malformed_query", "The query cannot be read; percent-encode its values.")
+	}
+	return nil
 }
 
 // register builds the API and the mux.

@@ -15,9 +15,11 @@ package server
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"path"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -48,6 +50,8 @@ type Config struct {
 	Catalog *catalog.Catalog
 	Vault   *vault.Vault
 	Limits  *policy.Limits
+
+	LimitsDegraded func() bool // whether memory decides because Redis is away; nil: never
 
 	// Gateway makes the gateway over the server's way of writing problems.
 	Gateway func(problem func(w http.ResponseWriter, r *http.Request, err error) int) (*gateway.Gateway, error)
@@ -137,7 +141,7 @@ const slowClient = time.Minute
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{server: s, start: s.now(), ip: clientIP(r, s.cfg.TrustedProxies), route: "unmatched"}
 	x.id = requestID(r)
-	x.request = audit.Request{ID: x.id, Method: r.Method, IP: x.ip.String(), UserAgent: r.UserAgent()}
+	x.request = audit.Request{ID: x.id, Method: methodOf(r), IP: x.ip.String(), UserAgent: r.UserAgent()}
 	ctx := context.WithValue(r.Context(), exchangeKey{}, x)
 	ctx = audit.WithRequest(ctx, &x.request)
 	r = r.WithContext(ctx)
@@ -148,17 +152,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	defer func() {
 		broken := recover()
-		if broken != nil && broken != http.ErrAbortHandler {
+		abort := isAbort(broken)
+		if broken != nil && !abort {
 			s.log.ErrorContext(ctx, "panic", "panic", panicKind(broken), "stack", string(debug.Stack()))
 			if sw.status == 0 {
 				s.writeProblem(sw, r, errPanic)
 			} else {
-				broken = http.ErrAbortHandler // half an answer must not look whole
+				abort = true // half an answer must not look whole
 			}
 		}
-		s.log.InfoContext(ctx, "request", "method", r.Method, "route", x.route, "status", sw.status,
+		s.log.InfoContext(ctx, "request", "method", x.request.Method, "route", x.route, "status", sw.status,
 			"bytes", sw.bytes, "tookMs", float64(s.now().Sub(x.start).Microseconds())/1000, "organization", x.caller.Organization)
-		if broken == http.ErrAbortHandler {
+		if abort {
 			panic(http.ErrAbortHandler)
 		}
 	}()
@@ -182,12 +187,34 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.serveGateway(sw, r, x)
 	default:
 		h.Set("Cache-Control", "no-store")
+		if !cleanPath(r.URL.EscapedPath()) {
+			s.notFound(sw, r)
+			return
+		}
 		s.mux.ServeHTTP(sw, r)
 	}
 }
 
+// cleanPath reports whether the mux takes p as it is. It would answer any other
+// by a redirect that says the path again.
+func cleanPath(p string) bool {
+	clean := path.Clean(p)
+	return p == clean || p == clean+"/"
+}
+
 func isGateway(r *http.Request) bool {
 	return strings.HasPrefix(r.RequestURI, "/api/chat/") || strings.HasPrefix(r.RequestURI, "/api/proxy/")
+}
+
+// methodOf gives the method for logs and events; what is no method of HTTP is
+// the client's own writing and stays out of them.
+func methodOf(r *http.Request) string {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,
+		http.MethodConnect, http.MethodOptions, http.MethodTrace:
+		return r.Method
+	}
+	return "unknown"
 }
 
 // requestID takes the caller's id over where it is harmless, so that its logs
@@ -198,6 +225,12 @@ func requestID(r *http.Request) string {
 		return given
 	}
 	return "req_" + uuid.Must(uuid.NewV7()).String()
+}
+
+// isAbort reports whether a recovered value is net/http's own way to cut an answer.
+func isAbort(v any) bool {
+	err, ok := v.(error)
+	return ok && errors.Is(err, http.ErrAbortHandler)
 }
 
 // panicKind tells of a panic without its value's text, which could hold a

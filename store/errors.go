@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -18,6 +19,7 @@ var (
 	ErrNotFound    = errors.New("no such row")
 	ErrExists      = errors.New("the row exists already")
 	ErrUnavailable = errors.New("the database is not available")
+	ErrRefused     = errors.New("the database refuses the values")
 )
 
 // mapError gives a driver's error one of this package's errors as a companion.
@@ -30,6 +32,10 @@ func (db *DB) mapError(err error) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	}
+	var connect *pgconn.ConnectError
+	if errors.As(err, &connect) { // whatever the server said, there is no session
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		return mapPostgres(pg, err)
@@ -39,9 +45,8 @@ func (db *DB) mapError(err error) error {
 		return mapSQLite(lite, err)
 	}
 	var network net.Error
-	var connect *pgconn.ConnectError
-	if errors.As(err, &network) || errors.As(err, &connect) || errors.Is(err, driver.ErrBadConn) ||
-		errors.Is(err, sql.ErrConnDone) || pgconn.SafeToRetry(err) {
+	if errors.As(err, &network) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || pgconn.SafeToRetry(err) {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return err
@@ -54,6 +59,9 @@ func mapPostgres(pg *pgconn.PgError, err error) error {
 	case len(pg.Code) == 5 && (pg.Code[:2] == "08" || pg.Code[:2] == "53" || pg.Code[:3] == "57P"), pg.Code == "25006":
 		// connection lost, out of resources, shutting down, read-only
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	case len(pg.Code) == 5 && (pg.Code[:2] == "22" || pg.Code[:2] == "23"):
+		// text that is no UTF-8, a constraint
+		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	return err
 }
@@ -67,6 +75,8 @@ func mapSQLite(lite *sqlite.Error, err error) error {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
 		sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH:
+		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	return err
 }

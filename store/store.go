@@ -20,8 +20,10 @@
 // # Errors
 //
 // Driver errors are mapped once, here: [ErrNotFound] for a row that is not
-// there, [ErrExists] for a unique constraint, [ErrUnavailable] for a database
-// that is away, full or read-only. The original stays in the chain for the log.
+// there, [ErrExists] for a unique constraint, [ErrRefused] for values that no
+// repetition makes good (another constraint, text that is not UTF-8),
+// [ErrUnavailable] for a database that is away, full or read-only. The original
+// stays in the chain for the log.
 package store
 
 import (
@@ -38,8 +40,9 @@ import (
 	"sync"
 	"time"
 
-	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
-	_ "modernc.org/sqlite"             // the driver "sqlite"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
 type dialect uint8
@@ -123,23 +126,24 @@ func openSQLite(ctx context.Context, path string) (*DB, error) {
 }
 
 func openPostgres(ctx context.Context, url string) (*DB, error) {
-	pool, err := sql.Open("pgx", url)
-	if err != nil {
-		return nil, errors.New("DATABASE_URL is not a PostgreSQL address that can be read")
+	config, err := pgx.ParseConfig(url)
+	if err != nil { // the parser's own words can hold a piece of the password
+		return nil, errors.New("DATABASE_URL is not a PostgreSQL address that can be read; a / ? # % or @ in the password must be percent-encoded")
 	}
+	pool := stdlib.OpenDB(*config)
 	pool.SetMaxOpenConns(16)
 	pool.SetMaxIdleConns(16)
 	pool.SetConnMaxIdleTime(5 * time.Minute)
 	db := &DB{dialect: dialectPostgres, write: pool, read: pool}
 	if err := pool.PingContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("PostgreSQL does not answer at DATABASE_URL: %w", withoutPassword(err, url)), db.Close())
+		return nil, errors.Join(fmt.Errorf("PostgreSQL does not answer at DATABASE_URL: %w", withoutPassword(err, config.Password)), db.Close())
 	}
 	return db, nil
 }
 
-// withoutPassword cuts the connection string out of a driver's error.
-func withoutPassword(err error, url string) error {
-	if strings.Contains(err.Error(), url) {
+// withoutPassword gives err, or nothing of it where it holds the password.
+func withoutPassword(err error, password string) error {
+	if password != "" && strings.Contains(err.Error(), password) {
 		return errors.New("the connection failed")
 	}
 	return err
@@ -191,7 +195,11 @@ func (db *DB) Update(ctx context.Context, organization string, fn func(*Tx) erro
 
 // View runs fn in one read-only transaction on behalf of organization.
 func (db *DB) View(ctx context.Context, organization string, fn func(*Tx) error) error {
-	return db.run(ctx, db.read, &sql.TxOptions{ReadOnly: db.dialect == dialectPostgres}, organization, fn)
+	opts := new(sql.TxOptions) // on SQLite the connections of this pool only read, each transaction from one state
+	if db.dialect == dialectPostgres {
+		opts = &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead}
+	}
+	return db.run(ctx, db.read, opts, organization, fn)
 }
 
 func (db *DB) isolation() sql.IsolationLevel {

@@ -104,6 +104,7 @@ var (
 	ErrExpired    = fault.New(fault.NoCredential, "credential_expired", "The organization's credential for this service has expired; rotate it or move its expiresAt.")
 	ErrDisabled   = fault.New(fault.NoCredential, "credential_disabled", "The organization's credential for this service is disabled.")
 	ErrUnreadable = fault.New(fault.Internal, "credential_unreadable", "The stored credential does not open: its row was altered or belongs elsewhere. Store it again, or restore the database.")
+	ErrNoService  = fault.New(fault.Invalid, "service_gone", "The service of this credential is not in the catalogue of this instance any more.")
 	errBusy       = fault.New(fault.Unavailable, "vault_busy", "Too many keys are being derived at the moment; try again shortly.").After(time.Second)
 	errAway       = fault.New(fault.Unavailable, "database_unavailable", "The database does not answer; try again shortly.").After(time.Second)
 )
@@ -113,6 +114,7 @@ type Options struct {
 	Environment string        // bound into every seal
 	Reveal      bool          // whether Reveal is allowed at all
 	StaleMax    time.Duration // how old an opened credential may be while the database is away; 60 s when 0
+	Probe       Probe         // asks a provider; without it the tests say indeterminate
 	Now         func() time.Time
 	Logger      *slog.Logger
 }
@@ -139,6 +141,11 @@ func New(db *store.DB, log *audit.Log, services *catalog.Catalog, ring *seal.Key
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.Probe == nil {
+		opts.Probe = func(context.Context, *catalog.Service, map[string]string) (catalog.Outcome, time.Duration, error) {
+			return catalog.Outcome{Result: catalog.Indeterminate, Detail: "This process does not test credentials."}, 0, nil
+		}
 	}
 	v := &Vault{db: db, log: log, services: services, ring: ring, opts: opts}
 	v.uses.last = make(map[rowKey]time.Time)

@@ -19,7 +19,7 @@ import (
 func NewLogger(w io.Writer, level slog.Level, requestID func(context.Context) string) *slog.Logger {
 	var h slog.Handler = slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		h = tint.NewHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly})
+		h = tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly})
 	}
 	return slog.New(&withRequest{h, requestID})
 }

@@ -1,0 +1,41 @@
+# Gatehouse: `make run` shows it, `make test` proves it.
+
+GO     ?= go
+BIN    := bin/gatehouse
+LINT   := .tools/golangci-lint
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X github.com/gatehouse-io/gatehouse/instance.Version=$(VERSION)
+
+.PHONY: run build test check bench soak lint clean
+
+run: build ## dev mode on 127.0.0.1:8080, everything embedded
+	./$(BIN) dev
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/gatehouse
+
+test: ## sets up what it needs, then every test, under the race detector
+	./tools/setup-tests.sh
+	$(GO) run ./gatehousetest/withpostgres $(GO) test -race -timeout 15m ./...
+	cd sdktest && $(GO) test -timeout 10m ./...
+
+check: lint ## what must pass before a commit
+	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "gofmt the files above"; exit 1; }
+	$(GO) vet ./...
+	cd sdktest && $(GO) vet ./...
+	$(GO) test -run 'TestArrows|TestOnlyTheEnds' .
+
+lint: $(LINT)
+	$(LINT) run ./...
+
+$(LINT): tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o ../$(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+bench: ## every benchmark prints its ratio
+	$(GO) test -run '^$$' -bench . -benchtime 1s ./seal ./ratelimit ./access ./gateway
+
+soak: ## long campaigns, by hand
+	$(GO) test -race -count 20 -timeout 60m ./ratelimit ./audit ./gateway
+
+clean:
+	rm -rf bin .tools

@@ -1,0 +1,86 @@
+package gatehouse_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/gatehouse-io/gatehouse"
+
+// arrows says which rooms each room may import. A room that is missing here
+// may import none.
+var arrows = map[string][]string{
+	// Leaves: none of them knows another. The one exception is the prober, which
+	// is the network side of the catalogue.
+	"access": {}, "seal": {}, "catalog": {}, "ratelimit": {}, "ratelimit/replay": {"ratelimit"}, "api": {},
+	"internal/fault": {}, "internal/telemetry": {}, "internal/recheck": {}, "internal/netguard": {},
+	"internal/probe": {"catalog", "internal/netguard"},
+
+	"store":   {},
+	"audit":   {"access", "store", "internal/fault"},
+	"org":     {"access", "audit", "store", "internal/fault", "internal/recheck"},
+	"auth":    {"access", "org", "internal/fault"},
+	"vault":   {"access", "audit", "catalog", "seal", "store", "internal/fault", "internal/recheck"},
+	"policy":  {"access", "audit", "ratelimit", "store", "internal/fault"},
+	"gateway": {"access", "audit", "catalog", "internal/fault"},
+	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "org", "policy", "ratelimit", "store", "vault",
+		"internal/fault"},
+	"instance": {"access", "audit", "auth", "catalog", "gateway", "org", "policy", "ratelimit", "seal", "server", "store", "vault",
+		"internal/fault", "internal/netguard", "internal/probe", "internal/telemetry"},
+}
+
+// anything lists the rooms that may import all others: the two ends.
+var anything = []string{"cmd/gatehouse", "gatehousetest", "gatehousetest/withpostgres"}
+
+// TestArrows holds the imports between rooms to the table above.
+func TestArrows(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	seen := 0
+	for {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		room := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
+		if room == "" || slices.Contains(anything, room) {
+			continue
+		}
+		seen++
+		allowed, known := arrows[room]
+		if !known {
+			t.Errorf("%s is not in the table of arrows; say what it may import", room)
+		}
+		for _, path := range p.Imports {
+			other, ours := strings.CutPrefix(path, module+"/")
+			if ours && !slices.Contains(allowed, other) {
+				t.Errorf("%s imports %s, which the house does not allow", room, other)
+			}
+		}
+	}
+	if seen != len(arrows) {
+		t.Errorf("the table names %d rooms, the module has %d", len(arrows), seen)
+	}
+}
+
+// TestOnlyTheEndsImportServer is the rule of the house that matters most.
+func TestOnlyTheEndsImportServer(t *testing.T) {
+	for room, allowed := range arrows {
+		if slices.Contains(allowed, "server") && room != "instance" {
+			t.Errorf("%s may import server", room)
+		}
+	}
+}

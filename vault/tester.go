@@ -1,0 +1,118 @@
+package vault
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/store"
+)
+
+// Probe asks a provider whether fields work. The error is for the log: the
+// outcome says what is known.
+type Probe func(ctx context.Context, service *catalog.Service, fields map[string]string) (catalog.Outcome, time.Duration, error)
+
+// TestResult is what a provider said of a credential, as it is stored too.
+type TestResult struct {
+	Result    catalog.Result `json:"result"`
+	Service   string         `json:"service"`
+	LatencyMs int64          `json:"latencyMs"`
+	Detail    string         `json:"detail,omitempty"`
+	Account   string         `json:"account,omitempty"`
+	Scopes    []string       `json:"scopes,omitempty"`
+	ExpiresAt *time.Time     `json:"expiresAt,omitempty"`
+	TestedAt  time.Time      `json:"testedAt"`
+}
+
+// Test asks the provider whether fields work, and stores nothing but the
+// event. It needs credential:test. Errors: Invalid with the fields that are
+// wrong. What the provider says is the result, whatever it is.
+func (v *Vault) Test(ctx context.Context, caller access.Caller, serviceName string, fields map[string]string) (TestResult, error) {
+	if err := access.Allow(caller, access.CredentialTest, caller.Organization); err != nil {
+		return TestResult{}, err
+	}
+	service, known := v.services.Service(serviceName)
+	if !known || !service.NeedsCredential() {
+		return TestResult{}, fault.InvalidFields(fault.Field{Name: "service", Message: "must be one of " + v.serviceNames()})
+	}
+	if problems, _ := service.Check(fields); len(problems) > 0 {
+		return TestResult{}, fault.InvalidFields(asFields(problems)...)
+	}
+	slot, err := v.log.Reserve()
+	if err != nil {
+		return TestResult{}, err
+	}
+	result := v.probe(ctx, service, fields)
+	slot.Record(ctx, caller, testEvent(result))
+	return result, nil
+}
+
+// TestStored asks the provider whether a stored credential works, and keeps
+// the result with it. It needs credential:test.
+func (v *Vault) TestStored(ctx context.Context, caller access.Caller, id string) (TestResult, error) {
+	if err := access.Allow(caller, access.CredentialTest, caller.Organization); err != nil {
+		return TestResult{}, err
+	}
+	key := rowKey{caller.Organization, id}
+	c, sealed, err := v.read(ctx, key)
+	if err != nil {
+		return TestResult{}, public(err)
+	}
+	service, known := v.services.Service(c.Service)
+	if !known {
+		return TestResult{}, ErrNoService
+	}
+	fields, err := v.open(ctx, caller, key, c, sealed)
+	if err != nil {
+		return TestResult{}, public(err)
+	}
+	defer fields.Wipe()
+	plain := make(map[string]string, len(fields))
+	for name, value := range fields {
+		plain[name] = value.ExposeSecret()
+	}
+	result := v.probe(ctx, service, plain)
+	stored, err := json.Marshal(result)
+	if err != nil {
+		return TestResult{}, err
+	}
+	event := testEvent(result)
+	event.Targets = []audit.Target{{Type: "credential", ID: c.ID, Name: c.Name}}
+	event.Metadata["version"] = c.Version
+	err = v.db.Update(ctx, key.organization, func(tx *store.Tx) error {
+		// A test of values that were replaced meanwhile says nothing of the new ones.
+		_, err := tx.Exec(ctx, `UPDATE credentials SET last_test = $1 WHERE organization = $2 AND id = $3 AND version = $4`,
+			string(stored), key.organization, key.id, c.Version)
+		if err != nil {
+			return err
+		}
+		return v.log.Append(ctx, tx, caller, event)
+	})
+	return result, public(err)
+}
+
+func (v *Vault) probe(ctx context.Context, service *catalog.Service, fields map[string]string) TestResult {
+	outcome, took, err := v.opts.Probe(ctx, service, fields)
+	if err != nil {
+		v.opts.Logger.InfoContext(ctx, "a credential test got no clear answer", "service", service.Name, "error", err)
+	}
+	return TestResult{
+		Result: outcome.Result, Service: service.Name, LatencyMs: took.Milliseconds(), Detail: outcome.Detail,
+		Account: outcome.Account, Scopes: outcome.Scopes, ExpiresAt: outcome.ExpiresAt, TestedAt: store.At(v.opts.Now()).Time,
+	}
+}
+
+func testEvent(r TestResult) audit.Event {
+	e := audit.Event{
+		Action: audit.CredentialTest, Outcome: audit.Success, Permission: access.CredentialTest.String(),
+		Metadata: map[string]any{"service": r.Service, "result": string(r.Result), "latencyMs": r.LatencyMs},
+	}
+	if r.Result != catalog.Valid {
+		e.Outcome, e.Reason = audit.Failure, "credential_"+string(r.Result)
+	}
+	return e
+}
