@@ -3,7 +3,6 @@ package gatehousetest
 import (
 	"bytes"
 	"context"
-	"net"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -24,8 +23,9 @@ const (
 // line wires it.
 type GatehouseServer struct {
 	*instance.Instance
-	URL  string
-	Logs *Buffer // everything it logged
+	URL         string
+	ServiceURLs map[string]string // of the services with a port of their own
+	Logs        *Buffer           // everything it logged
 
 	stop func()
 }
@@ -58,16 +58,19 @@ func ServeConfig(t testing.TB, config instance.Config) *GatehouseServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", config.Addr)
+	listeners, err := in.Listen()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Instance, s.URL = in, "http://"+l.Addr().String()
+	s.Instance, s.URL, s.ServiceURLs = in, "http://"+listeners[0].Addr().String(), make(map[string]string)
+	for _, l := range listeners[1:] {
+		s.ServiceURLs[l.Service] = "http://" + l.Addr().String()
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := in.Serve(ctx, l); err != nil {
+		if err := in.Serve(ctx, listeners); err != nil {
 			t.Errorf("serving: %v", err)
 		}
 		if err := in.Close(); err != nil {

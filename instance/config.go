@@ -3,11 +3,13 @@ package instance
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -56,7 +58,17 @@ type Config struct {
 	StopGrace time.Duration `env:"GATEHOUSE_STOP_GRACE" envDefault:"30s" help:"How long running requests may go on after a stop signal."`
 	LogLevel  string        `env:"GATEHOUSE_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error."`
 
+	// Listen holds the addresses of GATEHOUSE_LISTEN_SERVICE variables by service.
+	Listen map[string]string
+
 	dev bool
+}
+
+const listenPrefix = "GATEHOUSE_LISTEN_"
+
+// listenVariable gives the variable that names a service's own address.
+func listenVariable(service string) string {
+	return listenPrefix + strings.ToUpper(strings.ReplaceAll(service, "-", "_"))
 }
 
 // FromEnvironment reads the configuration. Every mistake is in the error, each
@@ -72,6 +84,12 @@ func FromEnvironment(environ map[string]string) (Config, error) {
 		}
 	} else if err != nil {
 		mistakes = append(mistakes, errors.New("the environment could not be read"))
+	}
+	c.Listen = make(map[string]string)
+	for name, address := range environ {
+		if service, ok := strings.CutPrefix(name, listenPrefix); ok && address != "" {
+			c.Listen[strings.ToLower(strings.ReplaceAll(service, "_", "-"))] = address
+		}
 	}
 	return c, errors.Join(mistakes...)
 }
@@ -149,14 +167,16 @@ func (c *Config) Check() error {
 			add("ENCRYPTION_KEYS_OLD: entry %d is shorter than %d bytes; it cannot have been a key", i+1, seal.MinSecret)
 		}
 	}
-	host, port, err := net.SplitHostPort(c.Addr)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
-	if err != nil {
-		add("GATEHOUSE_ADDR must be host:port, such as 127.0.0.1:8080")
-	} else if ip, err := netip.ParseAddr(host); c.dev && host != "localhost" && (err != nil || !ip.IsLoopback()) {
-		add("GATEHOUSE_ADDR must be a loopback address in dev, such as 127.0.0.1:8080; use `gatehouse serve` to be reached from elsewhere")
+	mistakes = append(mistakes, c.checkAddress("GATEHOUSE_ADDR", c.Addr))
+	services, err := c.services()
+	mistakes = append(mistakes, err)
+	for _, service := range slices.Sorted(maps.Keys(c.Listen)) {
+		mistakes = append(mistakes, c.checkAddress(listenVariable(service), c.Listen[service]))
+		if services != nil && service != catalog.AppName {
+			if _, known := services.Service(service); !known {
+				add("%s names no service; there are %s", listenVariable(service), serviceNames(services))
+			}
+		}
 	}
 	if c.Environment == "" || len(c.Environment) > 64 || strings.ContainsFunc(c.Environment, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		add("GATEHOUSE_ENV must be 1 to 64 visible ASCII characters")
@@ -182,13 +202,32 @@ func (c *Config) Check() error {
 	if _, err := c.chatUpstream(); err != nil {
 		mistakes = append(mistakes, err)
 	}
-	if _, err := c.services(); err != nil {
-		mistakes = append(mistakes, err)
-	}
 	if _, err := c.logLevel(); err != nil {
 		mistakes = append(mistakes, err)
 	}
 	return errors.Join(mistakes...)
+}
+
+func (c *Config) checkAddress(variable, address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("%s must be host:port, such as 127.0.0.1:8080", variable)
+	}
+	if ip, err := netip.ParseAddr(host); c.dev && host != "localhost" && (err != nil || !ip.IsLoopback()) {
+		return fmt.Errorf("%s must be a loopback address in dev, such as 127.0.0.1:8080; use `gatehouse serve` to be reached from elsewhere", variable)
+	}
+	return nil
+}
+
+func serviceNames(services *catalog.Catalog) string {
+	var names []string
+	for _, s := range services.Services() {
+		names = append(names, s.Name)
+	}
+	return strings.Join(names, ", ")
 }
 
 func (c *Config) trustedProxies() ([]netip.Prefix, error) {
@@ -266,5 +305,6 @@ func Describe() string {
 		}
 		fmt.Fprintf(&b, "  %s\n      %s\n", name, f.Tag.Get("help"))
 	}
+	fmt.Fprintf(&b, "  %sSERVICE\n      Address that serves one service at its root, for SDKs whose base URL takes no path: %sSTRIPE=127.0.0.1:9001.\n", listenPrefix, listenPrefix)
 	return b.String()
 }

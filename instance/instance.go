@@ -5,7 +5,9 @@
 //
 //	config, err := instance.FromEnvironment(environ)
 //	in, err := instance.Open(ctx, config, os.Stderr)
-//	err = in.Serve(ctx, listener) // until ctx ends
+//	listeners, err := in.Listen()
+//	err = in.Serve(ctx, listeners) // until ctx ends
+//	err = in.Close()
 package instance
 
 import (
@@ -16,9 +18,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -52,6 +56,7 @@ type Instance struct {
 	Server *server.Server
 
 	limiter  ratelimit.Limiter
+	redis    *ratelimit.Redis   // nil without REDIS_URL
 	cut      context.CancelFunc // ends what still runs after the grace
 	stopRuns context.CancelFunc
 	runs     sync.WaitGroup
@@ -241,43 +246,93 @@ const (
 	maxHeader     = 32 << 10 // bytes
 )
 
-// Serve answers on l until ctx ends, then refuses new requests, gives running
-// ones Config.StopGrace, cuts what is left, and writes what is acknowledged.
-func (in *Instance) Serve(ctx context.Context, l net.Listener) error {
-	hs := &http.Server{
-		Handler: in.Server, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(in.Log.Handler(), slog.LevelDebug),
+// Listener is an open port. Service names the one service that it serves at
+// its root, for SDKs whose base URL takes no path; "" is the whole API.
+type Listener struct {
+	net.Listener
+	Service string
+}
+
+// Listen opens the ports of the configuration, the API's first.
+func (in *Instance) Listen() ([]Listener, error) {
+	var all []Listener
+	open := func(variable, service, address string) error {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return fmt.Errorf("%s cannot be listened on: %w", variable, err)
+		}
+		all = append(all, Listener{l, service})
+		return nil
 	}
-	failed := make(chan error, 1)
-	go func() { failed <- hs.Serve(l) }()
+	err := open("GATEHOUSE_ADDR", "", in.Config.Addr)
+	for _, service := range slices.Sorted(maps.Keys(in.Config.Listen)) {
+		if err == nil {
+			err = open(listenVariable(service), service, in.Config.Listen[service])
+		}
+	}
+	if err != nil {
+		for _, l := range all {
+			err = errors.Join(err, l.Close())
+		}
+		return nil, err
+	}
+	return all, nil
+}
+
+// Serve answers on the listeners until ctx ends, then refuses new requests,
+// gives running ones Config.StopGrace, cuts what is left, and returns.
+func (in *Instance) Serve(ctx context.Context, listeners []Listener) error {
+	var servers []*http.Server
+	failed := make(chan error, len(listeners))
+	for _, l := range listeners {
+		hs := &http.Server{
+			Handler: in.Server, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+			ErrorLog: slog.NewLogLogger(in.Log.Handler(), slog.LevelDebug),
+		}
+		if l.Service != "" {
+			hs.Handler = in.Server.Service(l.Service)
+		}
+		servers = append(servers, hs)
+		go func() { failed <- hs.Serve(l) }()
+	}
+	var broken error
 	select {
-	case err := <-failed:
-		return err
+	case broken = <-failed: // one port is lost: the others stop in order
 	case <-ctx.Done():
 	}
-	in.Log.Info("stopping", "grace", in.Config.StopGrace)
+	in.Log.Info("stopping", "grace", in.Config.StopGrace.String())
 	in.Server.Stop()
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), in.Config.StopGrace)
-	defer cancel()
-	err := hs.Shutdown(grace)
+	err := shutdown(context.WithoutCancel(ctx), servers, in.Config.StopGrace)
 	if errors.Is(err, context.DeadlineExceeded) {
 		in.cut() // streams that still run end with an error event
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		if err = hs.Shutdown(last); err != nil {
-			err = hs.Close()
+		if err = shutdown(context.WithoutCancel(ctx), servers, 5*time.Second); err != nil {
+			err = nil
+			for _, hs := range servers {
+				err = errors.Join(err, hs.Close())
+			}
 		}
 	}
 	in.Log.Info("stopped")
-	return err
+	return errors.Join(broken, err)
+}
+
+// shutdown lets running requests end within grace, on all servers at once.
+func shutdown(ctx context.Context, servers []*http.Server, grace time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	errs := make([]error, len(servers))
+	var all sync.WaitGroup
+	for i, hs := range servers {
+		all.Go(func() { errs[i] = hs.Shutdown(ctx) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 // Close writes what is left of the trail and closes the database.
 func (in *Instance) Close() error {
 	in.cut()
-	if s, ok := in.limiter.(*ratelimit.Switch); ok {
-		s.Close()
-	}
+	in.closeLimiter()
 	in.stopRuns()
 	in.runs.Wait()
 	return in.DB.Close()

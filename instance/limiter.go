@@ -20,8 +20,15 @@ func (in *Instance) newLimiter(c Config) (ratelimit.Limiter, error) {
 	if err != nil {
 		return nil, err
 	}
-	redis := ratelimit.OpenRedis(option, ratelimit.RedisOptions{Timeout: c.RedisTimeout})
-	return ratelimit.NewSwitch(redis, memory, ratelimit.SwitchOptions{OnChange: in.limiterChanged}), nil
+	in.redis = ratelimit.OpenRedis(option, ratelimit.RedisOptions{Timeout: c.RedisTimeout})
+	return ratelimit.NewSwitch(in.redis, memory, ratelimit.SwitchOptions{OnChange: in.limiterChanged}), nil
+}
+
+func (in *Instance) closeLimiter() {
+	if s, ok := in.limiter.(*ratelimit.Switch); ok {
+		s.Close()
+		in.redis.Close()
+	}
 }
 
 // limiterChanged logs and records that decisions went over from one store to

@@ -74,6 +74,23 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, x *exchang
 	}
 }
 
+// Service gives a handler that serves one service of the gateway at its root,
+// for SDKs whose base URL takes no path.
+func (s *Server) Service(name string) http.Handler {
+	prefix := "/api/proxy/" + name
+	if service, ok := s.cfg.Catalog.Service(name); name == catalog.AppName || ok && service.Chat {
+		prefix = "/api/chat/" + name
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		inner := *r
+		inner.RequestURI = prefix + r.RequestURI
+		if !strings.HasPrefix(r.RequestURI, "/") { // absolute-form and * name no path of the service
+			inner.RequestURI = prefix + "/%00"
+		}
+		s.ServeHTTP(w, &inner)
+	})
+}
+
 // enter decides whether the visit may go on. Who lacks the permission, or
 // whose visit cannot be recorded, uses up nothing of a limit.
 func (s *Server) enter(r *http.Request, x *exchange, limits *policy.Request) (audit.Slot, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strings"
 	"time"
@@ -78,14 +77,17 @@ func serve(ctx context.Context, c instance.Config, ready func(in *instance.Insta
 	if err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", c.Addr)
+	listeners, err := in.Listen()
 	if err != nil {
-		return errors.Join(fmt.Errorf("GATEHOUSE_ADDR cannot be listened on: %w", err), in.Close())
+		return errors.Join(err, in.Close())
 	}
-	if err := ready(in, l.Addr().String()); err != nil {
-		return errors.Join(err, l.Close(), in.Close())
+	if err := ready(in, listeners[0].Addr().String()); err != nil {
+		return errors.Join(err, in.Close())
 	}
-	return errors.Join(in.Serve(ctx, l), in.Close())
+	for _, l := range listeners[1:] {
+		in.Log.Info("listening for one service", "service", l.Service, "address", "http://"+l.Addr().String())
+	}
+	return errors.Join(in.Serve(ctx, listeners), in.Close())
 }
 
 // welcome is what a newcomer pastes from.
