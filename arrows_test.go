@@ -29,7 +29,7 @@ var arrows = map[string][]string{
 	"policy":  {"access", "audit", "ratelimit", "store", "internal/fault"},
 	"gateway": {"access", "audit", "catalog", "internal/fault"},
 	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "org", "policy", "ratelimit", "store", "vault",
-		"internal/fault"},
+		"internal/fault", "internal/telemetry"},
 	"instance": {"access", "audit", "auth", "catalog", "gateway", "org", "policy", "ratelimit", "seal", "server", "store", "vault",
 		"internal/fault", "internal/netguard", "internal/probe", "internal/telemetry"},
 }

@@ -34,7 +34,8 @@ func (t Time) String() string { return time.Time(t).UTC().Format(TimeFormat) }
 // MarshalJSON implements [json.Marshaler].
 func (t Time) MarshalJSON() ([]byte, error) { return []byte(`"` + t.String() + `"`), nil }
 
-// UnmarshalJSON implements [json.Unmarshaler]; it takes any RFC 3339 time.
+// UnmarshalJSON implements [json.Unmarshaler]; it takes any RFC 3339 time and
+// gives it in UTC, so that its year is the one that is written again.
 func (t *Time) UnmarshalJSON(data []byte) error {
 	var s string
 	if err := json.Unmarshal(data, &s); err != nil {
@@ -44,7 +45,7 @@ func (t *Time) UnmarshalJSON(data []byte) error {
 	if err != nil {
 		return fmt.Errorf("must be a time such as 2026-11-23T08:41:00.000Z")
 	}
-	*t = Time(parsed)
+	*t = Time(parsed.UTC())
 	return nil
 }
 

@@ -64,7 +64,8 @@ type row struct {
 	personal  []byte
 }
 
-// encode gives the rows' bytes. It fails only on metadata that is no JSON.
+// encode gives the rows' bytes. Metadata that is no JSON, or too much of it, is
+// left out, and the event says so.
 func encode(e Event) (row, error) {
 	r := row{event: e}
 	c := canonicalEvent{
@@ -99,10 +100,7 @@ func encode(e Event) (row, error) {
 		c.Personal = commitment(r.salt, data)
 	}
 	data, err := marshal(c)
-	if err != nil {
-		return row{}, fmt.Errorf("audit: metadata of %s: %w", e.Action, err)
-	}
-	if len(data) > maxCanonical {
+	if err != nil || len(data) > maxCanonical { // the event is worth more than its metadata
 		c.Metadata = map[string]any{"omitted": true}
 		c.Actor.Roles = nil
 		if data, err = marshal(c); err != nil {

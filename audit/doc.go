@@ -31,6 +31,7 @@ package audit
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 
@@ -65,6 +66,7 @@ const (
 	maxWord      = 64
 	maxID        = 256
 	maxUserAgent = 512
+	maxPersonal  = 2048
 	maxTargets   = 16
 	maxCanonical = 8 << 10
 )
@@ -90,6 +92,7 @@ func bounded(s string, n int) string {
 
 // normal gives e with every text bounded.
 func (e Event) normal() Event {
+	e.Organization, e.Permission = bounded(e.Organization, maxID), bounded(e.Permission, maxWord)
 	e.Reason = bounded(e.Reason, maxWord)
 	e.Actor.Type, e.Actor.ID = bounded(e.Actor.Type, maxWord), bounded(e.Actor.ID, maxID)
 	e.Actor.TokenID = bounded(e.Actor.TokenID, maxID)
@@ -110,5 +113,9 @@ func (e Event) normal() Event {
 	e.Request.ID, e.Request.Method = bounded(e.Request.ID, maxID), bounded(e.Request.Method, maxWord)
 	e.Request.Route, e.Request.IP = bounded(e.Request.Route, maxID), bounded(e.Request.IP, maxWord)
 	e.Request.UserAgent = bounded(e.Request.UserAgent, maxUserAgent)
+	e.Personal = maps.Clone(e.Personal)
+	for k, v := range e.Personal {
+		e.Personal[k] = bounded(v, maxPersonal)
+	}
 	return e
 }

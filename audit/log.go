@@ -204,6 +204,15 @@ const batchSize = 1024
 func (l *Log) Run(ctx context.Context) {
 	tick := time.NewTicker(l.opts.FlushEvery)
 	defer tick.Stop()
+	var waiting []chan struct{} // who called Flush and has not been answered
+	drain := func(ctx context.Context) {
+		if l.drain(ctx) {
+			for _, done := range waiting {
+				close(done)
+			}
+			waiting = nil
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -213,13 +222,12 @@ func (l *Log) Run(ctx context.Context) {
 			l.mu.Lock()
 			l.queue = l.series.due(l.opts.Now(), l.opts.Coalesce, l.queue, l.opts.Spool)
 			l.mu.Unlock()
-			l.drain(ctx)
+			drain(ctx)
 		case <-l.wake:
-			l.drain(ctx)
+			drain(ctx)
 		case done := <-l.flushes:
-			if l.drain(ctx) {
-				close(done)
-			}
+			waiting = append(waiting, done)
+			drain(ctx)
 		}
 	}
 }
@@ -276,17 +284,17 @@ func (l *Log) writeBatch(ctx context.Context, batch []Event) error {
 		rows = append(rows, r)
 	}
 	err := l.insertAll(ctx, rows)
-	if err == nil || errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil {
-		return err
+	if !errors.Is(err, store.ErrRefused) && !errors.Is(err, store.ErrExists) {
+		return err // nil, or nothing that the events are to blame for
 	}
 	for _, r := range rows {
 		err := l.insertAll(ctx, []row{r})
 		switch {
 		case err == nil, errors.Is(err, store.ErrExists): // written by the try before
-		case errors.Is(err, store.ErrUnavailable), ctx.Err() != nil:
-			return err
-		default:
+		case errors.Is(err, store.ErrRefused):
 			l.lose(ctx, r.event, err)
+		default:
+			return err
 		}
 	}
 	return nil
@@ -298,7 +306,12 @@ func (l *Log) lose(ctx context.Context, e Event, err error) {
 		"id", e.ID, "organization", e.Organization, "action", e.Action, "error", err)
 }
 
+// maxWrite bounds one write, so that a database that hangs is tried again.
+const maxWrite = 15 * time.Second
+
 func (l *Log) insertAll(ctx context.Context, rows []row) error {
+	ctx, cancel := context.WithTimeout(ctx, maxWrite)
+	defer cancel()
 	// A batch holds several organizations' events, so it is the instance's own work.
 	return l.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
 		return l.insert(ctx, tx, rows)

@@ -24,7 +24,7 @@ const (
 type GatehouseServer struct {
 	*instance.Instance
 	URL         string
-	ServiceURLs map[string]string // of the services with a port of their own
+	ServiceURLs map[string]string // of what has a port of its own: services, and metrics
 	Logs        *Buffer           // everything it logged
 
 	stop func()
@@ -64,6 +64,9 @@ func ServeConfig(t testing.TB, config instance.Config) *GatehouseServer {
 	}
 	s.Instance, s.URL, s.ServiceURLs = in, "http://"+listeners[0].Addr().String(), make(map[string]string)
 	for _, l := range listeners[1:] {
+		if l.Metrics {
+			l.Service = "metrics"
+		}
 		s.ServiceURLs[l.Service] = "http://" + l.Addr().String()
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -32,8 +32,29 @@
 // Redirects are handed to the caller and not followed.
 //
 // Two names are not third parties: echo answers here, without a network, in
-// OpenAI's shape; app is the operator's own backend, which gets no key but the
-// caller's identity in signed headers (see identity.go for the format).
+// OpenAI's shape; app is the operator's own backend.
+//
+// # The identity that the operator's backend gets
+//
+// The service app carries no key. It is told who the caller is:
+//
+//	Gatehouse-Organization: acme
+//	Gatehouse-Subject: u_1
+//	Gatehouse-Roles: owner,operator
+//	Gatehouse-Request-Id: req_1
+//	Gatehouse-Timestamp: 1795423260
+//	Gatehouse-Signature: v1=<hex HMAC-SHA256([Options.AppKey], text)>
+//
+// where text is, joined by newlines: "v1", the timestamp (Unix seconds), the
+// method, the request URI as it stands on the request line, organization,
+// subject, roles and request id, each exactly as in its header. Characters that
+// cannot stand in a header, the space, "%", and in a role the comma, are
+// percent-encoded (RFC 3986), so no value can hold a newline and shift the rest.
+//
+// A backend recomputes the signature, compares in constant time, and refuses a
+// timestamp more than a few minutes off; the package's example does it. The body
+// is not signed: the hop to the backend has to be one that nobody else can write
+// to.
 //
 // # What is removed
 //
@@ -48,7 +69,7 @@
 // make a browser or a fronting proxy change its behaviour towards our origin
 // (HSTS, Alt-Svc, CORS, X-Accel-*, ...). A header that the server has set
 // already, and every rate-limit header, is passed on as Upstream-NAME. A header
-// whose value contains the injected secret is dropped.
+// whose value contains the injected secret is dropped; bodies are not searched.
 //
 // # Bodies and streams
 //
@@ -65,6 +86,7 @@
 // of half a line. It never gets a made-up [DONE]. Other answers that die half way
 // are aborted, so that nobody takes them for complete.
 //
-// Each write to the caller has a deadline; an upstream that stays silent is
-// given up; a caller who leaves cancels the upstream at once.
+// Each write to the caller has a deadline, which takes the place of the server's
+// WriteTimeout; an upstream that stays silent is given up; a caller who leaves
+// cancels the upstream at once.
 package gateway

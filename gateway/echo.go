@@ -186,7 +186,6 @@ func (t *transfer) echoEnd(e *exchange, s *stream) {
 		t.interrupted(&http.Response{StatusCode: http.StatusOK, ContentLength: -1}, s, cause)
 	default:
 		t.result.BytesOut = s.written
-		t.restoreDeadline(s.rc)
 		t.complete(http.StatusOK)
 	}
 }

@@ -90,7 +90,7 @@ func (e *exchange) expire() {
 
 // renew moves the idle timer and the write deadline of the caller's connection
 // on when they have become stale, so that a stream of many small chunks does not
-// pay for both on each.
+// pay for both on each. The http.Server takes the deadline off after the answer.
 func (e *exchange) renew(rc *http.ResponseController) {
 	now := time.Now()
 	if now.Sub(e.renewed) < e.gateway.limits.renew {

@@ -178,6 +178,14 @@ ok`, "\n", "\r\n"))
 	}
 }
 
+func TestNoContentTypeIsGuessed(t *testing.T) {
+	f := serve(t, rawUpstream(t, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>"))
+	answer, _ := f.call(t, "GET", "/api/chat/up/v1", "")
+	if v, ok := answer.Header["Content-Type"]; ok {
+		t.Errorf("Content-Type is %q", v)
+	}
+}
+
 // A request that two servers could cut apart in two ways goes on as exactly one.
 func TestSmuggling(t *testing.T) {
 	upstream, got := recorder(t, nil)

@@ -15,25 +15,8 @@ import (
 	"time"
 )
 
-// app is the operator's own chat backend. It gets no key, but is told who the
-// caller is:
-//
-//	Gatehouse-Organization: acme
-//	Gatehouse-Subject: u_1
-//	Gatehouse-Roles: owner,operator
-//	Gatehouse-Request-Id: req_...
-//	Gatehouse-Timestamp: 1795423260
-//	Gatehouse-Signature: v1=<hex HMAC-SHA256(key, text)>
-//
-// where text is, joined by newlines: "v1", the timestamp (Unix seconds), the
-// method, the request URI as it stands on the request line, organization,
-// subject, roles and request id, each exactly as in its header. Characters that
-// cannot stand in a header, the space, "%", and in a role the comma, are
-// percent-encoded, so no value can hold a newline and shift the others.
-//
-// A backend recomputes the signature, compares in constant time, and refuses a
-// timestamp more than a few minutes off. The body is not signed: the hop to
-// the backend has to be one that nobody else can write to.
+// app is the operator's own chat backend; the package comment has the format of
+// what it is sent.
 type app struct {
 	upstream upstream
 	hashes   sync.Pool // of hash.Hash, keyed

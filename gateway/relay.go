@@ -84,7 +84,6 @@ func (t *transfer) whole(e *exchange, answer *http.Response) {
 		t.broken(answer.StatusCode, writeReason(err))
 		return
 	}
-	t.restoreDeadline(rc)
 	t.complete(answer.StatusCode)
 }
 
@@ -92,6 +91,7 @@ func (t *transfer) whole(e *exchange, answer *http.Response) {
 func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
 	t.answerHeader(answer)
 	rc := http.NewResponseController(t.w)
+	e.phase.Store(writing)
 	e.renewed = time.Time{}
 	e.renew(rc)
 	s := stream{
@@ -122,7 +122,6 @@ func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
 			t.broken(answer.StatusCode, writeReason(s.writeErr))
 			return
 		}
-		t.restoreDeadline(rc)
 		t.complete(answer.StatusCode)
 	default:
 		t.interrupted(answer, &s, context.Cause(e.ctx))
@@ -161,7 +160,6 @@ func (t *transfer) interrupted(answer *http.Response, s *stream, cause error) {
 	}
 	if err == nil {
 		t.result.Abort = false
-		t.restoreDeadline(s.rc)
 	}
 }
 
@@ -199,15 +197,6 @@ func (t *transfer) trailer(answer *http.Response) {
 	}
 }
 
-// restoreDeadline takes the write deadline off a connection that another
-// request may use, unless the server sets one for each request anyway.
-func (t *transfer) restoreDeadline(rc *http.ResponseController) {
-	if server, ok := t.r.Context().Value(http.ServerContextKey).(*http.Server); ok && server.WriteTimeout > 0 {
-		return
-	}
-	_ = rc.SetWriteDeadline(time.Time{})
-}
-
 // flush sends what is buffered. A writer that cannot flush has none to send.
 func flush(rc *http.ResponseController) error {
 	if err := rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
@@ -224,7 +213,7 @@ type stream struct {
 	flush bool // after each write
 
 	written           int64
-	midLine           bool // the last byte passed on ended no line
+	midLine           bool // the last byte passed on was no newline
 	readErr, writeErr error
 }
 
@@ -236,6 +225,7 @@ func (s *stream) copy(e *exchange, body io.Reader) {
 		e.phase.Store(awaitBody)
 		n, err := body.Read(e.buffer[held:])
 		e.phase.Store(writing)
+		e.renew(s.rc) // the upstream may have taken longer than a write may
 		end := held + n
 		ready := end
 		if s.lines && err != io.EOF {
@@ -284,6 +274,5 @@ func (s *stream) write(b []byte) {
 		err = flush(s.rc)
 	}
 	s.writeErr = err
-	c := b[len(b)-1]
-	s.midLine = c != '\n' && c != '\r'
+	s.midLine = b[len(b)-1] != '\n' // after "\r", what follows may be the rest of a "\r\n"
 }

@@ -78,12 +78,7 @@ func (t *transfer) serve() {
 	body, charge, err := t.gateway.readBody(t.w, t.r)
 	defer t.gateway.release(charge)
 	if err != nil {
-		// What is left of the body is not worth reading. A caller who closed its
-		// side may still read ours.
-		if t.r.ProtoMajor == 1 {
-			t.w.Header().Set("Connection", "close")
-		}
-		t.answer(err)
+		t.refuseBody(err)
 		return
 	}
 	t.result.BytesIn = int64(len(body))

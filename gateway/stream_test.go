@@ -145,6 +145,7 @@ func TestAnEventStreamThatDiesEndsWithAnErrorEvent(t *testing.T) {
 	}{
 		"between events":      {"/api/chat/up/v1", []string{"data: 1\n\n"}, "data: 1\n\n" + interruptedEvent},
 		"inside a line":       {"/api/chat/up/v1", []string{"data: 1\n\n", `data: {"half`}, "data: 1\n\n" + interruptedEvent},
+		"inside a CRLF":       {"/api/chat/up/v1", []string{"data: 1\r"}, "data: 1\r\n" + interruptedEvent},
 		"inside an event":     {"/api/chat/up/v1", []string{"event: x\ndata: 1\nda"}, "event: x\ndata: 1\n" + interruptedEvent},
 		"before any":          {"/api/chat/up/v1", nil, interruptedEvent},
 		"inside a great line": {"/api/chat/up/v1", []string{long}, long[:65536] + "\n" + interruptedEvent},
@@ -204,7 +205,7 @@ func TestASmallAnswerThatDiesIsAProblem(t *testing.T) {
 func TestACallerWhoLeavesCancelsTheUpstream(t *testing.T) {
 	for name, begun := range map[string]bool{"inside a stream": true, "before the answer": false} {
 		t.Run(name, func(t *testing.T) {
-			asked, gone := make(chan struct{}), make(chan struct{})
+			asked, received, gone := make(chan struct{}), make(chan struct{}), make(chan struct{})
 			f := serve(t, scripted(t, func(conn net.Conn) {
 				if begun {
 					_, _ = io.WriteString(conn, eventStream)
@@ -220,11 +221,16 @@ func TestACallerWhoLeavesCancelsTheUpstream(t *testing.T) {
 				defer close(done)
 				r, _ := http.NewRequestWithContext(ctx, "POST", f.URL+"/api/chat/up/v1", strings.NewReader("{}"))
 				if answer, err := noRedirect().Do(r); err == nil {
+					_, _ = io.ReadFull(answer.Body, make([]byte, 9))
+					close(received)
 					_, _ = io.Copy(io.Discard, answer.Body)
 					_ = answer.Body.Close()
 				}
 			}()
 			<-asked
+			if begun {
+				<-received
+			}
 			leave()
 			select {
 			case <-gone:
@@ -252,7 +258,7 @@ func TestACallerWhoDoesNotReadIsGivenUp(t *testing.T) {
 				return
 			}
 		}
-	}), func(o *gateway.Options) { o.WriteTimeout, o.IdleTimeout = 200*time.Millisecond, 50*time.Millisecond })
+	}), func(o *gateway.Options) { o.WriteTimeout, o.IdleTimeout = 1500*time.Millisecond, 500*time.Millisecond })
 	conn, err := net.Dial("tcp", f.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -261,6 +267,24 @@ func TestACallerWhoDoesNotReadIsGivenUp(t *testing.T) {
 	_, _ = io.WriteString(conn, "POST /api/chat/up/v1 HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}")
 	// The idle timeout is the shorter one, but it is not the upstream who is slow.
 	if r := f.result(t); r.Reason != "client_slow" || r.Outcome != audit.Partial || !r.Abort {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A write has its time from when there is something to write.
+func TestAPauseLongerThanAWriteMayTake(t *testing.T) {
+	f := serve(t, scripted(t, func(conn net.Conn) {
+		_, _ = io.WriteString(conn, eventStream)
+		for range 2 {
+			chunk(conn, "data: 1\n\n")
+			time.Sleep(400 * time.Millisecond)
+		}
+		chunk(conn, "")
+	}), func(o *gateway.Options) { o.WriteTimeout = 200 * time.Millisecond })
+	if _, text := f.call(t, "POST", "/api/chat/up/v1", "{}"); text != "data: 1\n\ndata: 1\n\n" {
+		t.Errorf("%q", text)
+	}
+	if r := f.result(t); r.Outcome != audit.Success {
 		t.Errorf("%+v", r)
 	}
 }
@@ -304,12 +328,12 @@ func TestASilentUpstream(t *testing.T) {
 	t.Run("slow but not silent", func(t *testing.T) {
 		f := serve(t, scripted(t, func(conn net.Conn) {
 			_, _ = io.WriteString(conn, eventStream)
-			for range 30 { // far past both timeouts in all
+			for range 30 { // past both timeouts in all
 				chunk(conn, "data: 1\n\n")
-				time.Sleep(10 * time.Millisecond)
+				time.Sleep(50 * time.Millisecond)
 			}
 			chunk(conn, "")
-		}), quick)
+		}), func(o *gateway.Options) { o.FirstByteTimeout, o.IdleTimeout = time.Second, time.Second })
 		_, text := f.call(t, "POST", "/api/chat/up/v1", "{}")
 		if n := strings.Count(text, "data: 1\n\n"); n != 30 || len(text) != 30*9 {
 			t.Errorf("%d events: %.200q", n, text)

@@ -55,6 +55,7 @@ type Instance struct {
 	Vault  *vault.Vault
 	Server *server.Server
 
+	metrics  *telemetry.Metrics
 	limiter  ratelimit.Limiter
 	redis    *ratelimit.Redis   // nil without REDIS_URL
 	cut      context.CancelFunc // ends what still runs after the grace
@@ -92,8 +93,23 @@ func Open(ctx context.Context, c Config, w io.Writer) (*Instance, error) {
 
 // wire puts the rooms together, top to bottom.
 func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error {
-	// The trail, which everything below writes to.
+	// The trail, which everything below writes to, and the counters.
 	in.Audit = audit.New(in.DB, audit.Options{Logger: log})
+	in.metrics = telemetry.NewMetrics()
+	in.metrics.Gauge("gatehouse_audit_waiting", "Audit events that wait for the disk.", func() float64 {
+		waiting, _ := in.Audit.Backlog()
+		return float64(waiting)
+	})
+	in.metrics.Gauge("gatehouse_audit_lost", "Audit events that the database refused for good since the start.", func() float64 {
+		_, lost := in.Audit.Backlog()
+		return float64(lost)
+	})
+	in.metrics.Gauge("gatehouse_limit_degraded", "1 while limits are decided from this instance's memory because Redis is away.", func() float64 {
+		if in.limitsDegraded() {
+			return 1
+		}
+		return 0
+	})
 
 	// The master keys: a wrong one, or another environment's database, ends here.
 	ring, err := vault.OpenKeyring(ctx, in.DB, in.Audit, vault.KeyOptions{
@@ -151,7 +167,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	}
 	in.Server, err = server.New(server.Config{
 		DB: in.DB, Audit: in.Audit, Orgs: in.Orgs, Auth: authenticator, Catalog: services, Vault: in.Vault,
-		Limits: limits, LimitsDegraded: in.limitsDegraded, Gateway: newGateway, AuthFailures: c.AuthFailureLimit, TrustedProxies: proxies,
+		Limits: limits, LimitsDegraded: in.limitsDegraded, Gateway: newGateway, Metrics: in.metrics, AuthFailures: c.AuthFailureLimit, TrustedProxies: proxies,
 		Version: Version, Logger: log,
 	})
 	if err != nil {
@@ -246,29 +262,33 @@ const (
 	maxHeader     = 32 << 10 // bytes
 )
 
-// Listener is an open port. Service names the one service that it serves at
-// its root, for SDKs whose base URL takes no path; "" is the whole API.
+// Listener is an open port and what it serves.
 type Listener struct {
 	net.Listener
-	Service string
+	Service string // a service at its root, for SDKs whose base URL takes no path; "" is the whole API
+	Metrics bool   // /metrics instead
 }
 
 // Listen opens the ports of the configuration, the API's first.
 func (in *Instance) Listen() ([]Listener, error) {
 	var all []Listener
-	open := func(variable, service, address string) error {
+	open := func(variable, address string, what Listener) error {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
 			return fmt.Errorf("%s cannot be listened on: %w", variable, err)
 		}
-		all = append(all, Listener{l, service})
+		what.Listener = l
+		all = append(all, what)
 		return nil
 	}
-	err := open("GATEHOUSE_ADDR", "", in.Config.Addr)
+	err := open("GATEHOUSE_ADDR", in.Config.Addr, Listener{})
 	for _, service := range slices.Sorted(maps.Keys(in.Config.Listen)) {
 		if err == nil {
-			err = open(listenVariable(service), service, in.Config.Listen[service])
+			err = open(listenVariable(service), in.Config.Listen[service], Listener{Service: service})
 		}
+	}
+	if err == nil && in.Config.MetricsAddr != "" {
+		err = open("GATEHOUSE_METRICS_ADDR", in.Config.MetricsAddr, Listener{Metrics: true})
 	}
 	if err != nil {
 		for _, l := range all {
@@ -289,8 +309,13 @@ func (in *Instance) Serve(ctx context.Context, listeners []Listener) error {
 			Handler: in.Server, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 			ErrorLog: slog.NewLogLogger(in.Log.Handler(), slog.LevelDebug),
 		}
-		if l.Service != "" {
+		switch {
+		case l.Service != "":
 			hs.Handler = in.Server.Service(l.Service)
+		case l.Metrics:
+			mux := http.NewServeMux()
+			mux.Handle("GET /metrics", in.metrics.Handler())
+			hs.Handler = mux
 		}
 		servers = append(servers, hs)
 		go func() { failed <- hs.Serve(l) }()

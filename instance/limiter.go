@@ -36,9 +36,11 @@ func (in *Instance) closeLimiter() {
 func (in *Instance) limiterChanged(change ratelimit.Change) {
 	event := audit.Event{Action: audit.LimitRecover, Outcome: audit.Success, OccurredAt: change.At}
 	if change.Degraded {
+		in.metrics.Switched(ratelimit.StoreMemory)
 		event.Action, event.Outcome, event.Reason = audit.LimitDegrade, audit.Failure, "redis_unavailable"
 		in.Log.Warn("Redis is away: limits are decided from this instance's memory", "error", change.Cause)
 	} else {
+		in.metrics.Switched(ratelimit.StoreRedis)
 		event.Metadata = map[string]any{"lastedMs": change.Lasted.Milliseconds()}
 		in.Log.Info("Redis is back: limits are shared again", "lasted", change.Lasted.String())
 	}

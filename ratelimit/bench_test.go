@@ -96,7 +96,7 @@ func benchTakeParallel(b *testing.B, m *ratelimit.Memory, pairs [][]ratelimit.Su
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		var d ratelimit.Decision
-		ctx, now, i := b.Context(), epoch, rand.IntN(len(pairs)) //nolint:gosec // a benchmark
+		ctx, now, i := b.Context(), epoch, rand.IntN(len(pairs))
 		for pb.Next() {
 			if err := m.Take(ctx, now, pairs[i], &d); err != nil {
 				b.Error(err)

@@ -42,7 +42,7 @@ func (e *entry) named(mark byte, subjectType, key string) bool {
 
 // start gives a fresh entry its name and room for one stamp.
 func (e *entry) start(mark byte, subjectType, key string) {
-	e.name = uint16(1 + len(subjectType) + len(key)) //nolint:gosec // at most 1+MaxType+MaxKey
+	e.name = uint16(1 + len(subjectType) + len(key))
 	e.buf = stampBuffer(int(e.name), 1)
 	e.buf[0] = mark
 	copy(e.buf[1:], subjectType)
@@ -58,7 +58,7 @@ func stampBuffer(name, n int) []byte {
 }
 
 func roomFor(length, name int) uint32 {
-	return uint32((length - name - stampSlack) / stampSize) //nolint:gosec // a buffer is far below 4 GiB
+	return uint32((length - name - stampSlack) / stampSize)
 }
 
 func (e *entry) offset(i uint32) int {
@@ -71,13 +71,13 @@ func (e *entry) offset(i uint32) int {
 
 // at is the i-th oldest stamp.
 func (e *entry) at(i uint32) int64 {
-	return int64(binary.LittleEndian.Uint64(e.buf[e.offset(i):]) & stampMask) //nolint:gosec // 48 bits
+	return int64(binary.LittleEndian.Uint64(e.buf[e.offset(i):]) & stampMask)
 }
 
 func (e *entry) set(i uint32, stamp int64) {
 	b := e.buf[e.offset(i):]
-	binary.LittleEndian.PutUint32(b, uint32(stamp))         //nolint:gosec // the low 32 of 48 bits
-	binary.LittleEndian.PutUint16(b[4:], uint16(stamp>>32)) //nolint:gosec // the high 16 of 48 bits
+	binary.LittleEndian.PutUint32(b, uint32(stamp))
+	binary.LittleEndian.PutUint16(b[4:], uint16(stamp>>32))
 }
 
 // instant is the time a decision at now takes for this key. Stamps stay sorted
@@ -117,7 +117,7 @@ func (e *entry) full(t int64, limits []Limit) bool {
 		return false
 	}
 	for i := range limits {
-		if n := uint32(limits[i].Requests); e.count >= n && t-e.at(e.count-n) < limits[i].windowMS() { //nolint:gosec // valid limits
+		if n := uint32(limits[i].Requests); e.count >= n && t-e.at(e.count-n) < limits[i].windowMS() {
 			return true
 		}
 	}
@@ -131,7 +131,7 @@ func (e *entry) admit(t int64, limits []Limit) {
 	window, requests := int64(0), uint32(0)
 	for i := range limits {
 		window = max(window, limits[i].windowMS())
-		requests = max(requests, uint32(limits[i].Requests)) //nolint:gosec // valid limits
+		requests = max(requests, uint32(limits[i].Requests))
 	}
 	if n := e.expired(t, window); n > 0 {
 		e.drop(n)
@@ -141,7 +141,7 @@ func (e *entry) admit(t int64, limits []Limit) {
 	}
 	e.count++
 	e.set(e.count-1, t)
-	e.keep = uint32((window + 999) / 1000) //nolint:gosec // at most 366 days
+	e.keep = uint32((window + 999) / 1000)
 }
 
 func (e *entry) drop(n uint32) {
@@ -199,7 +199,7 @@ func (e *entry) status(now, t int64, limits []Limit, s *Status) {
 	if e != nil && e.count > 0 {
 		e.limited = 0
 		if s.Full {
-			e.limited = uint32((best - e.at(e.count-1) + 999) / 1000) //nolint:gosec // at most 366 days
+			e.limited = uint32((best - e.at(e.count-1) + 999) / 1000)
 		}
 	}
 }
@@ -214,7 +214,7 @@ func (e *entry) count1(now, t int64, l *Limit) (used, remaining int, reset int64
 	used = int(e.count - gone)
 	switch {
 	case used >= l.Requests:
-		return used, 0, e.at(e.count-uint32(l.Requests)) + window //nolint:gosec // valid limits
+		return used, 0, e.at(e.count-uint32(l.Requests)) + window
 	case used > 0:
 		return used, l.Requests - used, e.at(gone) + window
 	default:

@@ -62,11 +62,11 @@ func NewMemory(options MemoryOptions) *Memory {
 	}
 	m := &Memory{
 		seed:   maphash.MakeSeed(),
-		shift:  uint(64 - bits.TrailingZeros(uint(n))), //nolint:gosec // 56 to 64
+		shift:  uint(64 - bits.TrailingZeros(uint(n))),
 		shards: make([]shard, n),
 	}
 	for i := range m.shards {
-		m.shards[i].max = uint32((keys + n - 1) / n) //nolint:gosec // at most 1<<30
+		m.shards[i].max = uint32((keys + n - 1) / n)
 	}
 	return m
 }
@@ -93,13 +93,13 @@ func (m *Memory) locate(o *op, subjectType, key string) {
 
 // place is locate for a key that is hashed already, if it must be.
 func (m *Memory) place(o *op, subjectType, key string, hashed bool) {
-	o.mark = byte(len(subjectType)) //nolint:gosec // at most MaxType
+	o.mark = byte(len(subjectType))
 	if hashed {
 		o.mark |= hashedKey
 	}
 	o.key = key
 	h := maphash.String(m.seed, key) ^ bits.RotateLeft64(maphash.String(m.seed, subjectType), 21)
-	o.tag = uint32(h) //nolint:gosec // the lower half on purpose
+	o.tag = uint32(h)
 	o.index = uint32(h >> m.shift)
 	o.shard = &m.shards[o.index]
 }
@@ -283,7 +283,7 @@ func lock(ops []op) (order [MaxSubjects]uint8) {
 		for ; j > 0 && ops[order[j-1]].index > ops[i].index; j-- {
 			order[j] = order[j-1]
 		}
-		order[j] = uint8(i) //nolint:gosec // below MaxSubjects
+		order[j] = uint8(i)
 	}
 	for i := range ops {
 		if i == 0 || ops[order[i]].shard != ops[order[i-1]].shard {

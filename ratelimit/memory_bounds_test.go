@@ -39,7 +39,7 @@ func TestTakeAllocatesNothing(t *testing.T) {
 // oracle's.
 func TestManyKeysAnswerLikeOracle(t *testing.T) {
 	const seed = 20261123
-	random := rand.New(rand.NewPCG(seed, seed)) //nolint:gosec // a test
+	random := rand.New(rand.NewPCG(seed, seed))
 	want, m := newOracle(), ratelimit.NewMemory(ratelimit.MemoryOptions{})
 	now := epoch
 	var d ratelimit.Decision
@@ -156,4 +156,38 @@ func TestRingsShrink(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 	runtime.KeepAlive(m)
+}
+
+// What counts is kept when a ring shrinks.
+func TestRingsKeepWhatCounts(t *testing.T) {
+	want, m := newOracle(), ratelimit.NewMemory(ratelimit.MemoryOptions{MaxKeys: 10})
+	s := subject("ip", "a", "5000/10m")
+	var d ratelimit.Decision
+	for i := range 6000 {
+		at := epoch.Add(time.Duration(i/1000) * 4 * time.Minute)
+		if i%1000 >= 200 && i >= 1000 {
+			continue
+		}
+		next := step{now: at, subjects: []ratelimit.Subject{s}}
+		expected := want.perform(next)
+		if err := perform(t.Context(), m, next, &d); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(expected, d, answer); diff != "" {
+			t.Fatalf("request %d (-oracle +memory):\n%s", i, diff)
+		}
+	}
+}
+
+// A clock set back by less than a minute finds every key as it was.
+func TestClockStepsBackAfterASweep(t *testing.T) {
+	m := ratelimit.NewMemory(ratelimit.MemoryOptions{MaxKeys: 1000})
+	ip := subject("ip", "a", "1/10s")
+	take(t, m, epoch, ip)
+	for i := range 900 {
+		take(t, m, epoch.Add(60*time.Second), subject("ip", fmt.Sprint(i), "1/10s"))
+	}
+	if d := take(t, m, epoch.Add(5*time.Second), ip); d.Admitted {
+		t.Errorf("forgotten: %+v", d)
+	}
 }

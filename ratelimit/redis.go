@@ -269,4 +269,4 @@ func unavailable(cause error) error {
 
 func (e *unavailableError) Error() string        { return ErrUnavailable.Error() + ": " + e.cause.Error() }
 func (e *unavailableError) Unwrap() error        { return e.cause }
-func (e *unavailableError) Is(target error) bool { return target == ErrUnavailable } //nolint:errorlint // the sentinel itself
+func (e *unavailableError) Is(target error) bool { return target == ErrUnavailable }

@@ -45,7 +45,8 @@ func TestAllAnswerLikeOracle(t *testing.T) {
 		}{
 			{"memory", ratelimit.NewMemory(ratelimit.MemoryOptions{}), ratelimit.StoreMemory},
 			{"redis", open("redis", -1), ratelimit.StoreRedis},
-			{"redis that remembers denials", open("denials", 2), ratelimit.StoreRedis},
+			{"redis that remembers denials", open("denials", 0), ratelimit.StoreRedis},
+			{"redis that remembers few", open("few", 2), ratelimit.StoreRedis},
 			{"switch", both, ratelimit.StoreRedis},
 		}
 		want := newOracle()
@@ -208,13 +209,13 @@ func TestRedisIsUnavailable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = silent.Close() }()
+	t.Cleanup(func() { _ = silent.Close() })
 	web, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = http.Serve(web, http.NotFoundHandler()) }() //nolint:gosec // a server that is not Redis
-	defer func() { _ = web.Close() }()
+	go func() { _ = http.Serve(web, http.NotFoundHandler()) }()
+	t.Cleanup(func() { _ = web.Close() })
 	nobody, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -231,6 +232,7 @@ func TestRedisIsUnavailable(t *testing.T) {
 		"frozen": frozen.addr, "frozen later": frozenLater.addr, "read-only": readOnly.addr, "full": full.addr,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := openRedis(t, addr, ratelimit.RedisOptions{MaxInFlight: 200})
 			if name == "frozen later" {
 				for range 10 {

@@ -16,8 +16,8 @@ const (
 	resetsFor  = time.Hour
 )
 
-// resetsSince returns the names reset after a point, and the next point. Where
-// the list is not the one that the point is from, all of it is returned.
+// resetsSince returns the names reset after a point, and the next point. Points
+// are milliseconds on Redis's clock, so they stay right when Redis loses its data.
 func (r *Redis) resetsSince(ctx context.Context, point int64) (names []string, next int64, err error) {
 	reply, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
 		return client.Do(context.Background(), client.B().Zrevrangebyscore().Key(r.prefix+resetsName).

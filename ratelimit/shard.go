@@ -42,7 +42,7 @@ func (s *shard) entry(number uint32) *entry {
 // home is the slot a tag belongs to. It scales instead of masking, so that the
 // table may have any size and grow in small steps.
 func (s *shard) home(tag uint32) uint32 {
-	return uint32(uint64(tag) * uint64(len(s.slots)) >> 32) //nolint:gosec // below len(s.slots)
+	return uint32(uint64(tag) * uint64(len(s.slots)) >> 32)
 }
 
 func (s *shard) next(i uint32) uint32 {
@@ -58,8 +58,8 @@ func (s *shard) find(tag uint32, mark byte, subjectType, key string) (*entry, ui
 		return nil, 0
 	}
 	for i := s.home(tag); s.slots[i] != 0; i = s.next(i) {
-		if uint32(s.slots[i]>>32) == tag { //nolint:gosec // the upper half
-			if e := s.entry(uint32(s.slots[i]) - 1); e.named(mark, subjectType, key) { //nolint:gosec // the lower half
+		if uint32(s.slots[i]>>32) == tag {
+			if e := s.entry(uint32(s.slots[i]) - 1); e.named(mark, subjectType, key) {
 				return e, i
 			}
 		}
@@ -73,7 +73,7 @@ func (s *shard) insert(tag uint32, mark byte, subjectType, key string, now int64
 	if s.live >= s.max && !s.makeRoom(now, ops) {
 		return nil
 	}
-	if n := uint32(len(s.slots)); s.live+1 > n-n/8 || n == 0 { //nolint:gosec // bounded by max
+	if n := uint32(len(s.slots)); s.live+1 > n-n/8 || n == 0 {
 		s.rehash(n + n/4 + 8)
 	}
 	var number uint32
@@ -93,7 +93,7 @@ func (s *shard) insert(tag uint32, mark byte, subjectType, key string, now int64
 }
 
 func (s *shard) place(slot uint64) {
-	i := s.home(uint32(slot >> 32)) //nolint:gosec // the upper half
+	i := s.home(uint32(slot >> 32))
 	for s.slots[i] != 0 {
 		i = s.next(i)
 	}
@@ -113,12 +113,12 @@ func (s *shard) rehash(n uint32) {
 
 // remove empties slot i and moves later keys of the same run up to it.
 func (s *shard) remove(i uint32) {
-	number := uint32(s.slots[i]) - 1 //nolint:gosec // the lower half
+	number := uint32(s.slots[i]) - 1
 	*s.entry(number) = entry{}
 	s.free = append(s.free, number)
 	s.live--
 
-	n := uint32(len(s.slots)) //nolint:gosec // bounded by max
+	n := uint32(len(s.slots))
 	distance := func(from, to uint32) uint32 {
 		if to < from {
 			to += n
@@ -126,7 +126,7 @@ func (s *shard) remove(i uint32) {
 		return to - from
 	}
 	for j := s.next(i); s.slots[j] != 0; j = s.next(j) {
-		home := s.home(uint32(s.slots[j] >> 32)) //nolint:gosec // the upper half
+		home := s.home(uint32(s.slots[j] >> 32))
 		if distance(home, j) >= distance(i, j) {
 			s.slots[i] = s.slots[j]
 			i = j
@@ -142,7 +142,7 @@ func (s *shard) sweep(n int, now int64) {
 			s.hand = 0
 		}
 		if s.slots[s.hand] != 0 {
-			e := s.entry(uint32(s.slots[s.hand]) - 1) //nolint:gosec // the lower half
+			e := s.entry(uint32(s.slots[s.hand]) - 1)
 			if e.idle(now) {
 				s.remove(s.hand) // another key may have moved here: look again
 				continue
@@ -166,7 +166,7 @@ func (s *shard) makeRoom(now int64, ops []op) bool {
 		if s.slots[at] == 0 {
 			continue
 		}
-		e := s.entry(uint32(s.slots[at]) - 1) //nolint:gosec // the lower half
+		e := s.entry(uint32(s.slots[at]) - 1)
 		if inUse(e, ops) {
 			continue
 		}

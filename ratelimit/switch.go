@@ -137,7 +137,7 @@ func (s *Switch) Take(ctx context.Context, now time.Time, subjects []Subject, d 
 	// The unit is counted in memory before Redis is asked, so that however
 	// many requests are under way when Redis goes away, all are counted.
 	reserved := d.Admitted
-	theirs := s.scratch.Get().(*Decision) //nolint:forcetypeassert // the pool holds nothing else
+	theirs := s.scratch.Get().(*Decision) // the pool holds nothing else
 	defer s.scratch.Put(theirs)
 	var err error
 	if reserved {
@@ -176,7 +176,7 @@ func (s *Switch) Peek(ctx context.Context, now time.Time, subjects []Subject, d 
 		d.Degraded = true
 		return nil
 	}
-	theirs := s.scratch.Get().(*Decision) //nolint:forcetypeassert // the pool holds nothing else
+	theirs := s.scratch.Get().(*Decision) // the pool holds nothing else
 	defer s.scratch.Put(theirs)
 	if err := s.redis.Peek(ctx, now, subjects, theirs); err != nil {
 		if ctx.Err() != nil {

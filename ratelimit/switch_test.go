@@ -45,7 +45,7 @@ const brief = 250 * time.Millisecond
 // Each way in which Redis fails: memory decides on, with what was counted so
 // far, and when Redis is well again it decides again, with what was counted
 // meanwhile.
-func TestSwitchThere_AwayAndBack(t *testing.T) {
+func TestSwitchAwayAndBack(t *testing.T) {
 	tests := []struct {
 		name       string
 		away, back func(*redisServer)

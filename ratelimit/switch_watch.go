@@ -95,7 +95,7 @@ func (s *Switch) watch(ctx context.Context) {
 		if s.degraded.Load() {
 			wait *= time.Duration(backoff)
 		}
-		timer := time.NewTimer(wait*4/5 + rand.N(wait*2/5)) //nolint:gosec // jitter
+		timer := time.NewTimer(wait*4/5 + rand.N(wait*2/5))
 	waiting:
 		for {
 			select {

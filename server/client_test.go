@@ -72,7 +72,7 @@ func (c *client) request(method, path string, body io.Reader, header ...string) 
 		c.t.Fatal(err)
 	}
 	raw, query, _ := strings.Cut(path, "?")
-	r.URL.Opaque, r.URL.RawQuery = "//"+r.URL.Host+raw, query
+	r.URL.Opaque, r.URL.RawQuery = raw, query
 	if c.token != "" {
 		r.Header.Set("Authorization", "Bearer "+c.token)
 	}

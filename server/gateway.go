@@ -107,6 +107,7 @@ func (s *Server) enter(r *http.Request, x *exchange, limits *policy.Request) (au
 		slot.Release()
 		return audit.Slot{}, err
 	}
+	s.cfg.Metrics.Decision(limits.Decision.Admitted, limits.Decision.Store)
 	if d := &limits.Decision; !d.Admitted {
 		slot.Release()
 		return audit.Slot{}, fault.New(fault.Limited, "rate_limit_exceeded", limitMessage(limits)).After(d.RetryAfter)

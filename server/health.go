@@ -54,6 +54,8 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v) // a client that is gone needs no answer
 }
 
+var errNoRoute = fault.New(fault.NotFound, "route_not_found", "There is no such route; /docs lists them.")
+
 // notFound answers what no route takes, and says so where only the method is
 // wrong.
 func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
@@ -70,5 +72,5 @@ func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
 		s.writeProblem(w, r, fault.New(fault.MethodNotAllowed, "method_not_allowed", "This route does not take that method."))
 		return
 	}
-	s.writeProblem(w, r, fault.New(fault.NotFound, "route_not_found", "There is no such route; /docs lists them."))
+	s.writeProblem(w, r, errNoRoute)
 }

@@ -192,6 +192,8 @@ func humaFault(status int, message string, errs []error, known map[string]bool) 
 	switch {
 	case message == "cannot read request body": // huma's 500; it is the client that broke off or sent no HTTP
 		return fault.New(fault.Malformed, "body_incomplete", "The request body ended before it was complete.")
+	case message == "request body is required":
+		return fault.New(fault.Malformed, "body_missing", "This call needs a JSON body.")
 	case status == http.StatusRequestEntityTooLarge:
 		return fault.New(fault.TooLarge, "body_too_large", "The request body is larger than this call takes.")
 	case status == http.StatusRequestTimeout:
@@ -205,15 +207,11 @@ func humaFault(status int, message string, errs []error, known map[string]bool) 
 	}
 	var fields []fault.Field
 	for _, err := range errs {
-		var d *huma.ErrorDetail
-		if detailer, ok := err.(huma.ErrorDetailer); ok {
-			d = detailer.ErrorDetail()
-		} else if err.Error() == "request body is required" {
-			return fault.New(fault.Malformed, "body_missing", "This call needs a JSON body.")
-		} else {
+		var detailer huma.ErrorDetailer
+		if !errors.As(err, &detailer) {
 			continue
 		}
-		if f, ok := fieldOf(d, known); ok && !slices.Contains(fields, f) {
+		if f := fieldOf(detailer.ErrorDetail(), known); !slices.Contains(fields, f) {
 			fields = append(fields, f)
 		}
 	}
@@ -225,7 +223,7 @@ func humaFault(status int, message string, errs []error, known map[string]bool) 
 
 // fieldOf names the field of one of huma's findings, cutting the path where a
 // name is not one of the API's own, and says in our words what is wrong.
-func fieldOf(d *huma.ErrorDetail, known map[string]bool) (fault.Field, bool) {
+func fieldOf(d *huma.ErrorDetail, known map[string]bool) fault.Field {
 	parts := strings.Split(d.Location, ".")
 	if len(parts) > 1 { // body., query., path.
 		parts = parts[1:]
@@ -240,17 +238,16 @@ func fieldOf(d *huma.ErrorDetail, known map[string]bool) (fault.Field, bool) {
 	name := strings.Join(path, ".")
 	message := "is not valid"
 	switch m := d.Message; {
+	case m == "unexpected property" && len(path) == len(parts):
+		message = "is not a field of this call"
 	case m == "unexpected property":
-		if name == "" {
-			name = "body"
-		}
-		return fault.Field{Name: name, Message: "has a field that this call does not take"}, true
+		message = "has a field that this call does not take"
 	case strings.HasPrefix(m, "expected required property "):
 		required, _, _ := strings.Cut(strings.TrimPrefix(m, "expected required property "), " ")
 		if !known[required] {
 			break
 		}
-		return fault.Field{Name: strings.TrimPrefix(name+"."+required, "."), Message: "is required"}, true
+		return fault.Field{Name: strings.TrimPrefix(name+"."+required, "."), Message: "is required"}
 	case strings.HasPrefix(m, "required "):
 		message = "is required"
 	case strings.HasPrefix(m, "expected string to be RFC 3339"):
@@ -266,5 +263,5 @@ func fieldOf(d *huma.ErrorDetail, known map[string]bool) (fault.Field, bool) {
 	if name == "" {
 		name = "body"
 	}
-	return fault.Field{Name: name, Message: message}, true
+	return fault.Field{Name: name, Message: message}
 }

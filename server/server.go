@@ -34,6 +34,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/auth"
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gateway"
+	"github.com/gatehouse-io/gatehouse/internal/telemetry"
 	"github.com/gatehouse-io/gatehouse/org"
 	"github.com/gatehouse-io/gatehouse/policy"
 	"github.com/gatehouse-io/gatehouse/ratelimit"
@@ -56,7 +57,8 @@ type Config struct {
 	// Gateway makes the gateway over the server's way of writing problems.
 	Gateway func(problem func(w http.ResponseWriter, r *http.Request, err error) int) (*gateway.Gateway, error)
 
-	AuthFailures   ratelimit.Limit // failed authentications of one address before it is shut out
+	Metrics        *telemetry.Metrics // nil: nothing is counted
+	AuthFailures   ratelimit.Limit    // failed authentications of one address before it is shut out
 	TrustedProxies []netip.Prefix  // whose X-Forwarded-For is believed
 	Version        string
 
@@ -161,6 +163,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				abort = true // half an answer must not look whole
 			}
 		}
+		s.cfg.Metrics.Request(x.route, sw.status, s.now().Sub(x.start))
 		s.log.InfoContext(ctx, "request", "method", x.request.Method, "route", x.route, "status", sw.status,
 			"bytes", sw.bytes, "tookMs", float64(s.now().Sub(x.start).Microseconds())/1000, "organization", x.caller.Organization)
 		if abort {
@@ -188,7 +191,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		h.Set("Cache-Control", "no-store")
 		if !cleanPath(r.URL.EscapedPath()) {
-			s.notFound(sw, r)
+			s.writeProblem(sw, r, errNoRoute)
 			return
 		}
 		s.mux.ServeHTTP(sw, r)

@@ -10,14 +10,32 @@ import (
 
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
+	"modernc.org/sqlite"
 )
 
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// migrate brings the tables up to date. Several instances may start at once:
-// on PostgreSQL they queue on an advisory lock, on SQLite on the write lock.
+// migrateAttempts bounds how often a start that met another one is repeated.
+const migrateAttempts = 8
+
+// migrate brings the tables up to date. Several processes may start at once:
+// on PostgreSQL they queue on an advisory lock. SQLite has none, so the slower
+// one finds a table made already, is rolled back, and looks again.
 func (db *DB) migrate(ctx context.Context, log *slog.Logger) error {
+	for attempt := 1; ; attempt++ {
+		err := db.migrateOnce(ctx, log)
+		var lite *sqlite.Error
+		if err == nil || attempt == migrateAttempts || !errors.As(err, &lite) {
+			return err
+		}
+		if err := pause(ctx, attempt); err != nil {
+			return err
+		}
+	}
+}
+
+func (db *DB) migrateOnce(ctx context.Context, log *slog.Logger) error {
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return err
@@ -26,7 +44,7 @@ func (db *DB) migrate(ctx context.Context, log *slog.Logger) error {
 	dialect := goose.DialectSQLite3
 	if db.dialect == dialectPostgres {
 		dialect = goose.DialectPostgres
-		locker, err := lock.NewPostgresSessionLocker()
+		locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300)) // look each second, five minutes long
 		if err != nil {
 			return err
 		}

@@ -82,7 +82,8 @@ func connect(ctx context.Context, url string) (*DB, error) {
 	switch {
 	case strings.HasPrefix(url, "postgres://"), strings.HasPrefix(url, "postgresql://"):
 		return openPostgres(ctx, url)
-	case strings.Contains(url, "://") && !strings.HasPrefix(url, "sqlite://"):
+	case strings.Contains(url, "://") && !strings.HasPrefix(url, "sqlite://"),
+		strings.HasPrefix(url, "postgres:"), strings.HasPrefix(url, "postgresql:"), strings.Contains(url, "password="): // a mistyped address, not a file
 		return nil, errors.New("DATABASE_URL must be postgres://..., or sqlite: and the path of a file")
 	default:
 		return openSQLite(ctx, strings.TrimPrefix(strings.TrimPrefix(url, "sqlite:"), "//"))
@@ -173,7 +174,7 @@ func (db *DB) Ping(ctx context.Context) error {
 }
 
 // attempts bounds how often a transaction that lost a race is run again.
-const attempts = 12
+const attempts = 24
 
 // Update runs fn in one read-write transaction on behalf of organization and
 // commits when fn gives nil. On PostgreSQL fn is run again after a
@@ -184,12 +185,19 @@ func (db *DB) Update(ctx context.Context, organization string, fn func(*Tx) erro
 		if err == nil || attempt == attempts || !isRetryable(err) {
 			return err
 		}
-		pause := time.Duration(rand.Int64N(int64(attempt) * int64(5*time.Millisecond)))
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
+		if err := pause(ctx, attempt); err != nil {
+			return err
 		}
+	}
+}
+
+// pause waits a random while, on average longer with each attempt.
+func pause(ctx context.Context, attempt int) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Duration(rand.Int64N(int64(attempt) * int64(5*time.Millisecond)))):
+		return nil
 	}
 }
 

@@ -35,10 +35,15 @@ type NewCredential struct {
 // the fields that are wrong, [ErrExists]. The warnings name values that do not
 // look like the provider's usual form.
 func (v *Vault) Create(ctx context.Context, caller access.Caller, n NewCredential) (c Credential, warnings []catalog.Problem, err error) {
-	organization := caller.Organization
-	if err := access.Allow(caller, access.CredentialCreate, organization); err != nil {
+	if err := access.Allow(caller, access.CredentialCreate, caller.Organization); err != nil {
 		return Credential{}, nil, err
 	}
+	return v.create(ctx, caller, n, audit.CredentialCreate)
+}
+
+// create stores a credential with an event of the action.
+func (v *Vault) create(ctx context.Context, caller access.Caller, n NewCredential, action audit.Action) (c Credential, warnings []catalog.Problem, err error) {
+	organization := caller.Organization
 	if n.Name == "" {
 		n.Name = DefaultName
 	}
@@ -75,7 +80,7 @@ func (v *Vault) Create(ctx context.Context, caller access.Caller, n NewCredentia
 			return err
 		}
 		return v.log.Append(ctx, tx, caller, audit.Event{
-			Action: audit.CredentialCreate, Outcome: audit.Success, Permission: access.CredentialCreate.String(),
+			Action: action, Outcome: audit.Success, Permission: access.CredentialCreate.String(),
 			Targets:  []audit.Target{{Type: "credential", ID: key.id, Name: n.Name}},
 			Metadata: map[string]any{"service": n.Service, "version": 1, "fingerprint": sealed.fingerprint},
 		})

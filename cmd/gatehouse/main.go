@@ -23,12 +23,14 @@ import (
 
 // commands is the command line.
 type commands struct {
-	Dev     devCommand     `cmd:"" help:"Run for trying out: needs nothing, binds to loopback only."`
-	Serve   serveCommand   `cmd:"" help:"Run in production."`
-	Token   tokenCommand   `cmd:"" help:"Sign a token, as your application would."`
-	Org     orgCommand     `cmd:"" help:"Make and list organizations."`
-	Member  memberCommand  `cmd:"" help:"Disable members and let them in again."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Dev         devCommand         `cmd:"" help:"Run for trying out: needs nothing, binds to loopback only."`
+	Serve       serveCommand       `cmd:"" help:"Run in production."`
+	Token       tokenCommand       `cmd:"" help:"Sign a token, as your application would."`
+	Org         orgCommand         `cmd:"" help:"Make and list organizations."`
+	Member      memberCommand      `cmd:"" help:"Disable members and let them in again."`
+	Credentials credentialsCommand `cmd:"" help:"Import credentials from environment variables."`
+	Limits      limitsCommand      `cmd:"" help:"See what a rate limit would do."`
+	Version     versionCommand     `cmd:"" help:"Print the version."`
 }
 
 // errUsage marks mistakes in the configuration: exit 2.

@@ -57,6 +57,13 @@ func (e *Error) Error() string { return e.Message }
 // Unwrap gives the cause, which is for the log only.
 func (e *Error) Unwrap() error { return e.cause }
 
+// Is makes errors.Is find the error that e is a copy of, made by [Error.Because]
+// or [Error.After].
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && e.Kind == t.Kind && e.Code == t.Code && e.Message == t.Message
+}
+
 // New gives an error of a kind with a stable code and a public message.
 func New(kind Kind, code, message string) *Error {
 	return &Error{Kind: kind, Code: code, Message: message}

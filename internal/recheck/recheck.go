@@ -4,7 +4,8 @@
 // A value is served from memory while it is younger than Fresh. After that the
 // next caller looks it up again; others wait for that one look-up. While
 // look-ups fail for a reason that Stale accepts (the database is away), the old
-// value is served until it is StaleMax old, then the error is.
+// value is served until it is StaleMax old, then the error is. Any other error
+// is an answer (there is no such thing any more) and ends the old value.
 package recheck
 
 import (
@@ -79,11 +80,17 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K, load func(context.Context)
 	case <-ctx.Done():
 		return none, ctx.Err()
 	}
-	if l.err != nil && ok && c.opts.Stale != nil && c.opts.Stale(l.err) && now.Sub(known.at) < c.opts.StaleMax {
-		return known.value, nil
+	if l.err != nil && c.away(l.err) {
+		// Looked for again: it may have been forgotten while the look went on.
+		if known, ok := c.entries.GetIfPresent(key); ok && c.opts.Now().Sub(known.at) < c.opts.StaleMax {
+			return known.value, nil
+		}
 	}
 	return l.value, l.err
 }
+
+// away reports whether err says nothing of the value, so that an old one holds.
+func (c *Cache[K, V]) away(err error) bool { return c.opts.Stale != nil && c.opts.Stale(err) }
 
 func (c *Cache[K, V]) run(ctx context.Context, key K, l *look[V], load func(context.Context) (V, error)) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -91,8 +98,12 @@ func (c *Cache[K, V]) run(ctx context.Context, key K, l *look[V], load func(cont
 	at := c.opts.Now() // before the look: what changes meanwhile counts as newer
 	l.value, l.err = load(ctx)
 	c.mu.Lock()
-	if l.err == nil && !l.forgotten {
+	switch {
+	case l.forgotten:
+	case l.err == nil:
 		c.entries.Set(key, entry[V]{l.value, at})
+	case !c.away(l.err):
+		c.entries.Invalidate(key) // the old value is known to be wrong: it must not come back once look-ups fail
 	}
 	if c.looking[key] == l {
 		delete(c.looking, key)

@@ -1,5 +1,6 @@
 // Package telemetry sets up how an instance tells what it does: for people on
-// a terminal, as JSON lines elsewhere, each line of a request with its id.
+// a terminal, as JSON lines elsewhere, each line of a request with its id; and
+// as counters for Prometheus.
 package telemetry
 
 import (

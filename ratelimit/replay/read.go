@@ -22,7 +22,7 @@ func read(ctx context.Context, r io.Reader, options Options) ([]request, []strin
 	lines := csv.NewReader(r)
 	lines.ReuseRecord = true
 	header, err := lines.Read()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil, nil, errors.New("the file is empty: want a header line with the names of the columns")
 	}
 	if err != nil {
@@ -59,7 +59,7 @@ func read(ctx context.Context, r io.Reader, options Options) ([]request, []strin
 			progress(lines.InputOffset())
 		}
 		fields, err := lines.Read()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			progress(lines.InputOffset())
 			return requests, names, nil
 		}

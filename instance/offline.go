@@ -1,0 +1,88 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/internal/telemetry"
+	"github.com/gatehouse-io/gatehouse/store"
+	"github.com/gatehouse-io/gatehouse/vault"
+)
+
+// Offline is the part of an instance that a command of the command line works
+// with. It serves nothing and reaches no provider, and works beside running servers. Close it
+// when it is done with.
+type Offline struct {
+	DB    *store.DB
+	Audit *audit.Log
+	Vault *vault.Vault
+
+	stop context.CancelFunc
+	runs sync.WaitGroup
+}
+
+// OpenOffline checks the configuration and opens the database, the trail, the
+// master keys and the vault. Warnings go to w. A SQLite file that is not there
+// is an error, not a new database: the command was started in the wrong place.
+func OpenOffline(ctx context.Context, c Config, w io.Writer) (*Offline, error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	level, err := c.logLevel()
+	if err != nil {
+		return nil, err
+	}
+	log := telemetry.NewLogger(w, max(level, slog.LevelWarn), func(context.Context) string { return "" })
+	services, err := c.services()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.checkDatabaseFile(); err != nil {
+		return nil, err
+	}
+	db, err := store.Open(ctx, c.Database(), log)
+	if err != nil {
+		return nil, err
+	}
+	trail := audit.New(db, audit.Options{Logger: log})
+	ring, err := vault.OpenKeyring(ctx, db, trail, vault.KeyOptions{
+		Environment: c.Environment, Secret: c.masterSecret(), Old: c.oldSecrets(), Logger: log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	o := &Offline{DB: db, Audit: trail, Vault: vault.New(db, trail, services, ring, vault.Options{
+		Environment: c.Environment, StaleMax: c.SecretStaleMax, Logger: log,
+	})}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	o.stop = stop
+	o.runs.Go(func() { trail.Run(running) })
+	return o, nil
+}
+
+// checkDatabaseFile says where a SQLite file was expected and is not.
+func (c *Config) checkDatabaseFile() error {
+	url := c.Database()
+	if strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://") {
+		return nil
+	}
+	path := strings.TrimPrefix(strings.TrimPrefix(url, "sqlite:"), "//")
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("there is no database at %s; set GATEHOUSE_DATA or DATABASE_URL as the server has it, or start the server once", path)
+	}
+	return nil
+}
+
+// Close writes what is left of the trail and closes the database.
+func (o *Offline) Close() error {
+	o.stop()
+	o.runs.Wait()
+	return o.DB.Close()
+}

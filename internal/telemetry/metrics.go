@@ -1,0 +1,80 @@
+package telemetry
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Metrics counts what an instance does, for Prometheus. No label holds an
+// organization, an address or anything else without a bound. The zero value
+// and a nil *Metrics count nothing.
+type Metrics struct {
+	registry  *prometheus.Registry
+	requests  *prometheus.CounterVec
+	durations *prometheus.HistogramVec
+	decisions *prometheus.CounterVec
+	switches  *prometheus.CounterVec
+}
+
+// NewMetrics gives counters at zero, with those of the Go runtime and the process.
+func NewMetrics() *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatehouse_requests_total", Help: "Requests answered, by route template and status class."}, []string{"route", "class"}),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "gatehouse_request_seconds", Help: "Time to answer, by route template; streams until their end.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 9)}, []string{"route"}),
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatehouse_limit_decisions_total", Help: "Decisions on chat and proxy requests, by outcome and the store that made them."}, []string{"outcome", "store"}),
+		switches: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatehouse_limit_switches_total", Help: "How often decisions went over to a store."}, []string{"to"}),
+	}
+	m.registry.MustRegister(m.requests, m.durations, m.decisions, m.switches,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Gauge adds a value that is asked for at each scrape.
+func (m *Metrics) Gauge(name, help string, value func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+}
+
+// Request counts one answered request. route is a template.
+func (m *Metrics) Request(route string, status int, took time.Duration) {
+	if m == nil {
+		return
+	}
+	m.requests.WithLabelValues(route, strconv.Itoa(status/100)+"xx").Inc()
+	m.durations.WithLabelValues(route).Observe(took.Seconds())
+}
+
+// Decision counts one decision of the limiter.
+func (m *Metrics) Decision(admitted bool, store string) {
+	if m == nil {
+		return
+	}
+	outcome := "denied"
+	if admitted {
+		outcome = "admitted"
+	}
+	m.decisions.WithLabelValues(outcome, store).Inc()
+}
+
+// Switched counts that the limiter went over to a store.
+func (m *Metrics) Switched(to string) {
+	if m == nil {
+		return
+	}
+	m.switches.WithLabelValues(to).Inc()
+}
+
+// Handler serves the counters in Prometheus's format.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
