@@ -18,7 +18,7 @@ var arrows = map[string][]string{
 	// Leaves: none of them knows another. The one exception is the prober, which
 	// is the network side of the catalogue.
 	"access": {}, "seal": {}, "catalog": {}, "ratelimit": {}, "ratelimit/replay": {"ratelimit"}, "api": {},
-	"internal/fault": {}, "internal/telemetry": {}, "internal/recheck": {}, "internal/netguard": {},
+	"internal/dotenv": {}, "internal/fault": {}, "internal/telemetry": {}, "internal/recheck": {}, "internal/netguard": {},
 	"internal/probe": {"catalog", "internal/netguard"},
 
 	"store":   {},

@@ -12,12 +12,14 @@ package auth
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/maypok86/otter/v2"
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
@@ -49,10 +51,23 @@ type Options struct {
 
 // Authenticator makes callers of tokens.
 type Authenticator struct {
-	secret []byte
-	parser *jwt.Parser
-	orgs   *org.Directory
+	secret   []byte
+	parser   *jwt.Parser
+	orgs     *org.Directory
+	now      func() time.Time
+	verified *otter.Cache[[sha256.Size]byte, verified]
 }
+
+// verified is what a token that was verified before says. A signature that
+// held holds for good; the times are looked at on every use.
+type verified struct {
+	caller    access.Caller
+	expires   time.Time
+	notBefore time.Time // zero: at any time
+}
+
+// maxVerified bounds how many tokens are remembered, by their SHA-256.
+const maxVerified = 16384
 
 // New gives an authenticator that asks orgs whether a caller is let in.
 func New(orgs *org.Directory, opts Options) *Authenticator {
@@ -69,7 +84,10 @@ func New(orgs *org.Directory, opts Options) *Authenticator {
 	if opts.Audience != "" {
 		checks = append(checks, jwt.WithAudience(opts.Audience))
 	}
-	return &Authenticator{secret: opts.Secret, parser: jwt.NewParser(checks...), orgs: orgs}
+	return &Authenticator{
+		secret: opts.Secret, parser: jwt.NewParser(checks...), orgs: orgs, now: opts.Now,
+		verified: otter.Must(&otter.Options[[sha256.Size]byte, verified]{MaximumSize: maxVerified}),
+	}
 }
 
 // TokenOf finds the caller's token in Authorization (Bearer, or the password
@@ -135,6 +153,20 @@ func (a *Authenticator) Verify(token string) (access.Caller, error) {
 	if len(token) > maxToken {
 		return access.Caller{}, ErrBadToken
 	}
+	key := sha256.Sum256([]byte(token))
+	if v, ok := a.verified.GetIfPresent(key); ok {
+		if now := a.now(); now.Before(v.expires) && !now.Before(v.notBefore) {
+			return v.caller, nil
+		}
+	}
+	v, err := a.parse(token)
+	if err == nil {
+		a.verified.Set(key, v)
+	}
+	return v.caller, err
+}
+
+func (a *Authenticator) parse(token string) (verified, error) {
 	var c claims
 	_, err := a.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
 		// RFC 7515, section 4.1.11: extensions that are marked critical and not understood.
@@ -145,15 +177,15 @@ func (a *Authenticator) Verify(token string) (access.Caller, error) {
 	})
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenSignatureInvalid):
-		return access.Caller{}, ErrExpired.Because(err)
+		return verified{}, ErrExpired.Because(err)
 	case err != nil:
-		return access.Caller{}, ErrBadToken.Because(err)
+		return verified{}, ErrBadToken.Because(err)
 	case c.Subject == "" || len(c.Subject) > 256 || strings.ContainsFunc(c.Subject, control):
-		return access.Caller{}, ErrBadToken.Because(errors.New("sub is missing or not usable"))
+		return verified{}, ErrBadToken.Because(errors.New("sub is missing or not usable"))
 	case !org.ValidID(c.OrganizationID):
-		return access.Caller{}, ErrBadToken.Because(errors.New("organizationId is missing or malformed"))
+		return verified{}, ErrBadToken.Because(errors.New("organizationId is missing or malformed"))
 	case c.Roles == nil:
-		return access.Caller{}, ErrBadToken.Because(errors.New("roles is missing"))
+		return verified{}, ErrBadToken.Because(errors.New("roles is missing"))
 	}
 	roles := make([]access.Role, len(*c.Roles))
 	for i, r := range *c.Roles {
@@ -165,7 +197,11 @@ func (a *Authenticator) Verify(token string) (access.Caller, error) {
 	}
 	caller := access.NewCaller(c.OrganizationID, typ, c.Subject, roles...)
 	caller.TokenID = c.ID
-	return caller, nil
+	v := verified{caller: caller, expires: c.ExpiresAt.Time}
+	if c.NotBefore != nil {
+		v.notBefore = c.NotBefore.Time
+	}
+	return v, nil
 }
 
 func control(r rune) bool { return r < ' ' || r == 0x7f }

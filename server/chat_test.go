@@ -162,7 +162,7 @@ func TestNoUsableCredential(t *testing.T) {
 	if a := c.do("POST", chatPath, chatBody, "Gatehouse-Credential", "one"); a.Status != 200 {
 		t.Errorf("enabled again: %d %s", a.Status, a.Body)
 	}
-	soon := time.Now().Add(50 * time.Millisecond)
+	soon := time.Now().Add(500 * time.Millisecond)
 	c.store("openai", key, "name", "three", "expiresAt", soon.UTC().Format(time.RFC3339Nano))
 	time.Sleep(time.Until(soon))
 	refused("credential_expired", "Gatehouse-Credential", "three")

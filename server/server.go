@@ -59,7 +59,7 @@ type Config struct {
 
 	Metrics        *telemetry.Metrics // nil: nothing is counted
 	AuthFailures   ratelimit.Limit    // failed authentications of one address before it is shut out
-	TrustedProxies []netip.Prefix  // whose X-Forwarded-For is believed
+	TrustedProxies []netip.Prefix     // whose X-Forwarded-For is believed
 	Version        string
 
 	Now    func() time.Time
