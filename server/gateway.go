@@ -83,7 +83,9 @@ func (s *Server) Service(name string) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		inner := *r
-		inner.RequestURI = prefix + r.RequestURI
+		if !strings.HasPrefix(r.RequestURI, prefix+"/") { // a Location that came back through the gateway has it already
+			inner.RequestURI = prefix + r.RequestURI
+		}
 		if !strings.HasPrefix(r.RequestURI, "/") { // absolute-form and * name no path of the service
 			inner.RequestURI = prefix + "/%00"
 		}

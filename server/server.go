@@ -182,7 +182,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 
 	switch {
-	case s.stopping.Load() && r.URL.Path != "/healthz" && r.URL.Path != "/readyz":
+	case s.stopping.Load() && (isGateway(r) || r.URL.Path != "/healthz" && r.URL.Path != "/readyz"):
 		h.Set("Connection", "close")
 		x.gateway = isGateway(r)
 		s.writeProblem(sw, r, errStopping)

@@ -5,10 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -37,12 +39,16 @@ type importing struct {
 func newImporting(t *testing.T, url string) *importing {
 	t.Helper()
 	ctx := t.Context()
-	db, err := store.Open(ctx, url, nil)
+	db, err := store.Open(ctx, url, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
 	trail := audit.New(db, audit.Options{})
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var writer sync.WaitGroup
+	writer.Go(func() { trail.Run(running) })
+	t.Cleanup(func() { stop(); writer.Wait() })
 	ring, err := vault.OpenKeyring(ctx, db, trail, vault.KeyOptions{Environment: "test", Secret: seal.NewSecret(gatehousetest.EncryptionKey)})
 	if err != nil {
 		t.Fatal(err)
@@ -85,6 +91,9 @@ func (i *importing) reveal(t *testing.T, service string) map[string]string {
 // rows counts the rows of every table, to see that nothing was changed.
 func (i *importing) rows(t *testing.T) map[string]int64 {
 	t.Helper()
+	if err := i.trail.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	counts := make(map[string]int64)
 	err := i.db.View(t.Context(), access.InstanceOrganization, func(tx *store.Tx) error {
 		for _, table := range []string{"organizations", "organization_keys", "credentials", "credential_versions", "events", "event_persons"} {
@@ -105,7 +114,7 @@ func (i *importing) rows(t *testing.T) map[string]int64 {
 // imports gives the outcome and reason of each credential.import event.
 func (i *importing) imports(t *testing.T) []string {
 	t.Helper()
-	page, err := i.trail.Events(t.Context(), i.owner, audit.Query{Action: audit.CredentialImport})
+	page, err := i.trail.Events(t.Context(), i.owner, audit.Filter{Action: string(audit.CredentialImport)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,262 @@
+package audit_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/store"
+)
+
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+// put writes events at once.
+func put(t testing.TB, db *store.DB, l *audit.Log, events ...audit.Event) {
+	t.Helper()
+	err := db.Update(t.Context(), "acme", func(tx *store.Tx) error {
+		for _, e := range events {
+			if err := l.Append(t.Context(), tx, owner, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// pages reads every page and gives the reasons.
+func pages(t testing.TB, l *audit.Log, caller access.Caller, f audit.Filter) (all []string) {
+	t.Helper()
+	for range 1000 {
+		page, err := l.Events(t.Context(), caller, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(page.Events); n > f.Limit || n < f.Limit && page.NextCursor != "" {
+			t.Fatalf("a page of %d with the cursor %q, limit %d", n, page.NextCursor, f.Limit)
+		}
+		all = append(all, reasons(page.Events)...)
+		if f.Cursor = page.NextCursor; f.Cursor == "" {
+			return all
+		}
+	}
+	t.Fatal("the pages do not end")
+	return nil
+}
+
+// Every event stands on exactly one page, newest first, also where many have
+// the same instant.
+func TestPages(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		db := openStore(t, url)
+		l := audit.New(db, audit.Options{})
+		run(t, l)
+		var events []audit.Event
+		var want []string
+		for i := range 60 {
+			at := noon.Add(time.Duration(i/20) * time.Microsecond) // twenty at each of three instants
+			events = append(events, audit.Event{Action: audit.CredentialTest, Outcome: audit.Success, OccurredAt: at, Reason: fmt.Sprint("n", i)})
+			want = append([]string{fmt.Sprint("n", i)}, want...)
+		}
+		put(t, db, l, events...)
+		other := audit.Event{Organization: "globex", Action: audit.CredentialTest, Outcome: audit.Success, OccurredAt: noon}
+		put(t, db, l, other)
+		for _, limit := range []int{1, 7, 20, 59, 60, 61, audit.MaxLimit} {
+			if diff := cmp.Diff(want, pages(t, l, owner, audit.Filter{Limit: limit})); diff != "" {
+				t.Errorf("limit %d (-want +got):\n%s", limit, diff)
+			}
+		}
+		page, err := l.Events(t.Context(), owner, audit.Filter{})
+		if err != nil || len(page.Events) != audit.DefaultLimit {
+			t.Errorf("without a limit: %d events, %v", len(page.Events), err)
+		}
+	})
+}
+
+func TestFilters(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		db := openStore(t, url)
+		l := audit.New(db, audit.Options{})
+		run(t, l)
+		put(t, db, l,
+			audit.Event{Action: audit.CredentialCreate, Outcome: audit.Success, OccurredAt: noon, Reason: "a"},
+			audit.Event{Action: audit.CredentialDelete, Outcome: audit.Success, OccurredAt: noon.Add(time.Second), Reason: "b"},
+			audit.Event{Action: audit.CredentialCreate, Outcome: audit.Failure, OccurredAt: noon.Add(2 * time.Second), Reason: "c",
+				Actor: audit.Actor{Type: "user", ID: "O'Brien \"%_"}},
+		)
+		tests := []struct {
+			name   string
+			filter audit.Filter
+			want   []string
+		}{
+			{"all", audit.Filter{}, []string{"c", "b", "a"}},
+			{"action", audit.Filter{Action: "credential.create"}, []string{"c", "a"}},
+			{"outcome", audit.Filter{Outcome: "failure"}, []string{"c"}},
+			{"actor", audit.Filter{Actor: "O'Brien \"%_"}, []string{"c"}},
+			{"from is included", audit.Filter{From: noon.Add(time.Second)}, []string{"c", "b"}},
+			{"to is not", audit.Filter{To: noon.Add(time.Second)}, []string{"a"}},
+			{"together", audit.Filter{Action: "credential.create", Outcome: "success", Actor: "u-1", From: noon, To: noon.Add(time.Hour)}, []string{"a"}},
+			{"no such action", audit.Filter{Action: "nothing.happened"}, nil},
+			{"injection", audit.Filter{Actor: "' OR '1'='1"}, nil},
+			{"wildcard", audit.Filter{Actor: "%"}, nil},
+			{"NUL", audit.Filter{Actor: "u-1\x00"}, nil},
+			{"invalid UTF-8", audit.Filter{Actor: "\xff\xfe"}, nil},
+			{"long", audit.Filter{Actor: strings.Repeat("x", mebibyte)}, nil},
+			{"far times", audit.Filter{From: time.Date(1, 1, 1, 0, 0, 1, 0, time.UTC), To: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, []string{"c", "b", "a"}},
+		}
+		for _, test := range tests {
+			test.filter.Limit = 2
+			if diff := cmp.Diff(test.want, pages(t, l, owner, test.filter)); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", test.name, diff)
+			}
+		}
+	})
+}
+
+func TestFiltersThatAreWrong(t *testing.T) {
+	l := audit.New(openStore(t, t.TempDir()+"/gatehouse.db"), audit.Options{}) // refused before any database is asked
+	tests := map[string]audit.Filter{
+		"action":  {Action: "credential.create' OR 1=1"},
+		"outcome": {Outcome: "SUCCESS"},
+		"limit":   {Limit: audit.MaxLimit + 1},
+		"from":    {From: noon, To: noon},
+		"cursor":  {Cursor: "not a cursor"},
+	}
+	for field, f := range tests {
+		_, err := l.Events(t.Context(), owner, f)
+		e, ok := fault.As(err)
+		if !ok || e.Kind != fault.Invalid || len(e.Fields) != 1 || e.Fields[0].Name != field {
+			t.Errorf("%s: %+v", field, err)
+			continue
+		}
+		if strings.Contains(e.Fields[0].Message, "OR 1=1") || strings.Contains(e.Fields[0].Message, "not a cursor") {
+			t.Errorf("%s: the value is echoed: %s", field, e.Fields[0].Message)
+		}
+	}
+	if _, err := l.Events(t.Context(), owner, audit.Filter{Limit: -1}); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("limit -1: %v", err)
+	}
+}
+
+func TestCursors(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		db := openStore(t, url)
+		l := audit.New(db, audit.Options{})
+		run(t, l)
+		for _, organization := range []string{"acme", "globex"} {
+			for i := range 4 {
+				put(t, db, l, audit.Event{Organization: organization, Action: audit.CredentialTest, Outcome: audit.Success,
+					OccurredAt: noon.Add(time.Duration(i) * time.Second), Reason: organization})
+			}
+		}
+		foreigner := access.NewCaller("globex", access.User, "u-9", access.Auditor)
+		page, err := l.Events(t.Context(), foreigner, audit.Filter{Limit: 2})
+		if err != nil || page.NextCursor == "" {
+			t.Fatal(page, err)
+		}
+		if diff := cmp.Diff([]string{"acme", "acme"}, pages(t, l, owner, audit.Filter{Limit: 500, Cursor: page.NextCursor})); diff != "" {
+			t.Errorf("a foreign cursor leads to (-want +got):\n%s", diff)
+		}
+		id := "evt_0197c3f2-6a1e-7c3a-9f00-0123456789ab"
+		for _, at := range []time.Time{noon.AddDate(-1000, 0, 0), time.UnixMicro(-1 << 62), time.UnixMicro(1 << 62), {}} {
+			if _, err := l.Events(t.Context(), owner, audit.Filter{Cursor: audit.EncodeCursor(at, id)}); err != nil {
+				t.Errorf("a cursor at %v: %v", at, err)
+			}
+		}
+		good := audit.EncodeCursor(noon, id)
+		for _, bad := range []string{
+			"A", "AAAA", good[:len(good)-2], good + "=", good + "AAAA", " " + good, strings.Repeat("A", mebibyte),
+			audit.EncodeCursor(noon, ""), audit.EncodeCursor(noon, "' OR 1=1 --"), audit.EncodeCursor(noon, "cred_0197c3f2-6a1e-7c3a-9f00-0123456789ab"),
+			audit.EncodeCursor(noon, id+"\x00"), "é",
+		} {
+			if _, err := l.Events(t.Context(), owner, audit.Filter{Cursor: bad}); fault.KindOf(err) != fault.Invalid {
+				t.Errorf("the cursor %.40q: %v", bad, err)
+			}
+		}
+	})
+}
+
+func TestWhoReadsTheTrail(t *testing.T) {
+	l := audit.New(openStore(t, t.TempDir()+"/gatehouse.db"), audit.Options{FlushEvery: time.Millisecond})
+	run(t, l)
+	tests := []struct {
+		role         access.Role
+		organization string
+		allowed      bool
+	}{
+		{access.Owner, "", true}, {access.Admin, "acme", true}, {access.Auditor, "acme", true},
+		{access.Developer, "", false}, {access.Viewer, "", false}, {access.ServiceRole, "", false},
+		{access.Owner, "globex", false}, {access.Owner, access.InstanceOrganization, false},
+		{access.Operator, access.InstanceOrganization, true}, {access.Operator, "", false}, {access.Operator, "globex", false},
+	}
+	for _, test := range tests {
+		_, err := l.Events(t.Context(), access.NewCaller("acme", access.User, "u", test.role), audit.Filter{Organization: test.organization})
+		var denied *access.DeniedError
+		if (err == nil) != test.allowed || err != nil && !errors.As(err, &denied) {
+			t.Errorf("%s on %q: %v", test.role, test.organization, err)
+		}
+	}
+}
+
+// Reading changes no stored byte; the commitment of the side row holds; once
+// the side row is gone the bytes and their hash are the same and the event can
+// be read without the person.
+func TestErasingAPerson(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		db := openStore(t, url)
+		l := audit.New(db, audit.Options{})
+		run(t, l)
+		put(t, db, l, audit.Event{
+			Action: audit.CredentialReveal, Outcome: audit.Success, Targets: []audit.Target{{Type: "credential", ID: "cred_1", Name: "Marie"}},
+			Request: audit.Request{IP: "192.0.2.7", UserAgent: "curl", Route: "/x"}, Metadata: map[string]any{"b": 1, "a": 1e21},
+		})
+		canonical := func() (b []byte) {
+			err := db.View(context.Background(), "acme", func(tx *store.Tx) error {
+				return tx.Row(context.Background(), `SELECT canonical FROM events WHERE organization = 'acme'`).Scan(&b)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		}
+		before := canonical()
+		page, err := l.Events(t.Context(), owner, audit.Filter{})
+		if err != nil || len(page.Events) != 1 || page.Events[0].Request.IP != "192.0.2.7" || page.Events[0].Targets[0].Name != "Marie" {
+			t.Fatalf("before: %+v, %v", page.Events, err)
+		}
+		var salt []byte
+		var data string
+		err = db.View(t.Context(), "acme", func(tx *store.Tx) error {
+			return tx.Row(t.Context(), `SELECT salt, data FROM event_persons WHERE organization = 'acme' AND event_id = $1`, page.Events[0].ID).Scan(&salt, &data)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256(append(bytes.Clone(salt), data...))
+		if !bytes.Contains(before, []byte(`"personal":"`+hex.EncodeToString(sum[:])+`"`)) {
+			t.Errorf("the commitment is not in %s", before)
+		}
+		exec(t, db, `DELETE FROM event_persons WHERE organization = 'acme'`)
+		page, err = l.Events(t.Context(), owner, audit.Filter{})
+		if err != nil || len(page.Events) != 1 || page.Events[0].Request != (audit.Request{Route: "/x"}) || page.Events[0].Targets[0].Name != "" {
+			t.Errorf("after: %+v, %v", page.Events, err)
+		}
+		if diff := cmp.Diff(string(before), string(canonical())); diff != "" {
+			t.Errorf("the canonical bytes changed:\n%s", diff)
+		}
+	})
+}

@@ -1,0 +1,249 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"runtime"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sethvargo/go-limiter"
+	"github.com/sethvargo/go-limiter/memorystore"
+	"github.com/throttled/throttled/v2"
+	"github.com/throttled/throttled/v2/store/memstore"
+	"golang.org/x/time/rate"
+
+	"github.com/gatehouse-io/gatehouse/ratelimit"
+)
+
+// BenchmarkMemoryDecision is the decision of a chat request, on its address and
+// its organization: one Take of two subjects beside two checks of each other
+// limiter, one after the other. The clock is read once where the limiter takes an
+// instant, and as often as it likes where it does not.
+//
+// The others promise less: none of them decides on both subjects as one, or
+// holds an exact window, and only go-limiter and throttled say what remains and
+// when to come back.
+func BenchmarkMemoryDecision(b *testing.B) {
+	chat := limits{ip: ratelimit.Limit{Requests: 100, Window: time.Minute}, organization: ratelimit.Limit{Requests: 1000, Window: time.Hour}}
+	wide := ratelimit.Limit{Requests: 1_000_000, Window: time.Millisecond} // more than any machine asks for
+	for _, c := range []struct {
+		name     string
+		pairs    int
+		limits   limits
+		admitted bool // each decision is; otherwise all but the first hundred are denied
+	}{
+		{"hot pair denied", 1, chat, false},
+		{"hot pair admitted", 1, limits{wide, wide}, true},
+		{"a million pairs", 1_000_000, chat, true},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			keys := pairKeys(c.pairs)
+			var made []decider
+			for _, goroutines := range []int{1, 2} {
+				b.Run(strconv.Itoa(goroutines)+" goroutines", func(b *testing.B) {
+					if made == nil { // once for both, and not when this benchmark is not asked for
+						made = deciders(b, c.limits, c.pairs)
+						fill(made, keys)
+					}
+					decide(b, goroutines, keys, made, c.admitted)
+				})
+			}
+		})
+	}
+}
+
+// decide compares the deciders on the same walk over the pairs.
+func decide(b *testing.B, goroutines int, keys []pair, made []decider, admitted bool) {
+	const turn = 100_000
+	var sides []side
+	for _, d := range made {
+		at := 0 // where the walk has come to; each decider makes the same one
+		sides = append(sides, side{d.name, func(goroutines, n int) {
+			from := at
+			at += n
+			spread(goroutines, n, func(worker, n int) {
+				decide, denied := d.caller(), 0
+				for i := range n {
+					// A large prime: neighbours in time are none in memory.
+					if !decide(&keys[(from+worker*n+i)*7919%len(keys)]) {
+						denied++
+					}
+				}
+				if admitted && denied > 0 {
+					b.Errorf("%s denied %d of %d decisions that were to be admitted", d.name, denied, n)
+				}
+			})
+		}})
+	}
+	outcomes := compare(b, goroutines, turn, true, sides)
+	fastest := append([]float64(nil), outcomes[1].ns...)
+	for _, o := range outcomes[2:] {
+		for i := range fastest {
+			fastest[i] = min(fastest[i], o.ns[i])
+		}
+	}
+	b.ReportMetric(ratio(outcomes[0].ns, fastest), "x_fastest")
+}
+
+type limits struct{ ip, organization ratelimit.Limit }
+
+type pair struct{ ip, organization string }
+
+func pairKeys(n int) []pair {
+	keys := make([]pair, n)
+	for i := range keys {
+		keys[i] = pair{fmt.Sprintf("10.%d.%d.%d", i>>16&255, i>>8&255, i&255), "org_" + strconv.Itoa(i)}
+	}
+	return keys
+}
+
+// decider is a limiter. caller gives what one goroutine calls.
+type decider struct {
+	name   string
+	caller func() func(*pair) bool
+}
+
+// fill shows every pair to every decider once, so that no turn makes a key.
+func fill(made []decider, keys []pair) {
+	for _, d := range made {
+		decide := d.caller()
+		for i := range keys {
+			decide(&keys[i])
+		}
+	}
+	runtime.GC()
+}
+
+// deciders gives Gatehouse's limiter first.
+func deciders(b *testing.B, l limits, pairs int) []decider {
+	return []decider{
+		gatehouseMemory(b, l, pairs),
+		xTime("xtime-syncmap", l, func(limit ratelimit.Limit) func(string) *rate.Limiter {
+			var known sync.Map
+			return func(key string) *rate.Limiter {
+				if found, ok := known.Load(key); ok {
+					return found.(*rate.Limiter)
+				}
+				found, _ := known.LoadOrStore(key, newXTime(limit))
+				return found.(*rate.Limiter)
+			}
+		}),
+		xTime("xtime-sharded", l, func(limit ratelimit.Limit) func(string) *rate.Limiter {
+			var shards [256]struct {
+				sync.RWMutex
+				known map[string]*rate.Limiter
+			}
+			for i := range shards {
+				shards[i].known = make(map[string]*rate.Limiter)
+			}
+			seed := maphash.MakeSeed()
+			return func(key string) *rate.Limiter {
+				s := &shards[maphash.String(seed, key)%uint64(len(shards))]
+				s.RLock()
+				found, ok := s.known[key]
+				s.RUnlock()
+				if ok {
+					return found
+				}
+				s.Lock()
+				defer s.Unlock()
+				if found, ok = s.known[key]; !ok {
+					found = newXTime(limit)
+					s.known[key] = found
+				}
+				return found
+			}
+		}),
+		goLimiter(b, l, pairs),
+		throttledGCRA(b, l),
+	}
+}
+
+func gatehouseMemory(b *testing.B, l limits, pairs int) decider {
+	m := ratelimit.NewMemory(ratelimit.MemoryOptions{MaxKeys: max(3*pairs, ratelimit.DefaultMaxKeys)})
+	ip, organization := []ratelimit.Limit{l.ip}, []ratelimit.Limit{l.organization}
+	return decider{"gatehouse", func() func(*pair) bool {
+		var d ratelimit.Decision
+		subjects := make([]ratelimit.Subject, 2)
+		return func(p *pair) bool {
+			subjects[0] = ratelimit.Subject{Type: "ip", Key: p.ip, Limits: ip}
+			subjects[1] = ratelimit.Subject{Type: "org", Key: p.organization, Limits: organization}
+			if err := m.Take(context.Background(), time.Now(), subjects, &d); err != nil {
+				b.Error(err)
+			}
+			return d.Admitted
+		}
+	}}
+}
+
+// xTime is golang.org/x/time/rate with a limiter for each key out of a table.
+func xTime(name string, l limits, table func(ratelimit.Limit) func(string) *rate.Limiter) decider {
+	ips, organizations := table(l.ip), table(l.organization)
+	return decider{name, func() func(*pair) bool {
+		return func(p *pair) bool {
+			now := time.Now()
+			first, second := ips(p.ip).AllowN(now, 1), organizations(p.organization).AllowN(now, 1)
+			return first && second
+		}
+	}}
+}
+
+func newXTime(l ratelimit.Limit) *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(float64(l.Requests)/l.Window.Seconds()), l.Requests)
+}
+
+// goLimiter is github.com/sethvargo/go-limiter with its memorystore.
+func goLimiter(b *testing.B, l limits, pairs int) decider {
+	open := func(limit ratelimit.Limit) limiter.Store {
+		s, err := memorystore.New(&memorystore.Config{Tokens: uint64(limit.Requests), Interval: limit.Window, InitialAlloc: pairs})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return s
+	}
+	ips, organizations := open(l.ip), open(l.organization)
+	return decider{"go-limiter", func() func(*pair) bool {
+		return func(p *pair) bool {
+			_, _, _, first, err := ips.Take(context.Background(), p.ip)
+			_, _, _, second, err2 := organizations.Take(context.Background(), p.organization)
+			if err != nil || err2 != nil {
+				b.Error(err, err2)
+			}
+			return first && second
+		}
+	}}
+}
+
+// throttledGCRA is github.com/throttled/throttled/v2 with its memstore without
+// a bound, which is the faster of its two.
+func throttledGCRA(b *testing.B, l limits) decider {
+	open := func(limit ratelimit.Limit) *throttled.GCRARateLimiterCtx {
+		store, err := memstore.NewCtx(0)
+		if err != nil {
+			b.Fatal(err)
+		}
+		g, err := throttled.NewGCRARateLimiterCtx(store, throttled.RateQuota{
+			MaxRate: throttled.PerDuration(limit.Requests, limit.Window), MaxBurst: limit.Requests - 1,
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		g.SetMaxCASAttemptsLimit(1000) // it gives up after 10 lost races
+		return g
+	}
+	ips, organizations := open(l.ip), open(l.organization)
+	return decider{"throttled", func() func(*pair) bool {
+		return func(p *pair) bool {
+			first, _, err := ips.RateLimitCtx(context.Background(), p.ip, 1)
+			second, _, err2 := organizations.RateLimitCtx(context.Background(), p.organization, 1)
+			if err != nil || err2 != nil {
+				b.Error(err, err2)
+			}
+			return !first && !second
+		}
+	}}
+}
