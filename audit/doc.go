@@ -34,6 +34,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/gatehouse-io/gatehouse/access"
 )
@@ -74,20 +75,22 @@ const (
 // bounded cuts s to at most n bytes of valid UTF-8 without control characters,
 // so that no event can be refused by a database for its text.
 func bounded(s string, n int) string {
-	clean := strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\ufffd' }) < 0
-	if len(s) <= n && clean {
+	if len(s) > n { // cut before the look at each rune: the text may be very long
+		cut := n
+		for cut > n-utf8.UTFMax && !utf8.RuneStart(s[cut]) {
+			cut--
+		}
+		s = s[:cut]
+	}
+	if strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError }) < 0 {
 		return s
 	}
-	s = strings.Map(func(r rune) rune {
+	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '
 		}
 		return r
 	}, strings.ToValidUTF8(s, "?"))
-	if len(s) > n {
-		s = strings.ToValidUTF8(s[:n], "")
-	}
-	return s
 }
 
 // normal gives e with every text bounded.

@@ -83,7 +83,7 @@ func stored(t testing.TB, db *store.DB, organization string) (events []audit.Eve
 
 func flush(t testing.TB, l *audit.Log) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := l.Flush(ctx); err != nil {
 		t.Fatal("Flush:", err)

@@ -168,7 +168,7 @@ func TestCursors(t *testing.T) {
 		if err != nil || page.NextCursor == "" {
 			t.Fatal(page, err)
 		}
-		if diff := cmp.Diff([]string{"acme", "acme"}, pages(t, l, owner, audit.Filter{Limit: 500, Cursor: page.NextCursor})); diff != "" {
+		if diff := cmp.Diff([]string{"acme", "acme", "acme"}, pages(t, l, owner, audit.Filter{Limit: 500, Cursor: page.NextCursor})); diff != "" {
 			t.Errorf("a foreign cursor leads to (-want +got):\n%s", diff)
 		}
 		id := "evt_0197c3f2-6a1e-7c3a-9f00-0123456789ab"

@@ -129,10 +129,10 @@ func fromAuthorization(value string) string {
 	return ""
 }
 
-// claims are what a token must hold.
+// claims are what a token is made of.
 type claims struct {
-	OrganizationID string    `json:"organizationId"`
-	Roles          *[]string `json:"roles"`
+	OrganizationID string   `json:"organizationId"`
+	Roles          []string `json:"roles"`
 	jwt.RegisteredClaims
 }
 
@@ -167,8 +167,8 @@ func (a *Authenticator) Verify(token string) (access.Caller, error) {
 }
 
 func (a *Authenticator) parse(token string) (verified, error) {
-	var c claims
-	_, err := a.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
+	c := jwt.MapClaims{} // not a struct: encoding/json would take "ROLES" for "roles"
+	_, err := a.parser.ParseWithClaims(token, c, func(t *jwt.Token) (any, error) {
 		// RFC 7515, section 4.1.11: extensions that are marked critical and not understood.
 		if _, ok := t.Header["crit"]; ok {
 			return nil, errors.New("crit is not supported")
@@ -180,28 +180,45 @@ func (a *Authenticator) parse(token string) (verified, error) {
 		return verified{}, ErrExpired.Because(err)
 	case err != nil:
 		return verified{}, ErrBadToken.Because(err)
-	case c.Subject == "" || len(c.Subject) > 256 || strings.ContainsFunc(c.Subject, control):
-		return verified{}, ErrBadToken.Because(errors.New("sub is missing or not usable"))
-	case !org.ValidID(c.OrganizationID):
-		return verified{}, ErrBadToken.Because(errors.New("organizationId is missing or malformed"))
-	case c.Roles == nil:
-		return verified{}, ErrBadToken.Because(errors.New("roles is missing"))
 	}
-	roles := make([]access.Role, len(*c.Roles))
-	for i, r := range *c.Roles {
-		roles[i] = access.Role(r)
+	subject, _ := c["sub"].(string)
+	organization, _ := c["organizationId"].(string)
+	roles, ok := rolesOf(c["roles"])
+	id, isText := c["jti"].(string)
+	switch {
+	case subject == "" || len(subject) > 256 || strings.ContainsFunc(subject, control):
+		return verified{}, ErrBadToken.Because(errors.New("sub is missing or not usable"))
+	case !org.ValidID(organization):
+		return verified{}, ErrBadToken.Because(errors.New("organizationId is missing or malformed"))
+	case !ok:
+		return verified{}, ErrBadToken.Because(errors.New("roles is missing or no list of names"))
+	case c["jti"] != nil && !isText:
+		return verified{}, ErrBadToken.Because(errors.New("jti is no text"))
 	}
 	typ := access.User
 	if len(roles) == 1 && roles[0] == access.ServiceRole {
 		typ = access.Service
 	}
-	caller := access.NewCaller(c.OrganizationID, typ, c.Subject, roles...)
-	caller.TokenID = c.ID
-	v := verified{caller: caller, expires: c.ExpiresAt.Time}
-	if c.NotBefore != nil {
-		v.notBefore = c.NotBefore.Time
+	v := verified{caller: access.NewCaller(organization, typ, subject, roles...)}
+	v.caller.TokenID = id
+	if at, err := c.GetExpirationTime(); err == nil && at != nil {
+		v.expires = at.Time
+	}
+	if at, err := c.GetNotBefore(); err == nil && at != nil {
+		v.notBefore = at.Time
 	}
 	return v, nil
+}
+
+// rolesOf reads the claim roles, a list of text that may be empty.
+func rolesOf(claim any) ([]access.Role, bool) {
+	list, ok := claim.([]any)
+	roles := make([]access.Role, len(list))
+	for i, r := range list {
+		name, isText := r.(string)
+		roles[i], ok = access.Role(name), ok && isText
+	}
+	return roles, ok
 }
 
 func control(r rune) bool { return r < ' ' || r == 0x7f }
@@ -209,7 +226,6 @@ func control(r rune) bool { return r < ' ' || r == 0x7f }
 // Sign makes a token for the caller that expires ttl after now, as the host
 // application would. issuer and audience are left out where they are empty.
 func Sign(secret []byte, c access.Caller, issuer, audience string, now time.Time, ttl time.Duration) (string, error) {
-	names := c.RoleNames()
 	registered := jwt.RegisteredClaims{
 		Subject: c.ID, Issuer: issuer, ID: c.TokenID,
 		IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(ttl)),
@@ -217,5 +233,5 @@ func Sign(secret []byte, c access.Caller, issuer, audience string, now time.Time
 	if audience != "" {
 		registered.Audience = jwt.ClaimStrings{audience}
 	}
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims{c.Organization, &names, registered}).SignedString(secret)
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims{c.Organization, c.RoleNames(), registered}).SignedString(secret)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/internal/telemetry"
+	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/vault"
 )
@@ -31,7 +32,11 @@ type Offline struct {
 // OpenOffline checks the configuration and opens the database, the trail, the
 // master keys and the vault. Warnings go to w. A SQLite file that is not there
 // is an error, not a new database: the command was started in the wrong place.
-func OpenOffline(ctx context.Context, c Config, w io.Writer) (*Offline, error) {
+//
+// With readOnly, a database that has no master keys yet gets none: a command
+// that changes nothing must not settle which secret the server has to start
+// with. There is nothing in such a vault to open, and nothing can be sealed.
+func OpenOffline(ctx context.Context, c Config, w io.Writer, readOnly bool) (*Offline, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
@@ -52,9 +57,7 @@ func OpenOffline(ctx context.Context, c Config, w io.Writer) (*Offline, error) {
 		return nil, err
 	}
 	trail := audit.New(db, audit.Options{Logger: log})
-	ring, err := vault.OpenKeyring(ctx, db, trail, vault.KeyOptions{
-		Environment: c.Environment, Secret: c.masterSecret(), Old: c.oldSecrets(), Logger: log,
-	})
+	ring, err := offlineKeyring(ctx, c, db, trail, log, readOnly)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -65,6 +68,19 @@ func OpenOffline(ctx context.Context, c Config, w io.Writer) (*Offline, error) {
 	o.stop = stop
 	o.runs.Go(func() { trail.Run(running) })
 	return o, nil
+}
+
+func offlineKeyring(ctx context.Context, c Config, db *store.DB, trail *audit.Log, log *slog.Logger, readOnly bool) (*seal.Keyring, error) {
+	if readOnly {
+		if has, err := vault.HasKeys(ctx, db); err != nil {
+			return nil, err
+		} else if !has {
+			return seal.NewKeyring(seal.Options{})
+		}
+	}
+	return vault.OpenKeyring(ctx, db, trail, vault.KeyOptions{
+		Environment: c.Environment, Secret: c.masterSecret(), Old: c.oldSecrets(), Logger: log,
+	})
 }
 
 // checkDatabaseFile says where a SQLite file was expected and is not.

@@ -35,7 +35,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -277,8 +279,13 @@ type Row struct {
 // Scan reads the row's columns into dest.
 func (r *Row) Scan(dest ...any) error { return r.db.mapError(r.row.Scan(dest...)) }
 
+// placeholder is $n in a query.
+var placeholder = regexp.MustCompile(`\$(\d+)`)
+
 // bind gives the query in the dialect's form. SQLite numbers "$2" by first
 // appearance, as a name, so that "?2" is what means the second argument there.
+// Where every argument stands once and in order a bare "?" means the same; it
+// has no name, and looking up names is quadratic in a long INSERT.
 func (db *DB) bind(query string) string {
 	if db.dialect == dialectPostgres {
 		return query
@@ -286,14 +293,14 @@ func (db *DB) bind(query string) string {
 	if known, ok := db.bound.Load(query); ok {
 		return known.(string)
 	}
-	var b strings.Builder
-	for i := range len(query) {
-		if query[i] == '$' && i+1 < len(query) && query[i+1] >= '0' && query[i+1] <= '9' {
-			b.WriteByte('?')
-			continue
-		}
-		b.WriteByte(query[i])
+	inOrder := true
+	for i, match := range placeholder.FindAllStringSubmatch(query, -1) {
+		inOrder = inOrder && match[1] == strconv.Itoa(i+1)
 	}
-	db.bound.Store(query, b.String())
-	return b.String()
+	bound := placeholder.ReplaceAllString(query, "?$1")
+	if inOrder {
+		bound = placeholder.ReplaceAllLiteralString(query, "?")
+	}
+	db.bound.Store(query, bound)
+	return bound
 }

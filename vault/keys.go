@@ -63,6 +63,16 @@ func OpenKeyring(ctx context.Context, db *store.DB, log *audit.Log, opts KeyOpti
 	return in.keyring(opts)
 }
 
+// HasKeys reports whether the database has master keys yet. Where it has none,
+// [OpenKeyring] makes the first.
+func HasKeys(ctx context.Context, db *store.DB) (bool, error) {
+	_, err := readInstance(ctx, db)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // instance is what the database says of its keys.
 type instance struct {
 	environment string

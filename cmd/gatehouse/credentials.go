@@ -93,7 +93,7 @@ func (i credentialsImportCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	offline, err := instance.OpenOffline(ctx, c, os.Stderr)
+	offline, err := instance.OpenOffline(ctx, c, os.Stderr, i.DryRun)
 	if err != nil {
 		return describe(err)
 	}

@@ -103,7 +103,7 @@ func printReplay(out io.Writer, name string, l limitsReplayCommand, r replay.Rep
 	_, window, _ := strings.Cut(l.Limit.String(), "/")
 	fmt.Fprintf(out, "\nAt most %d requests of one key were admitted in any %s.\n", r.MaxInWindow, window)
 	if r.Unsorted > 0 {
-		fmt.Fprintf(out, "%d lines were earlier than one before them; they were sorted first.\n", r.Unsorted)
+		fmt.Fprintf(out, "Lines earlier than one before them, sorted first: %d.\n", r.Unsorted)
 	}
 	if l.KeyColumn == "" {
 		_, err := fmt.Fprintln(out, "All requests shared one key; --key-column NAME gives each value of a column its own.")

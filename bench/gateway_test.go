@@ -1,0 +1,182 @@
+package bench
+
+import (
+	"io"
+	"log"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/api"
+	"github.com/gatehouse-io/gatehouse/auth"
+	"github.com/gatehouse-io/gatehouse/gatehousetest"
+)
+
+// The paths that the upstream answers, after its origin.
+const (
+	jsonPath   = "/v1/chat/completions"
+	streamPath = "/v1/stream"
+)
+
+// answerJSON is an answer of 1 KB; answerEvent is one of the 200 events of a stream.
+var (
+	answerJSON  = `{"id":"chatcmpl-1","choices":[{"index":0,"message":{"content":"` + strings.Repeat("a", 959) + `"}}]}`
+	answerEvent = `data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1795423260,"model":"m",` +
+		`"choices":[{"index":0,"delta":{"content":"word"},"finish_reason":null}]}` + "\n\n"
+)
+
+const answerEvents = 200
+
+// BenchmarkWholeServer puts the whole of Gatehouse beside a bare
+// httputil.ReverseProxy in front of the same upstream. For Gatehouse that is: the
+// token is checked, both limits are decided in memory, the organization's
+// credential is put on, and each visit is an event in SQLite with synchronous=FULL
+// and a line in the log. A turn ends when its events are on disk. Client,
+// upstream and the two proxies are processes of their own on one machine.
+//
+// Gatehouse remembers verified tokens and opened credentials for some seconds.
+// Users send a token more than once, so each of 32 has one; where every request
+// brings a token never seen before, each signature is verified.
+//
+// x_bare is requests per second over those of the bare proxy, x_bare-cpu its
+// processor time for a request over Gatehouse's: more than 1 is in favour of
+// Gatehouse in both.
+func BenchmarkWholeServer(b *testing.B) {
+	users := make([]string, 32)
+	for i := range users {
+		users[i] = ownerToken(b, i)
+	}
+	known := func(i int) string { return users[i%len(users)] }
+	made := len(users)
+	fresh := func(int) string { made++; return ownerToken(b, made) }
+
+	const jsonTurn, streamTurn = 3000, 500
+	b.Run("1 KB of JSON", func(b *testing.B) {
+		wholeServer(b, jsonPath, int64(len(answerJSON)), jsonTurn, known)
+	})
+	b.Run("1 KB of JSON and a new token each time", func(b *testing.B) {
+		wholeServer(b, jsonPath, int64(len(answerJSON)), jsonTurn, fresh)
+	})
+	b.Run("200 events streamed", func(b *testing.B) {
+		wholeServer(b, streamPath, int64(answerEvents*len(answerEvent)), streamTurn, known)
+	})
+}
+
+func wholeServer(b *testing.B, path string, length int64, turn int, token func(int) string) {
+	upstream := start(b, "upstream", nil)
+	bare := start(b, "bare", map[string]string{upstreamVariable: "http://" + upstream.address})
+	gatehouse := start(b, "gatehouse", map[string]string{
+		"JWT_SECRET": gatehousetest.JWTSecret, "ENCRYPTION_KEY": gatehousetest.EncryptionKey, "GATEHOUSE_ENV": "bench",
+		"GATEHOUSE_DATA": filepath.Join(b.TempDir(), "data"), "GATEHOUSE_ADDR": "127.0.0.1:0", "ORGANIZATIONS_FROM_TOKENS": "true",
+		"CHAT_IP_LIMIT": "1000000/1m", "CHAT_ORG_LIMIT": "1000000/1m", "CHAT_HOSTS": "up=http://" + upstream.address,
+	})
+	_, err := (&api.Client{BaseURL: "http://" + gatehouse.address, Token: ownerToken(b, 0)}).CreateCredential(b.Context(), api.CredentialCreate{
+		Service: "up", Credentials: map[string]string{"apiKey": "sk-bench-0123456789abcdefghijklmnopqrstuvwxyz"},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+
+	sides := [2]struct {
+		*process
+		clients *clients
+		perSec  []float64
+		cpu     []float64 // microseconds for a request
+		cut     int64
+	}{
+		{process: gatehouse, clients: newClients(gatehouse.address, "/api/chat/up"+path, length, token)},
+		{process: bare, clients: newClients(bare.address, path, length, token)},
+	}
+	visits, round := 0, 0
+	for i := range sides { // connections, caches and pools are made once
+		defer sides[i].clients.close()
+		if cut, err := sides[i].clients.run(sides[i].clients.prepare(turn / 4)); cut > 0 {
+			b.Logf("warming up, %d answers were cut: %v", cut, err)
+		}
+		sides[i].ask("settle")
+	}
+	visits += turn / 4
+	for b.Loop() {
+		for i := range sides {
+			s := &sides[(round+i)%2]
+			requests := s.clients.prepare(turn)
+			cpu, begin := s.ask("cpu"), time.Now()
+			cut, err := s.clients.run(requests)
+			s.ask("settle")
+			spent := time.Since(begin)
+			s.perSec = append(s.perSec, float64(turn)/spent.Seconds())
+			s.cpu = append(s.cpu, float64(s.ask("cpu")-cpu)/float64(turn))
+			if s.cut += cut; cut > 0 && s.process == gatehouse {
+				b.Errorf("%d answers were cut: %v", cut, err)
+			}
+		}
+		visits += turn
+		round++
+	}
+	if events := gatehouse.ask("events"); events != int64(visits) {
+		b.Errorf("%d events of %d visits are on disk", events, visits)
+	}
+	b.ReportMetric(0, "ns/op") // the sum of both sides says nothing
+	for i, name := range []string{"gatehouse", "bare"} {
+		b.ReportMetric(median(sides[i].perSec), name+"-req/s")
+		b.ReportMetric(median(sides[i].cpu), name+"-cpu-us/req")
+	}
+	b.ReportMetric(ratio(sides[0].perSec, sides[1].perSec), "x_bare")
+	b.ReportMetric(ratio(sides[1].cpu, sides[0].cpu), "x_bare-cpu")
+	b.ReportMetric(float64(sides[1].cut), "cut-by-bare")
+}
+
+// ownerToken signs a token for the i-th user of one organization.
+func ownerToken(b *testing.B, i int) string {
+	caller := access.NewCaller("acme", access.User, "u_"+strconv.Itoa(i), access.Owner)
+	token, err := auth.Sign([]byte(gatehousetest.JWTSecret), caller, "", "", time.Now(), time.Hour)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return token
+}
+
+// playUpstream is a provider that reads the question and gives a fixed answer; the
+// events of a stream leave one by one.
+func playUpstream() error {
+	mux := http.NewServeMux()
+	mux.HandleFunc(jsonPath, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("X-Request-Id", "req_0123456789")
+		_, _ = io.WriteString(w, answerJSON)
+	})
+	mux.HandleFunc(streamPath, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "text/event-stream")
+		event, flusher := []byte(answerEvent), w.(http.Flusher)
+		for range answerEvents {
+			if _, err := w.Write(event); err != nil {
+				return
+			}
+			flusher.Flush()
+		}
+	})
+	return playHandler(mux)
+}
+
+// playBare is the reverse proxy of the standard library as one would write it,
+// with enough idle connections to the upstream for all clients.
+func playBare() error {
+	upstream, err := url.Parse(os.Getenv(upstreamVariable))
+	if err != nil {
+		return err
+	}
+	return playHandler(&httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(upstream) },
+		Transport: &http.Transport{MaxIdleConnsPerHost: 256, DisableCompression: true},
+		ErrorLog:  log.New(io.Discard, "", 0), // it cuts a stream now and then
+	})
+}
