@@ -145,6 +145,7 @@ func call[Out any](ctx context.Context, c *Client, method, path string, query ur
 	case answer.StatusCode >= http.StatusBadRequest:
 		e := &CallError{Problem{Status: answer.StatusCode, Detail: "the answer is no problem of Gatehouse's", Code: "unknown"}, retryAfter(answer.Header)}
 		_ = json.Unmarshal(b, &e.Problem) // what cannot be read stays unknown
+		e.Status = answer.StatusCode      // a proxy between may say anything in its body
 		return out, e
 	case answer.StatusCode == http.StatusNoContent:
 		return out, nil

@@ -3,6 +3,8 @@ package instance
 import (
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
@@ -81,7 +83,7 @@ func FromEnvironment(environ map[string]string) (Config, error) {
 	var mistakes []error
 	if errors.As(err, &aggregate) {
 		for _, e := range aggregate.Errors {
-			mistakes = append(mistakes, parseMistake(e))
+			mistakes = append(mistakes, c.parseMistake(e))
 		}
 	} else if err != nil {
 		mistakes = append(mistakes, errors.New("the environment could not be read"))
@@ -97,13 +99,18 @@ func FromEnvironment(environ map[string]string) (Config, error) {
 
 // parseMistake says which variable could not be read and what it must be.
 // The library's own text would repeat the value.
-func parseMistake(err error) error {
+// The variable keeps its default, so that Check finds no second fault in it.
+func (c *Config) parseMistake(err error) error {
 	var parse env.ParseError
 	if !errors.As(err, &parse) {
 		return errors.New("a variable could not be read")
 	}
 	field, _ := reflect.TypeFor[Config]().FieldByName(parse.Name)
 	name := field.Tag.Get("env")
+	var defaults Config
+	if env.ParseWithOptions(&defaults, env.Options{Environment: map[string]string{}}) == nil {
+		reflect.ValueOf(c).Elem().FieldByIndex(field.Index).Set(reflect.ValueOf(defaults).FieldByIndex(field.Index))
+	}
 	switch field.Type {
 	case reflect.TypeFor[ratelimit.Limit]():
 		return fmt.Errorf("%s must be a number of requests and a window, such as 100/1m", name)
@@ -240,6 +247,9 @@ func (c *Config) trustedProxies() ([]netip.Prefix, error) {
 	for i, s := range c.TrustedProxies {
 		s = strings.TrimSpace(s)
 		prefix, err := netip.ParsePrefix(s)
+		if prefix.Addr().Is4In6() && prefix.Bits() >= 96 { // clients' addresses are compared as IPv4
+			prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
+		}
 		if addr, addrErr := netip.ParseAddr(s); addrErr == nil {
 			addr = addr.Unmap()
 			prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
@@ -276,17 +286,28 @@ func (c *Config) redis() (rueidis.ClientOption, error) {
 	return option, nil
 }
 
-func (c *Config) services() (*catalog.Catalog, error) {
-	chat, err := catalog.ParseHosts(c.ChatHosts)
-	if err != nil {
-		return nil, fmt.Errorf("CHAT_HOSTS: %w", err)
+// eachOf puts the variable in front of every line of err.
+func eachOf(variable string, err error) error {
+	if err == nil {
+		return nil
 	}
-	other, err := catalog.ParseHosts(c.ServiceHosts)
-	if err != nil {
-		return nil, fmt.Errorf("SERVICE_HOSTS: %w", err)
+	return errors.New(variable + ": " + strings.ReplaceAll(err.Error(), "\n", "\n"+variable+": "))
+}
+
+func (c *Config) services() (*catalog.Catalog, error) {
+	chat, chatErr := catalog.ParseHosts(c.ChatHosts)
+	other, otherErr := catalog.ParseHosts(c.ServiceHosts)
+	if err := errors.Join(eachOf("CHAT_HOSTS", chatErr), eachOf("SERVICE_HOSTS", otherErr)); err != nil {
+		return nil, err
 	}
 	return catalog.New(catalog.Options{ChatHosts: chat, ServiceHosts: other, Echo: c.dev})
 }
+
+// Format implements [fmt.Formatter], so that no verb prints the secrets in c.
+func (Config) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "instance.Config(withheld)") }
+
+// LogValue implements [slog.LogValuer], to the same end.
+func (Config) LogValue() slog.Value { return slog.StringValue("instance.Config(withheld)") }
 
 // Database gives DATABASE_URL, or its default in the data folder.
 func (c *Config) Database() string {

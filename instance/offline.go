@@ -10,8 +10,10 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/internal/telemetry"
+	"github.com/gatehouse-io/gatehouse/org"
 	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/vault"
@@ -30,13 +32,15 @@ type Offline struct {
 }
 
 // OpenOffline checks the configuration and opens the database, the trail, the
-// master keys and the vault. Warnings go to w. A SQLite file that is not there
-// is an error, not a new database: the command was started in the wrong place.
+// master keys and the vault, for work on one organization. Warnings go to w. A
+// SQLite file that is not there is an error, not a new database: the command was
+// started in the wrong place. An unknown organization is an error of package org.
 //
-// With readOnly, a database that has no master keys yet gets none: a command
-// that changes nothing must not settle which secret the server has to start
-// with. There is nothing in such a vault to open, and nothing can be sealed.
-func OpenOffline(ctx context.Context, c Config, w io.Writer, readOnly bool) (*Offline, error) {
+// Only a command that gets this far makes the first master key of a database
+// that has none, and none does with readOnly: what is refused or changes
+// nothing must not settle which secret the server has to start with. In a vault
+// without a key there is nothing to open, and nothing can be sealed.
+func OpenOffline(ctx context.Context, c Config, w io.Writer, organization string, readOnly bool) (*Offline, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
@@ -57,6 +61,10 @@ func OpenOffline(ctx context.Context, c Config, w io.Writer, readOnly bool) (*Of
 		return nil, err
 	}
 	trail := audit.New(db, audit.Options{Logger: log})
+	err = org.New(db, trail, org.Options{}).Admit(ctx, access.NewCaller(organization, access.System, "command line"))
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	ring, err := offlineKeyring(ctx, c, db, trail, log, readOnly)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())

@@ -111,7 +111,7 @@ func check(id, name string) error {
 	if !ValidID(id) {
 		wrong = append(wrong, fault.Field{Name: "id", Message: "must be 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or a digit"})
 	}
-	if !utf8.ValidString(name) || utf8.RuneCountInString(name) > maxName || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	if !utf8.ValidString(name) || utf8.RuneCountInString(name) > maxName || strings.ContainsFunc(name, control) {
 		wrong = append(wrong, fault.Field{Name: "name", Message: fmt.Sprintf("must be at most %d characters without control characters", maxName)})
 	}
 	if len(wrong) > 0 {
@@ -119,6 +119,8 @@ func check(id, name string) error {
 	}
 	return nil
 }
+
+func control(r rune) bool { return r < ' ' || r == 0x7f }
 
 func (d *Directory) create(ctx context.Context, caller access.Caller, id, name string) (Organization, error) {
 	o := Organization{ID: id, Name: name, CreatedAt: store.At(d.opts.Now()).Time}
@@ -210,8 +212,8 @@ func (d *Directory) SetDisabled(ctx context.Context, caller access.Caller, organ
 	if err := access.Allow(caller, access.MemberManage, organization); err != nil {
 		return err
 	}
-	if member == "" || len(member) > 256 {
-		return fault.InvalidFields(fault.Field{Name: "member", Message: "must be the subject of the member's token, 1 to 256 bytes"})
+	if member == "" || len(member) > 256 || !utf8.ValidString(member) || strings.ContainsFunc(member, control) {
+		return fault.InvalidFields(fault.Field{Name: "member", Message: "must be the subject of the member's token, 1 to 256 bytes without control characters"})
 	}
 	var at store.Time
 	action := audit.MemberEnable

@@ -214,6 +214,9 @@ func wireCredential(c vault.Credential) api.Credential {
 		ExpiresAt: api.At(c.ExpiresAt), LastUsedAt: api.At(c.LastUsedAt),
 		CreatedAt: api.At(c.CreatedAt), CreatedBy: c.CreatedBy, UpdatedAt: api.At(c.UpdatedAt),
 	}
+	if w.Fields == nil { // an altered row: it is listed, and does not open
+		w.Fields = []string{}
+	}
 	if c.LastTest != nil {
 		var t vault.TestResult
 		if json.Unmarshal(c.LastTest, &t) == nil { // what cannot be read is as good as no test

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
@@ -74,7 +76,17 @@ var errRaced = errors.New("the credential was changed meanwhile")
 
 // changeAttempts bounds how often a change that lost a race is worked out
 // again over the newer state.
-const changeAttempts = 8
+const changeAttempts = 64
+
+// yield lets other changes of a credential end before the next attempt.
+func yield(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(rand.N(20 * time.Millisecond)):
+		return nil
+	}
+}
 
 func (v *Vault) change(ctx context.Context, caller access.Caller, id string, match Match, ch Change, action audit.Action, p access.Permission) (Credential, []catalog.Problem, error) {
 	key := rowKey{caller.Organization, id}
@@ -92,6 +104,9 @@ func (v *Vault) change(ctx context.Context, caller access.Caller, id string, mat
 		}
 		err = v.write(ctx, caller, key, old, next, version, action, p)
 		if errors.Is(err, errRaced) {
+			if err := yield(ctx); err != nil {
+				return Credential{}, nil, err
+			}
 			continue
 		}
 		if err != nil {
@@ -130,6 +145,10 @@ func (v *Vault) apply(ctx context.Context, caller access.Caller, key rowKey, old
 	service, known := v.services.Service(old.Service)
 	if !known {
 		return next, nil, nil, fault.InvalidFields(fault.Field{Name: "credentials", Message: "the service of this credential is not in the catalogue of this instance any more"})
+	}
+	// Also a name that is only taken away must be one of the service's.
+	if problems := service.CheckNames(slices.Collect(maps.Keys(ch.Fields))); len(problems) > 0 {
+		return next, nil, nil, fault.InvalidFields(append(wrong, asFields(problems)...)...)
 	}
 	merged, err := v.merge(ctx, caller, key, old, sealed, ch.Fields)
 	if err != nil {
@@ -257,6 +276,9 @@ func (v *Vault) Delete(ctx context.Context, caller access.Caller, id string, mat
 			})
 		})
 		if errors.Is(err, errRaced) {
+			if err := yield(ctx); err != nil {
+				return err
+			}
 			continue
 		}
 		v.forget(key.organization, old.Service, old.Name)

@@ -176,7 +176,7 @@ func public(err error) error {
 	case errors.Is(err, seal.ErrBusy):
 		return errBusy.Because(err)
 	case errors.Is(err, seal.ErrNotOpened), errors.Is(err, seal.ErrMalformed), errors.Is(err, seal.ErrUnsupported),
-		errors.Is(err, seal.ErrIterations), errors.Is(err, seal.ErrSalt), errors.As(err, &unknown):
+		errors.Is(err, seal.ErrContext), errors.Is(err, seal.ErrIterations), errors.Is(err, seal.ErrSalt), errors.As(err, &unknown):
 		return ErrUnreadable.Because(err)
 	}
 	return err

@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -175,6 +176,7 @@ func (v *Vault) Reveal(ctx context.Context, caller access.Caller, id, reason str
 		})
 	})
 	if err != nil {
+		fields.Wipe()
 		return Credential{}, nil, public(err)
 	}
 	return c, fields, nil
@@ -190,7 +192,7 @@ func (v *Vault) open(ctx context.Context, caller access.Caller, key rowKey, c Cr
 			return fields, nil
 		}
 	}
-	if err := public(err); fault.KindOf(err) == fault.Internal {
+	if errors.Is(public(err), ErrUnreadable) {
 		v.log.Security(ctx, caller, audit.Event{
 			Organization: key.organization, Action: audit.CredentialUse, Outcome: audit.Failure, Reason: "seal_not_opened",
 			Targets: []audit.Target{{Type: "credential", ID: c.ID, Name: c.Name}},

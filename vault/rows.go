@@ -3,7 +3,6 @@ package vault
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
 
 	"github.com/gatehouse-io/gatehouse/seal"
@@ -33,11 +32,13 @@ func scanCredential(scan func(...any) error, c *Credential, more ...any) error {
 	if test != nil {
 		c.LastTest = json.RawMessage(*test)
 	}
-	if err := json.Unmarshal([]byte(fields), &c.Fields); err != nil {
-		return fmt.Errorf("the field names of %s: %w", c.ID, err)
+	// Neither column is bound by itself. One that was altered must not hide the
+	// credential: without its field names the seal does not open.
+	if json.Unmarshal([]byte(fields), &c.Fields) != nil {
+		c.Fields = nil
 	}
-	if err := json.Unmarshal([]byte(hints), &c.Hints); err != nil {
-		return fmt.Errorf("the hints of %s: %w", c.ID, err)
+	if json.Unmarshal([]byte(hints), &c.Hints) != nil {
+		c.Hints = nil
 	}
 	return nil
 }

@@ -40,6 +40,9 @@ func (v *Vault) OpenForUse(ctx context.Context, caller access.Caller, service *c
 	if err := access.Allow(caller, access.CredentialUse, caller.Organization); err != nil {
 		return Opened{}, err
 	}
+	if name != "" && checkName(name) != nil { // no credential can have it, and the database may refuse it
+		return Opened{}, ErrNoneNamed
+	}
 	key := useKey{caller.Organization, service.Name, name}
 	o, err := v.opened.Get(ctx, key, func(ctx context.Context) (*opened, error) { return v.load(ctx, caller, service, key) })
 	if err != nil {

@@ -93,7 +93,7 @@ func (i credentialsImportCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	offline, err := instance.OpenOffline(ctx, c, os.Stderr, i.DryRun)
+	offline, err := instance.OpenOffline(ctx, c, os.Stderr, i.Organization, i.DryRun)
 	if err != nil {
 		return describe(err)
 	}
@@ -188,7 +188,7 @@ func printImport(out io.Writer, report vault.ImportReport, from string, dryRun b
 	}
 	if len(deletable) > 0 {
 		slices.Sort(deletable)
-		lead := "These are in Gatehouse now and can be deleted from %s,\nonce your application goes through Gatehouse:\n\n"
+		lead := "These are in Gatehouse now and can be deleted from %s\nonce your application no longer reads them itself:\n\n"
 		if dryRun {
 			lead = "After an import these could be deleted from %s:\n\n"
 		}

@@ -1,0 +1,193 @@
+package instance_test
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/instance"
+)
+
+// good is a configuration without a mistake.
+func good(changes ...string) map[string]string {
+	environ := map[string]string{
+		"JWT_SECRET": gatehousetest.JWTSecret, "ENCRYPTION_KEY": gatehousetest.EncryptionKey, "GATEHOUSE_ADDR": "127.0.0.1:0",
+	}
+	for i := 0; i+1 < len(changes); i += 2 {
+		environ[changes[i]] = changes[i+1]
+	}
+	return environ
+}
+
+// check reads and checks a configuration.
+func check(environ map[string]string) error {
+	c, err := instance.FromEnvironment(environ)
+	if err != nil {
+		return err
+	}
+	return c.Check()
+}
+
+// Each mistake names its variable, once, and never the value.
+func TestMistakes(t *testing.T) {
+	if err := check(good()); err != nil {
+		t.Fatalf("a good configuration: %v", err)
+	}
+	const canary = "CANARY"
+	for name, values := range map[string][]string{
+		"JWT_SECRET": {"", canary, "your-super-secret-jwt-key-change-this-in-production", "a-string-secret-at-least-256-bits-long",
+			"YOUR-256-BIT-SECRET", "please-change-me-please-change-me-please", "super-secret-jwt-token-with-at-least-32-characters-long"},
+		"ENCRYPTION_KEY":            {canary, "changeme-changeme-changeme-changeme-changeme"},
+		"ENCRYPTION_KEYS_OLD":       {canary, gatehousetest.EncryptionKey + "," + canary},
+		"GATEHOUSE_ADDR":            {canary, "127.0.0.1", "127.0.0.1:CANARY", "127.0.0.1:-1", "127.0.0.1:65536", "[::1", "::1:80"},
+		"GATEHOUSE_METRICS_ADDR":    {canary, "127.0.0.1:CANARY"},
+		"GATEHOUSE_ENV":             {"a b", "é", strings.Repeat("a", 65), "a\nCANARY"},
+		"SECRET_STALE_MAX":          {canary, "60", "-1s", "61m"},
+		"GATEHOUSE_STOP_GRACE":      {canary, "-1s", "61m"},
+		"REDIS_URL":                 {canary, "http://CANARY", "redis://u:CANARY@127.0.0.1:port"},
+		"REDIS_TIMEOUT":             {canary, "0s", "11s", "25"},
+		"ORGANIZATIONS_FROM_TOKENS": {canary, "yes please"},
+		"CREDENTIAL_REVEAL":         {canary},
+		"CHAT_IP_LIMIT":             {canary, "0/1m", "-1/1m", "100", "100/", "/1m", "100/0s", "1e3/1m", "99999999999999999999/1m"},
+		"CHAT_ORG_LIMIT":            {canary, "10/1 hour"},
+		"AUTH_FAILURE_LIMIT":        {canary, "0/1m"},
+		"TRUSTED_PROXIES":           {canary, "10.0.0.0/33", "10.0.0.0/8 CANARY", "localhost", "10.0.0.0/8,CANARY"},
+		"CHAT_UPSTREAM":             {canary, "127.0.0.1:3000", "ftp://CANARY", "http://u:CANARY@h", "http://h/?CANARY", "http://h/#CANARY", "http://", "http://%zzCANARY"},
+		"CHAT_HOSTS":                {canary, "x=CANARY", "x=http://u:CANARY@h", "X=http://h", "=http://h", "x=http://h,x=http://h", "x=http://h?k=CANARY"},
+		"SERVICE_HOSTS":             {canary, "openai=CANARY", "openai=http://u:CANARY@h"},
+		"GATEHOUSE_LOG_LEVEL":       {canary, "verbose"},
+		"GATEHOUSE_LISTEN_CANARY":   {"127.0.0.1:0"},
+		"GATEHOUSE_LISTEN_STRIPE":   {canary},
+	} {
+		for _, value := range values {
+			err := check(good(name, value))
+			if err == nil {
+				t.Errorf("%s=%.60q is taken", name, value)
+				continue
+			}
+			text := err.Error()
+			if n := strings.Count(text, "\n") + 1; n != 1 || !strings.HasPrefix(text, name) {
+				t.Errorf("%s=%.60q: %d mistakes, want one that begins with the name: %s", name, value, n, text)
+			}
+			if strings.Contains(strings.ReplaceAll(text, name, ""), canary) {
+				t.Errorf("%s=%.60q: the value is in the mistake: %s", name, value, text)
+			}
+		}
+	}
+	// All of several at once.
+	err := check(good("JWT_SECRET", "x", "ENCRYPTION_KEY", "y", "TRUSTED_PROXIES", "a,b", "CHAT_HOSTS", "a,b", "SERVICE_HOSTS", "c"))
+	for _, want := range []string{"JWT_SECRET ", "ENCRYPTION_KEY ", "TRUSTED_PROXIES: entry 1 ", "TRUSTED_PROXIES: entry 2 ",
+		"CHAT_HOSTS: entry 1: ", "CHAT_HOSTS: entry 2: ", "SERVICE_HOSTS: entry 1: "} {
+		if err == nil || !strings.Contains("\n"+err.Error(), "\n"+want) {
+			t.Errorf("%q is not among %v", want, err)
+		}
+	}
+}
+
+// What is not worth a mistake.
+func TestTaken(t *testing.T) {
+	for name, value := range map[string]string{
+		"TRUSTED_PROXIES": " 10.0.0.0/8 , 127.0.0.1,fd00::/8,::ffff:192.0.2.0/120", "GATEHOUSE_ADDR": ":8080", "CHAT_UPSTREAM": "http://127.0.0.1:3000/base",
+		"GATEHOUSE_LOG_LEVEL": "WARN", "CHAT_HOSTS": "local=http://127.0.0.1:11434/v1", "SERVICE_HOSTS": "openai=http://127.0.0.1:1, stripe=https://proxy.internal",
+		"ENCRYPTION_KEY": "", "GATEHOUSE_STOP_GRACE": "0s", "REDIS_URL": "rediss://u:p@localhost:6379/1", "CHAT_IP_LIMIT": "1/1ms",
+	} {
+		if err := check(good(name, value)); err != nil {
+			t.Errorf("%s=%s: %v", name, value, err)
+		}
+	}
+}
+
+// A configuration cannot be printed or logged by accident.
+func TestConfigHidesItsSecrets(t *testing.T) {
+	c, err := instance.FromEnvironment(good("DATABASE_URL", "postgres://u:password-of-the-database@h/d"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		fmt.Fprintf(&out, verb+verb, c, &c)
+	}
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("start", "config", c, "pointer", &c)
+	slog.New(slog.NewTextHandler(&out, nil)).Info("start", "config", c, "pointer", &c)
+	for _, secret := range []string{gatehousetest.JWTSecret, gatehousetest.EncryptionKey, "password-of-the-database"} {
+		if strings.Contains(out.String(), secret) || strings.Contains(out.String(), fmt.Sprintf("%x", secret)) {
+			t.Errorf("a secret is printed: %s", out.String())
+		}
+	}
+}
+
+// Opening says what is allowed and should not stay.
+func TestWarnings(t *testing.T) {
+	for name, test := range map[string]struct {
+		changes []string
+		want    string
+	}{
+		"no encryption key":    {[]string{"ENCRYPTION_KEY", ""}, "whoever can sign tokens can open them"},
+		"one key for both":     {[]string{"ENCRYPTION_KEY", gatehousetest.JWTSecret}, "ENCRYPTION_KEY and JWT_SECRET are the same"},
+		"reveal":               {[]string{"CREDENTIAL_REVEAL", "true"}, "CREDENTIAL_REVEAL is on"},
+		"origins of one's own": {[]string{"SERVICE_HOSTS", "stripe=http://127.0.0.1:1"}, "SERVICE_HOSTS sends keys"},
+	} {
+		c, err := instance.FromEnvironment(good(append(test.changes, "GATEHOUSE_DATA", filepath.Join(t.TempDir(), "data"))...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var log gatehousetest.Buffer
+		in, err := instance.Open(t.Context(), c, &log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := in.Close(); err != nil {
+			t.Error(err)
+		}
+		if text := log.String(); !strings.Contains(text, test.want) || strings.Contains(text, gatehousetest.JWTSecret) {
+			t.Errorf("%s: the log says %s, want %q", name, text, test.want)
+		}
+	}
+}
+
+// Dev mode's secrets are made once, for its owner alone, and never overwritten.
+func TestDevSecrets(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	read := func() (instance.Config, error) {
+		c, err := instance.FromEnvironment(map[string]string{"GATEHOUSE_DATA": data, "GATEHOUSE_ADDR": "localhost:0"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.ForDev()
+	}
+	first, err := read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := read()
+	if err != nil || again.JWTSecret != first.JWTSecret || again.EncryptionKey != first.EncryptionKey || first.JWTSecret == first.EncryptionKey {
+		t.Errorf("a second start has other secrets, or both are one: %v", err)
+	}
+	if err := first.Check(); err != nil {
+		t.Errorf("dev mode's own configuration: %v", err)
+	}
+	path := filepath.Join(data, "dev-secrets.json")
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
+		t.Errorf("the secrets' file: %v, %v", info.Mode(), err)
+	}
+	for _, damaged := range []string{"", "{}", `{"jwtSecret":"short","encryptionKey":"short"}`, "\x00"} {
+		if err := os.WriteFile(path, []byte(damaged), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := read(); err == nil || !strings.Contains(err.Error(), "is damaged") {
+			t.Errorf("secrets that are %q: %v", damaged, err)
+		}
+		if kept, err := os.ReadFile(path); err != nil || string(kept) != damaged {
+			t.Errorf("damaged secrets were overwritten: %q, %v", kept, err)
+		}
+	}
+	if token, err := first.DevToken(time.Now()); err != nil || strings.Count(token, ".") != 2 {
+		t.Errorf("the token is %q, %v", token, err)
+	}
+}
