@@ -33,6 +33,7 @@ $(LINT): tools/go.mod tools/go.sum
 
 bench: ## every benchmark prints its ratio
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./seal ./ratelimit ./access ./gateway
+	cd bench && $(GO) test -run '^$$' -bench . -benchtime 15x -timeout 15m .
 
 soak: ## long campaigns, by hand
 	$(GO) test -race -count 20 -timeout 60m ./ratelimit ./audit ./gateway

@@ -109,6 +109,7 @@ func playGatehouse() error {
 	if err != nil {
 		return err
 	}
+	instance.Tune()
 	in, err := instance.Open(context.Background(), config, os.Stderr)
 	if err != nil {
 		return err

@@ -22,6 +22,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -56,6 +57,7 @@ type Instance struct {
 	Server *server.Server
 
 	metrics  *telemetry.Metrics
+	flushLog func()
 	limiter  ratelimit.Limiter
 	redis    *ratelimit.Redis   // nil without REDIS_URL
 	cut      context.CancelFunc // ends what still runs after the grace
@@ -73,7 +75,7 @@ func Open(ctx context.Context, c Config, w io.Writer) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	log := telemetry.NewLogger(w, level, server.RequestID)
+	log, flushLog := telemetry.NewLogger(w, level, server.RequestID)
 	c.warn(log)
 
 	// The data folder and the database.
@@ -84,7 +86,7 @@ func Open(ctx context.Context, c Config, w io.Writer) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &Instance{Config: c, Log: log, DB: db}
+	in := &Instance{Config: c, Log: log, DB: db, flushLog: flushLog}
 	if err := in.wire(ctx, c, log); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -299,6 +301,17 @@ func (in *Instance) Listen() ([]Listener, error) {
 	return all, nil
 }
 
+// Tune sets up the Go runtime for a process that does nothing but serve: what
+// lives is small, so collecting at twice its size would collect all the time.
+// GOGC in the environment has the last word.
+func Tune() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+}
+
+const gcPercent = 400
+
 // Serve answers on the listeners until ctx ends, then refuses new requests,
 // gives running ones Config.StopGrace, cuts what is left, and returns.
 func (in *Instance) Serve(ctx context.Context, listeners []Listener) error {
@@ -360,5 +373,7 @@ func (in *Instance) Close() error {
 	in.closeLimiter()
 	in.stopRuns()
 	in.runs.Wait()
-	return in.DB.Close()
+	err := in.DB.Close()
+	in.flushLog()
+	return err
 }

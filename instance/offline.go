@@ -48,7 +48,7 @@ func OpenOffline(ctx context.Context, c Config, w io.Writer, organization string
 	if err != nil {
 		return nil, err
 	}
-	log := telemetry.NewLogger(w, max(level, slog.LevelWarn), func(context.Context) string { return "" })
+	log, _ := telemetry.NewLogger(w, max(level, slog.LevelWarn), func(context.Context) string { return "" })
 	services, err := c.services()
 	if err != nil {
 		return nil, err

@@ -88,6 +88,7 @@ func TestNothingPlantedComesBack(t *testing.T) {
 		owner.do("PUT", credentialsPath+"/"+id, `{"credentials":{"apiKey":"`+p.next()+`"}}`),
 		owner.do("POST", credentialsPath+"/"+id+"/rotate", `{"credentials":{"apiKey":"`+p.next()+`"}}`),
 		owner.do("POST", credentialsPath, `{"service":"openai","name":"second","credentials":{"apiKey":"`+p.next()+`"}}`),
+		as(t, s, "fresh", "u1", access.Owner).do("POST", credentialsPath+"/test", `{"service":"openai","credentials":{"apiKey":"`+p.next()+`"}}`),
 		owner.get(credentialsPath + "/" + id), owner.get(credentialsPath),
 	} {
 		note("a stored secret", a)

@@ -69,7 +69,7 @@ func TestCreateValidates(t *testing.T) {
 	}
 	for _, test := range tests {
 		_, _, err := h.Create(t.Context(), owner, test.new)
-		values := []string{test.new.Name, test.new.Service}
+		values := []string{test.new.Name, "nonsense"}
 		for _, v := range test.new.Fields {
 			values = append(values, v)
 		}
@@ -152,7 +152,7 @@ func TestUpdate(t *testing.T) {
 		c := h.create(t, owner, n)
 		h.create(t, owner, openai("taken", apiKey))
 		yes := true
-		never := time.Time{}
+		never, past := time.Time{}, h.clock.now().Add(-time.Hour)
 		change := func(ch vault.Change) vault.Credential {
 			t.Helper()
 			got, _, err := h.Update(ctx, owner, c.ID, vault.Match{}, ch)
@@ -187,7 +187,7 @@ func TestUpdate(t *testing.T) {
 			"unknown is removed":      {vault.Change{Fields: map[string]*string{"apiKye": nil}}, []string{"credentials"}},
 			"empty":                   {vault.Change{Fields: map[string]*string{"apiKey": text("")}}, []string{"credentials.apiKey"}},
 			"name":                    {vault.Change{Name: text("")}, []string{"name"}},
-			"expiry in the past":      {vault.Change{ExpiresAt: &time.Time{}, Name: text(" ")}, []string{"name"}},
+			"expiry in the past":      {vault.Change{ExpiresAt: &past}, []string{"expiresAt"}},
 			"name and fields at once": {vault.Change{Name: text("a\x00"), Fields: map[string]*string{"apiKey": text("a b")}}, []string{"name", "credentials.apiKey"}},
 		} {
 			_, _, err := h.Update(ctx, owner, c.ID, vault.Match{}, test.ch)

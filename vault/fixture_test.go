@@ -1,12 +1,15 @@
 package vault_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -228,4 +231,21 @@ func shut(t testing.TB, address string) (back func()) {
 	do(`ALTER DATABASE ` + name + ` ALLOW_CONNECTIONS false`)
 	do(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '` + name + `'`)
 	return func() { do(`ALTER DATABASE ` + name + ` ALLOW_CONNECTIONS true`) }
+}
+
+// occurrences counts b in the files of a SQLite database.
+func occurrences(t testing.TB, path string, b []byte) (n int) {
+	t.Helper()
+	files, err := filepath.Glob(path + "*")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no files", err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += bytes.Count(content, b)
+	}
+	return n
 }

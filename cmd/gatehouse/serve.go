@@ -73,6 +73,7 @@ func (devCommand) Run(ctx context.Context) error {
 
 // serve opens an instance and runs it; ready is called once it listens.
 func serve(ctx context.Context, c instance.Config, ready func(in *instance.Instance, address string) error) error {
+	instance.Tune()
 	in, err := instance.Open(ctx, c, os.Stderr)
 	if err != nil {
 		return err
