@@ -43,7 +43,8 @@ const (
 var actionForm = regexp.MustCompile(`^[a-z]{1,32}\.[a-z_]{1,32}$`)
 
 // Events gives one page of the organization's events. It needs audit:read, and
-// first waits up to a second for events that are on their way to the disk.
+// first waits up to a second for events that are on their way to the disk, the
+// repeats of denials counted so far among them.
 func (l *Log) Events(ctx context.Context, caller access.Caller, f Filter) (Page, error) {
 	if f.Organization == "" {
 		f.Organization = caller.Organization
@@ -55,6 +56,9 @@ func (l *Log) Events(ctx context.Context, caller access.Caller, f Filter) (Page,
 	if err != nil {
 		return Page{}, err
 	}
+	l.mu.Lock()
+	l.queue = l.series.settle(f.Organization, l.opts.Now(), l.queue, l.opts.Spool)
+	l.mu.Unlock()
 	wait, cancel := context.WithTimeout(ctx, time.Second)
 	_ = l.Flush(wait) // what is late is on the next page view
 	cancel()

@@ -89,6 +89,17 @@ func (t *seriesTable) due(now time.Time, age time.Duration, queue []Event, room 
 	return queue
 }
 
+// settle moves the repeats of one organization's series to the queue, as far as
+// there is room, so that what is read is complete. The series stay open.
+func (t *seriesTable) settle(organization string, now time.Time, queue []Event, room int) []Event {
+	for _, s := range t.open {
+		if s.count > 0 && s.event.Organization == organization && len(queue) < room {
+			queue = append(queue, s.take(now))
+		}
+	}
+	return queue
+}
+
 // end moves all repeats to the queue and closes every series.
 func (t *seriesTable) end(queue []Event) []Event {
 	for key, s := range t.open {
