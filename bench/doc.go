@@ -5,11 +5,11 @@
 //
 //	cd bench && go test -run '^$' -bench . -benchtime 15x
 //
-// An iteration is one round: every side does the same work once, in turns, and
-// the order changes from round to round. What is reported is the median over the
-// rounds, and ratios are taken within a round, so that another process that has
-// the machine for a while slows all sides or falls out. A name that starts with
-// "x_" is such a ratio. An odd number of rounds from 11 on is sensible.
+// The sides of a comparison take turns at the same work, in an order that changes
+// from round to round. What is reported is the median over the rounds, and a
+// ratio, a name that starts with "x_", is taken within each round first: another
+// process that has the machine for a while slows all sides or falls out. An
+// iteration of the benchmark is one round or, where turns are short, several.
 //
 // The Redis benchmark needs a redis-server in PATH, the whole server needs nothing.
 // With GATEHOUSE_BENCH_PROFILE=FILE the process that runs Gatehouse writes a CPU

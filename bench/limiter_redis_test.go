@@ -21,7 +21,7 @@ import (
 // decision is admitted, under the default limits of the chat routes: there are so
 // many addresses and organizations that none is used up.
 func BenchmarkRedisDecision(b *testing.B) {
-	const callers, addresses, organizations, turn = 64, 20_000, 1000, 19_200
+	const callers, addresses, organizations = 64, 20_000, 1000
 	server := gatehousetest.Redis(b)
 	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{server.Addr()}, DisableCache: true})
 	if err != nil {
@@ -92,7 +92,7 @@ func BenchmarkRedisDecision(b *testing.B) {
 	for _, s := range sides {
 		s.run(callers, callers) // connections and scripts are made once
 	}
-	outcomes := compare(b, callers, turn, false, sides)
+	outcomes := compare(b, work{goroutines: callers, turn: 3200, rounds: 6}, sides)
 	b.ReportMetric(ratio(outcomes[0].ns, outcomes[1].ns), "x_return1")
 	b.ReportMetric(ratio(outcomes[0].ns, outcomes[2].ns), "x_redis_rate")
 }

@@ -15,44 +15,60 @@ type side struct {
 	run  func(goroutines, n int)
 }
 
+// work is how a benchmark is cut into turns. Short ones are better on a machine
+// that others use: more of them pass undisturbed.
+type work struct {
+	goroutines int
+	turn       int  // operations in one turn of one side
+	rounds     int  // in one iteration of the benchmark; in each, every side has one turn
+	allocs     bool // whether allocations are counted
+}
+
 // outcome is what the rounds gave for one side, one entry for each round.
 type outcome struct {
 	ns     []float64 // wall time of a turn by its operations
 	allocs []float64 // of the whole process, by operation
 }
 
-// compare gives every side one turn of n operations in each iteration of b, and
-// reports the medians as NAME-ns/op and, where allocs is set, NAME-allocs/op.
-func compare(b *testing.B, goroutines, n int, allocs bool, sides []side) []outcome {
+// compare gives all sides their turns and reports the medians as NAME-ns/op and,
+// where allocations are counted, NAME-allocs/op.
+func compare(b *testing.B, w work, sides []side) []outcome {
 	b.Helper()
 	outcomes := make([]outcome, len(sides))
 	round := 0
 	for b.Loop() {
-		for i := range sides {
-			s := (round + i) % len(sides)
-			var before, after runtime.MemStats
-			if allocs {
-				runtime.ReadMemStats(&before)
+		for range w.rounds {
+			for i := range sides {
+				s := (round + i) % len(sides)
+				outcomes[s].turn(w, sides[s])
 			}
-			begin := time.Now()
-			sides[s].run(goroutines, n)
-			spent := time.Since(begin)
-			if allocs {
-				runtime.ReadMemStats(&after)
-			}
-			outcomes[s].ns = append(outcomes[s].ns, float64(spent.Nanoseconds())/float64(n))
-			outcomes[s].allocs = append(outcomes[s].allocs, float64(after.Mallocs-before.Mallocs)/float64(n))
+			round++
 		}
-		round++
 	}
 	b.ReportMetric(0, "ns/op") // the sum of all sides says nothing
 	for i, s := range sides {
 		b.ReportMetric(median(outcomes[i].ns), s.name+"-ns/op")
-		if allocs {
+		if w.allocs {
 			b.ReportMetric(median(outcomes[i].allocs), s.name+"-allocs/op")
 		}
 	}
 	return outcomes
+}
+
+// turn measures one turn of s.
+func (o *outcome) turn(w work, s side) {
+	var before, after runtime.MemStats
+	if w.allocs {
+		runtime.ReadMemStats(&before)
+	}
+	begin := time.Now()
+	s.run(w.goroutines, w.turn)
+	spent := time.Since(begin)
+	if w.allocs {
+		runtime.ReadMemStats(&after)
+	}
+	o.ns = append(o.ns, float64(spent.Nanoseconds())/float64(w.turn))
+	o.allocs = append(o.allocs, float64(after.Mallocs-before.Mallocs)/float64(w.turn))
 }
 
 // ratio gives the median of a over b, round by round.

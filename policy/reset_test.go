@@ -130,3 +130,29 @@ func TestLimiterAway(t *testing.T) {
 		}
 	}
 }
+
+func TestTestsAreLimited(t *testing.T) {
+	g := newGate(t, t.TempDir()+"/gatehouse.db", memory())
+	g.Limits = policy.New(g.limiter, g.db, g.trail, policy.Defaults{
+		IP: []ratelimit.Limit{ipLimit}, Organization: []ratelimit.Limit{orgLimit}, Tests: []ratelimit.Limit{{Requests: 2, Window: time.Minute}},
+	}, func() time.Time { return noon })
+	for range 2 {
+		if err := g.TakeTest(t.Context(), developer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := g.TakeTest(t.Context(), developer)
+	if f, _ := fault.As(err); fault.KindOf(err) != fault.Limited || f.RetryAfter != time.Minute {
+		t.Errorf("a third test of two: %+v", err)
+	}
+	if err := g.TakeTest(t.Context(), access.NewCaller("globex", access.User, "u-1", access.Developer)); err != nil {
+		t.Errorf("another organization: %v", err)
+	}
+	if s, err := g.Status(t.Context(), operator, "org", "acme"); err != nil || s.Used != 0 {
+		t.Errorf("a test counted as a request: %+v, %v", s, err)
+	}
+	events := g.events(t, "acme")
+	if len(events) != 1 || events[0].Metadata["type"] != "test" || events[0].Metadata["limit"] != 2.0 {
+		t.Errorf("the events: %+v", events)
+	}
+}

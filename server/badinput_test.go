@@ -122,6 +122,7 @@ func TestBadBody(t *testing.T) {
 		put("disabled a string", `{"disabled":"true"}`, "disabled"),
 		put("the year one", `{"expiresAt":"0001-01-01T00:00:00Z"}`, "expiresAt"),
 		put("a required field taken away", `{"credentials":{"apiKey":null}}`, "credentials.apiKey"),
+		put("an unknown field taken away", `{"credentials":{"nope":null}}`, "credentials"),
 		put("the service", `{"service":"stripe"}`, "service"),
 		put("an unknown member", `{"nope":true}`, "body"),
 		{name: "rotate: nothing", method: "POST", path: one + "/rotate", body: `{"credentials":{}}`, status: 422, code: "invalid_request", fields: []string{"credentials"}},
@@ -206,7 +207,7 @@ func TestBadQuery(t *testing.T) {
 
 	for _, path := range []string{
 		eventsPath + "?actor=%27%20OR%201=1--", eventsPath + "?actor=%00", eventsPath + "?actor=%ff%fe", credentialsPath + "?service=%27%20OR%201=1--",
-		eventsPath + "?actor=" + strings.Repeat("a", 20_000), eventsPath + "?from=9999-12-31T23:59:59Z", credentialsPath + "?service=stripe",
+		eventsPath + "?actor=" + strings.Repeat("a", 20_000), eventsPath + "?from=9999-12-31T23:59:59Z", eventsPath + "?to=0001-01-01T00:00:00Z", credentialsPath + "?service=stripe",
 	} {
 		a := c.get(path)
 		if a.Status != 200 || strings.Contains(a.Body, `"id"`) {

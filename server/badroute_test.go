@@ -98,6 +98,11 @@ func TestMethods(t *testing.T) {
 			t.Errorf("HEAD %s: %d %q %q, want 200 as for GET (%q)", path, head.Status, head.Header, head.Body, get.Header.Get("Content-Type"))
 		}
 	}
+	for _, accept := range []string{"json", "text/html", "application/xml;q=1, */*;q=0", ";;"} {
+		if a := c.get(credentialsPath, "Accept", accept); a.Status != 200 || a.Header.Get("Content-Type") != "application/json" {
+			t.Errorf("Accept: %s: %d %q", accept, a.Status, a.Header)
+		}
+	}
 	if a := c.do("HEAD", "/nowhere", ""); a.Status != 404 || a.Body != "" {
 		t.Errorf("HEAD /nowhere: %d %q", a.Status, a.Body)
 	}

@@ -51,6 +51,9 @@ func queryTime(name, value string) (time.Time, []fault.Field) {
 	if err != nil {
 		return t, []fault.Field{{Name: name, Message: "must be a time such as 2026-11-23T08:41:00.000Z"}}
 	}
+	if t.IsZero() { // asked for, so not the same as left out
+		t = t.Add(time.Nanosecond)
+	}
 	return t, nil
 }
 

@@ -200,8 +200,6 @@ func humaFault(status int, message string, errs []error, known map[string]bool) 
 		return fault.New(fault.Malformed, "body_incomplete", "The request body did not arrive in time.")
 	case status == http.StatusUnsupportedMediaType:
 		return fault.New(fault.Malformed, "unsupported_media_type", "Send the body as application/json.")
-	case status == http.StatusNotAcceptable:
-		return fault.New(fault.Malformed, "not_acceptable", "The answer is application/json; let Accept take it.")
 	case status >= http.StatusInternalServerError:
 		return errors.Join(errs...)
 	}

@@ -125,6 +125,7 @@ func (s *Server) door(rt route) func(huma.Context, func(huma.Context)) {
 			s.refuse(w, r, x, err)
 			return
 		}
+		r.Header.Del("Accept") // the answer is JSON whatever it says; huma would name the type after it
 		next(huma.WithValue(hctx, rawRequestKey{}, r))
 	}
 }

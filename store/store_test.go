@@ -260,10 +260,10 @@ func TestTimeRoundTrip(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !got.Time.Equal(test.want) || got.Location() != test.want.Location() || null != test.in.IsZero() {
+			if !got.Equal(test.want) || got.Location() != test.want.Location() || null != test.in.IsZero() {
 				t.Errorf("%v came back as %v (null: %v), want %v", test.in, got.Time, null, test.want)
 			}
-			if at := store.At(test.in); !at.Time.Equal(got.Time) {
+			if at := store.At(test.in); !at.Equal(got.Time) {
 				t.Errorf("At(%v) = %v, and the database gave %v", test.in, at.Time, got.Time)
 			}
 		}

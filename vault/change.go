@@ -43,6 +43,10 @@ type Change struct {
 	Disabled  *bool
 }
 
+func (ch Change) empty() bool {
+	return ch.Name == nil && len(ch.Fields) == 0 && ch.ExpiresAt == nil && ch.Disabled == nil
+}
+
 // Update changes a credential. It needs credential:update. New values make a
 // new version and destroy the old one. Errors: Invalid, [ErrNotFound],
 // [ErrExists] for the new name, [ErrStale].
@@ -97,6 +101,9 @@ func (v *Vault) change(ctx context.Context, caller access.Caller, id string, mat
 		}
 		if !match.takes(old.Revision) {
 			return Credential{}, nil, ErrStale
+		}
+		if ch.empty() {
+			return old, nil, nil // nothing changes, so nothing is told
 		}
 		next, version, warnings, err := v.apply(ctx, caller, key, old, sealed, ch)
 		if err != nil {

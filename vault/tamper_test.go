@@ -128,6 +128,9 @@ func TestAlteredRows(t *testing.T) {
 				continue // a sample of salt, wrap and payload
 			}
 			for _, bit := range []byte{0x01, 0x80} {
+				if i == 21 && bit == 0x80 {
+					continue // 8.5 million iterations: allowed, refused in the end, and a second of work
+				}
 				bad := append([]byte(nil), good...)
 				bad[i] ^= bit
 				h.exec(t, putSealed, bad, "acme", c.ID)

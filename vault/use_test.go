@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/vault"
@@ -219,7 +218,7 @@ func TestUseAtOnce(t *testing.T) {
 	})
 }
 
-func TestCallerThatLeaves(t *testing.T) {
+func TestNoFalseAlarm(t *testing.T) {
 	gatehousetest.Databases(t, func(t *testing.T, url string) {
 		h := newHouse(t, url, vault.Options{Reveal: true})
 		c := h.create(t, owner, openai("", apiKey))
@@ -234,8 +233,14 @@ func TestCallerThatLeaves(t *testing.T) {
 			t.Error("a caller that has left was shown a credential")
 		}
 		fresh.uses(t, "", apiKey, nil)
-		reader := access.NewCaller("acme", access.User, "reader", access.Auditor)
-		if n := fresh.told(t, reader.Organization); n != 0 {
+
+		// A database that fails is no seal that does not open, either.
+		h.exec(t, `ALTER TABLE organization_keys RENAME TO keys_elsewhere`)
+		if _, _, err := fresh.Reveal(t.Context(), owner, c.ID, "test"); err == nil {
+			t.Error("opened without the organization's salt")
+		}
+		h.exec(t, `ALTER TABLE keys_elsewhere RENAME TO organization_keys`)
+		if n := fresh.told(t, "acme"); n != 0 {
 			t.Errorf("%d events say that a good seal does not open", n)
 		}
 	})
