@@ -29,35 +29,33 @@ import (
 // when to come back.
 func BenchmarkMemoryDecision(b *testing.B) {
 	chat := limits{ip: ratelimit.Limit{Requests: 100, Window: time.Minute}, organization: ratelimit.Limit{Requests: 1000, Window: time.Hour}}
-	for _, c := range []struct {
-		name     string
-		pairs    int
-		turn     int
-		before   int // how many requests of each pair came before
-		limits   limits
-		admitted bool // each decision is; otherwise all but the first hundred are denied
-	}{
-		{"hot pair denied", 1, 20_000, 1, chat, false},
-		{"hot pair admitted", 1, 20_000, 1, limits{wide, wide}, true},
-		// All that Gatehouse holds of a request is its instant. Room for these is made as
-		// they come, so that the second request of a key allocates and the seventh does not.
-		{"second of a million pairs", 1_000_000, 3_000, 1, chat, true},
-		{"seventh of a million pairs", 1_000_000, 3_000, 6, chat, true},
-	} {
-		b.Run(c.name, func(b *testing.B) {
-			keys := pairKeys(c.pairs)
-			var made []decider
-			for _, goroutines := range []int{1, 2} {
-				b.Run("goroutines="+strconv.Itoa(goroutines), func(b *testing.B) {
-					if made == nil { // once for both, and not when this benchmark is not asked for
-						made = deciders(b, c.limits, c.pairs)
-						fill(made, keys, c.before)
-					}
-					decide(b, work{goroutines: goroutines, turn: c.turn, rounds: 10, allocs: true}, keys, made, c.admitted)
-				})
-			}
-		})
+	both := func(b *testing.B, turn int, keys []pair, made []decider, admitted bool) {
+		for _, goroutines := range []int{1, 2} {
+			b.Run("goroutines="+strconv.Itoa(goroutines), func(b *testing.B) {
+				decide(b, work{goroutines: goroutines, turn: turn, rounds: 10, allocs: true}, keys, made, admitted)
+			})
+		}
 	}
+	hot := func(l limits, admitted bool) func(*testing.B) {
+		return func(b *testing.B) { both(b, 20_000, pairKeys(1), deciders(b, l, 1), admitted) }
+	}
+	b.Run("hot pair denied", hot(chat, false)) // but for the first hundred
+	b.Run("hot pair admitted", hot(limits{wide, wide}, true))
+	b.Run("a million pairs", func(b *testing.B) {
+		keys := pairKeys(1_000_000)
+		made := deciders(b, chat, len(keys))
+		for _, d := range made {
+			fill(d, keys, 1)
+		}
+		runtime.GC()
+		// All that Gatehouse holds of a request is its instant. Room for these is made as
+		// they come, so that the second request of a key allocates and a later one does so
+		// less often. What the others hold of a key does not depend on how many came before.
+		b.Run("second request", func(b *testing.B) { both(b, 3000, keys, made, true) })
+		fill(made[0], keys, 5)
+		runtime.GC()
+		b.Run("later request", func(b *testing.B) { both(b, 3000, keys, made, true) })
+	})
 }
 
 // decide compares the deciders on the same walk over the pairs.
@@ -115,21 +113,14 @@ type decider struct {
 	at     int // how far the walk over the pairs has come
 }
 
-// fill shows the pairs to the deciders: to Gatehouse's as often as asked, to the
-// others once, since what they hold of a key does not depend on it.
-func fill(made []decider, keys []pair, times int) {
-	for i, d := range made {
-		decide := d.caller()
-		for range times {
-			for k := range keys {
-				decide(&keys[k])
-			}
-			if i > 0 {
-				break
-			}
+// fill shows every pair to a decider.
+func fill(d decider, keys []pair, times int) {
+	decide := d.caller()
+	for range times {
+		for i := range keys {
+			decide(&keys[i])
 		}
 	}
-	runtime.GC()
 }
 
 // deciders gives Gatehouse's limiter first.

@@ -162,7 +162,7 @@ func TestUpdate(t *testing.T) {
 			return got
 		}
 		got := change(vault.Change{})
-		if got.Version != 1 || got.Revision != 2 || !got.ExpiresAt.Equal(n.ExpiresAt) || got.Name != vault.DefaultName || got.Status != vault.Expiring {
+		if got.Version != 1 || got.Revision != 1 || !got.ExpiresAt.Equal(n.ExpiresAt) || got.Name != vault.DefaultName || got.Status != vault.Expiring {
 			t.Errorf("a change of nothing: %+v", got)
 		}
 		got = change(vault.Change{Fields: map[string]*string{"organization": text("org-two"), "project": nil}})
@@ -173,7 +173,7 @@ func TestUpdate(t *testing.T) {
 			t.Errorf("the fields (-want +got):\n%s", diff)
 		}
 		got = change(vault.Change{Name: text("renamed"), Disabled: &yes, ExpiresAt: &never})
-		if got.Name != "renamed" || got.Status != vault.Disabled || !got.ExpiresAt.IsZero() || got.Version != 2 || got.Revision != 4 {
+		if got.Name != "renamed" || got.Status != vault.Disabled || !got.ExpiresAt.IsZero() || got.Version != 2 || got.Revision != 3 {
 			t.Errorf("name, disabled, expiry: %+v", got)
 		}
 		values := []string{apiKey, "••••AAAA"}
@@ -196,7 +196,7 @@ func TestUpdate(t *testing.T) {
 		if _, _, err := h.Update(ctx, owner, c.ID, vault.Match{}, vault.Change{Name: text("taken")}); !errors.Is(err, vault.ErrExists) {
 			t.Errorf("a name that is taken: %v", err)
 		}
-		if got, err := h.Get(ctx, owner, c.ID); err != nil || got.Revision != 4 || h.values(t, owner, c.ID)["apiKey"] != apiKey {
+		if got, err := h.Get(ctx, owner, c.ID); err != nil || got.Revision != 3 || h.values(t, owner, c.ID)["apiKey"] != apiKey {
 			t.Errorf("what was refused changed something: %+v, %v", got, err)
 		}
 		if n := h.count(t, `SELECT count(*) FROM credential_versions WHERE credential_id = $1`, c.ID); n != 1 {

@@ -4,13 +4,15 @@
 // A value is served from memory while it is younger than Fresh. After that the
 // next caller looks it up again; others wait for that one look-up. While
 // look-ups fail for a reason that Stale accepts (the database is away), the old
-// value is served until it is StaleMax old, then the error is. Any other error
-// is an answer (there is no such thing any more) and ends the old value.
+// value is served until it is StaleMax old, then the error is; for a second
+// after such a failure there is no other look. Any other error is an answer
+// (there is no such thing any more) and ends the old value.
 package recheck
 
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -30,9 +32,15 @@ type Cache[K comparable, V any] struct {
 	opts    Options
 	entries *otter.Cache[K, entry[V]]
 
+	failed atomic.Int64 // when a look last failed for a reason that Stale accepts, Unix nanoseconds
+
 	mu      sync.Mutex
 	looking map[K]*look[V]
 }
+
+// failurePause is how long old values are served without a look after a look
+// failed, so that a database that hangs does not hold up every request.
+const failurePause = time.Second
 
 type entry[V any] struct {
 	value V
@@ -66,6 +74,9 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K, load func(context.Context)
 	if ok && now.Sub(known.at) < c.opts.Fresh {
 		return known.value, nil
 	}
+	if ok && now.UnixNano()-c.failed.Load() < int64(failurePause) && now.Sub(known.at) < c.opts.StaleMax {
+		return known.value, nil // a look has just failed: waiting for another would not help
+	}
 	c.mu.Lock()
 	l, running := c.looking[key]
 	if !running {
@@ -97,6 +108,9 @@ func (c *Cache[K, V]) run(ctx context.Context, key K, l *look[V], load func(cont
 	defer cancel()
 	at := c.opts.Now() // before the look: what changes meanwhile counts as newer
 	l.value, l.err = load(ctx)
+	if l.err != nil && c.away(l.err) {
+		c.failed.Store(c.opts.Now().UnixNano())
+	}
 	c.mu.Lock()
 	switch {
 	case l.forgotten:
