@@ -41,10 +41,10 @@ const answerEvents = 200
 // and a line in the log. A turn ends when its events are on disk. Client,
 // upstream and the two proxies are processes of their own on one machine.
 //
-// Gatehouse remembers verified tokens and opened credentials for some seconds.
-// Users send a token more than once, so each of 32 has one; where every request
-// brings a token of one of them that was never seen before, each signature is
-// verified.
+// Gatehouse remembers verified tokens while they are valid, and opened credentials
+// for a few seconds. Users send a token more than once, so each of 32 has one;
+// where every request brings a token of one of them that was never seen before,
+// each signature is verified.
 //
 // Gatehouse collects garbage less often than Go does by itself (GOGC=400, see
 // instance.Tune). So that this is not taken for the gateway's merit, the bare proxy

@@ -1,9 +1,12 @@
 package server_test
 
 import (
+	"database/sql"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -11,6 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/redis/rueidis"
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
@@ -31,10 +36,26 @@ func (p *planted) next() string {
 // Whatever is planted in a request that is refused comes back in no answer, no
 // log line, no event and no file; nor does a stored secret, but from reveal.
 func TestNothingPlantedComesBack(t *testing.T) {
-	openai := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{
-		"GATEHOUSE_LOG_LEVEL": "debug", "SERVICE_HOSTS": "openai=" + openai.URL, "AUTH_FAILURE_LIMIT": "1000000/1h", "CHAT_IP_LIMIT": "1000/1m",
+	t.Run("sqlite", func(t *testing.T) {
+		nothingPlantedComesBack(t, nil, func(*testing.T) {})
 	})
+	t.Run("postgresql and redis", func(t *testing.T) {
+		database, redis := gatehousetest.Postgres(t), gatehousetest.Redis(t)
+		environ := map[string]string{"DATABASE_URL": database, "REDIS_URL": redis.URL(), "REDIS_TIMEOUT": "2s", "GATEHOUSE_METRICS_ADDR": "127.0.0.1:0"}
+		nothingPlantedComesBack(t, environ, func(t *testing.T) {
+			searchPostgres(t, database)
+			searchRedis(t, redis.URL())
+		})
+	})
+}
+
+func nothingPlantedComesBack(t *testing.T, environ map[string]string, search func(t *testing.T)) {
+	openai := gatehousetest.OpenAI(t)
+	variables := map[string]string{
+		"GATEHOUSE_LOG_LEVEL": "debug", "SERVICE_HOSTS": "openai=" + openai.URL, "AUTH_FAILURE_LIMIT": "1000000/1h", "CHAT_IP_LIMIT": "1000/1m",
+	}
+	maps.Copy(variables, environ)
+	s := gatehousetest.Serve(t, variables)
 	owner := as(t, s, "acme", "u1", access.Owner, access.Operator)
 	viewer := as(t, s, "acme", "u2", access.Viewer)
 	nobody := anonymous(t, s)
@@ -110,6 +131,10 @@ func TestNothingPlantedComesBack(t *testing.T) {
 			t.Errorf("the trail %s: %d, %d bytes", query, a.Status, len(a.Body))
 		}
 	}
+	if metrics, ok := s.ServiceURLs["metrics"]; ok {
+		note("the metrics", (&client{t: t, url: metrics, http: newHTTP(t)}).get("/metrics"))
+	}
+	search(t)
 	s.Stop()
 	if text := s.Logs.String(); strings.Contains(text, canary) || !strings.Contains(text, `"requestId"`) {
 		t.Errorf("the log holds the planted value, or nothing: %s", around(text))
@@ -125,8 +150,78 @@ func TestNothingPlantedComesBack(t *testing.T) {
 		}
 		return err
 	})
-	if err != nil || files == 0 {
+	if err != nil || files == 0 && environ == nil {
 		t.Errorf("reading %d files: %v", files, err)
+	}
+}
+
+// searchPostgres looks for the canary in every row of every table, as text and
+// as the bytes of a column.
+func searchPostgres(t *testing.T, url string) {
+	t.Helper()
+	db, err := sql.Open("pgx", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	column := func(query string) []string {
+		rows, err := db.QueryContext(t.Context(), query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rows.Close()
+		var all []string
+		for rows.Next() {
+			var text string
+			if err := rows.Scan(&text); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, text)
+		}
+		if err := rows.Err(); err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	rows := 0
+	for _, table := range column(`SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'`) {
+		for _, row := range column(`SELECT t::text FROM "` + table + `" t`) {
+			rows++
+			if strings.Contains(row, canary) || strings.Contains(row, hex.EncodeToString([]byte(canary))) {
+				t.Errorf("a row of %s holds a planted value", table)
+			}
+		}
+	}
+	if rows < 20 {
+		t.Errorf("%d rows searched; is this the database?", rows)
+	}
+}
+
+// searchRedis looks for the canary in every key and value.
+func searchRedis(t *testing.T, url string) {
+	t.Helper()
+	option, err := rueidis.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	option.DisableCache = true
+	c, err := rueidis.NewClient(option)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	keys, err := c.Do(t.Context(), c.B().Keys().Pattern("*").Build()).AsStrSlice()
+	if err != nil || len(keys) == 0 {
+		t.Fatalf("%d keys, %v; is this the Redis?", len(keys), err)
+	}
+	for _, key := range keys {
+		value, err := c.Do(t.Context(), c.B().Dump().Key(key).Build()).ToString()
+		if err != nil && !rueidis.IsRedisNil(err) { // it may have expired
+			t.Fatal(err)
+		}
+		if strings.Contains(key+value, canary) {
+			t.Errorf("the key %q holds a planted value", key)
+		}
 	}
 }
 

@@ -191,6 +191,16 @@ func (c *client) store(service string, fields map[string]string, more ...string)
 	return decode[api.Credential](c.t, c.do("POST", credentialsPath, body.String()), http.StatusCreated).ID
 }
 
+// json sends body as JSON.
+func (c *client) json(method, path string, body any) answer {
+	c.t.Helper()
+	data, err := json.Marshal(body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return c.do(method, path, string(data))
+}
+
 // events gives the organization's newest events that match the filters, pairs
 // of a query parameter and its value.
 func (c *client) events(filters ...string) []api.Event {

@@ -163,9 +163,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				abort = true // half an answer must not look whole
 			}
 		}
-		s.cfg.Metrics.Request(x.route, sw.status, s.now().Sub(x.start))
-		s.log.InfoContext(ctx, "request", "method", x.request.Method, "route", x.route, "status", sw.status,
-			"bytes", sw.bytes, "tookMs", float64(s.now().Sub(x.start).Microseconds())/1000, "organization", x.caller.Organization)
+		took := s.now().Sub(x.start)
+		s.cfg.Metrics.Request(x.route, sw.status, took)
+		s.log.LogAttrs(ctx, slog.LevelInfo, "request", slog.String("method", x.request.Method), slog.String("route", x.route),
+			slog.Int("status", sw.status), slog.Int64("bytes", sw.bytes), slog.Float64("tookMs", float64(took.Microseconds())/1000),
+			slog.String("organization", x.caller.Organization))
 		if abort {
 			panic(http.ErrAbortHandler)
 		}
