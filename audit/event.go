@@ -46,6 +46,10 @@ const (
 	LimitReset       Action = "limit.reset"
 	LimitDegrade     Action = "limit.degrade"
 	LimitRecover     Action = "limit.recover"
+	LimitObserve     Action = "limit.observe" // an observed policy would have refused it
+	PolicyCreate     Action = "policy.create"
+	PolicyUpdate     Action = "policy.update"
+	PolicyDelete     Action = "policy.delete"
 	AccessDeny       Action = "access.deny"
 	TokenCreate      Action = "token.create"
 	MemberDisable    Action = "member.disable"
@@ -59,7 +63,7 @@ func Actions() []Action {
 	return []Action{
 		CredentialList, CredentialRead, CredentialCreate, CredentialUpdate, CredentialDelete, CredentialTest,
 		CredentialUse, CredentialRotate, CredentialReveal, CredentialExpire, CredentialImport, ChatRequest,
-		LimitExceed, LimitReset, LimitDegrade, LimitRecover, AccessDeny, TokenCreate, MemberDisable, MemberEnable,
+		LimitExceed, LimitReset, LimitDegrade, LimitRecover, LimitObserve, PolicyCreate, PolicyUpdate, PolicyDelete, AccessDeny, TokenCreate, MemberDisable, MemberEnable,
 		KeyCreate, OrgCreate,
 	}
 }

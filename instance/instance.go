@@ -150,7 +150,10 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	limits := policy.New(in.limiter, in.DB, in.Audit, policy.Defaults{
 		IP: []ratelimit.Limit{c.ChatIPLimit}, Organization: []ratelimit.Limit{c.ChatOrgLimit},
 		Tests: []ratelimit.Limit{c.TestLimit},
-	}, nil)
+	}, policy.Options{KnownService: knownService(services), Observed: in.metrics.Observed, Logger: log})
+	if err := limits.Load(ctx); err != nil {
+		return err
+	}
 
 	// The gateway, which is handed the vault as an opener.
 	stop, cut := context.WithCancel(context.WithoutCancel(ctx))
@@ -181,6 +184,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	in.stopRuns = stopRuns
 	in.runs.Go(func() { in.Audit.Run(running) })
 	in.runs.Go(func() { in.Vault.Run(running) })
+	in.runs.Go(func() { limits.Run(running) })
 	return nil
 }
 

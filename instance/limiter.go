@@ -6,6 +6,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/ratelimit"
 	"github.com/gatehouse-io/gatehouse/store"
 )
@@ -52,6 +53,15 @@ func (in *Instance) limiterChanged(change ratelimit.Change) {
 	})
 	if err != nil {
 		in.Log.Error("the limiter's switch could not be recorded", "action", event.Action, "error", err)
+	}
+}
+
+// knownService says which services a policy may name: those of the catalogue,
+// and the team's own backend.
+func knownService(services *catalog.Catalog) func(string) bool {
+	return func(name string) bool {
+		_, known := services.Service(name)
+		return known || name == catalog.AppName
 	}
 }
 

@@ -1,16 +1,12 @@
-// Package policy says which rate limits hold for whom, and shows and resets
-// where a subject stands.
-//
-// A request has two subjects, its client's address and its organization, and
-// both must have room: [Limits.Take] decides on them in one step. An IPv4
-// address is a subject of its own; IPv6 addresses are taken by their /64,
-// since that is what one client has. A denial is a security event.
 package policy
 
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
@@ -48,21 +44,41 @@ type Defaults struct {
 	Tests        []ratelimit.Limit // of credentials, for each organization
 }
 
-// Limits decides, shows and resets.
+// Options sets up [Limits]. The zero value is ready to use.
+type Options struct {
+	KnownService func(name string) bool // which services a policy may name; nil: any
+	Observed     func(effect string)    // told of each request that an observed policy would have refused
+	Now          func() time.Time
+	Logger       *slog.Logger
+}
+
+// Limits decides, shows, resets, and keeps the policies. Its methods may be
+// called by several goroutines.
 type Limits struct {
 	limiter  ratelimit.Limiter
 	defaults Defaults
 	db       *store.DB
 	log      *audit.Log
+	opts     Options
 	now      func() time.Time
+
+	snapshot  atomic.Pointer[snapshot]
+	reloading sync.Mutex
+	top       *offenders
 }
 
-// New gives the policy over a limiter. now may be nil for time.Now.
-func New(limiter ratelimit.Limiter, db *store.DB, log *audit.Log, defaults Defaults, now func() time.Time) *Limits {
-	if now == nil {
-		now = time.Now
+// New gives the policy over a limiter, with the defaults alone. [Limits.Load]
+// reads the stored policies, and [Limits.Run] keeps them up to date.
+func New(limiter ratelimit.Limiter, db *store.DB, log *audit.Log, defaults Defaults, opts Options) *Limits {
+	if opts.Now == nil {
+		opts.Now = time.Now
 	}
-	return &Limits{limiter: limiter, defaults: defaults, db: db, log: log, now: now}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	l := &Limits{limiter: limiter, defaults: defaults, db: db, log: log, opts: opts, now: opts.Now, top: newOffenders()}
+	l.snapshot.Store(compile(0, nil))
+	return l
 }
 
 // IPKey gives the key of an address: itself for IPv4 (mapped forms included),
@@ -73,35 +89,6 @@ func IPKey(addr netip.Addr) string {
 		return netip.PrefixFrom(addr, 64).Masked().Addr().String()
 	}
 	return addr.String()
-}
-
-// Request is what a decision is about.
-type Request struct {
-	subjects [2]ratelimit.Subject
-	Decision ratelimit.Decision
-}
-
-// Prepare fills r for a caller at an address; r may be used again.
-func (l *Limits) Prepare(r *Request, caller access.Caller, ipKey string) {
-	r.subjects[IPIndex] = ratelimit.Subject{Type: IP, Key: ipKey, Limits: l.defaults.IP}
-	r.subjects[OrganizationIndex] = ratelimit.Subject{Type: Organization, Key: caller.Organization, Limits: l.defaults.Organization}
-}
-
-// Take decides on a prepared request, and records a denial for each subject
-// that denied it. The answer is r.Decision.
-func (l *Limits) Take(ctx context.Context, caller access.Caller, now time.Time, r *Request) error {
-	if err := l.limiter.Take(ctx, now, r.subjects[:], &r.Decision); err != nil {
-		return asFault(err)
-	}
-	if r.Decision.Admitted {
-		return nil
-	}
-	for i, s := range r.Decision.Statuses {
-		if s.Full {
-			l.log.Security(ctx, caller, exceeded(r.subjects[i], s, r.Decision.Store))
-		}
-	}
-	return nil
 }
 
 // TakeTest counts one test of a credential against the caller's organization,
@@ -115,31 +102,36 @@ func (l *Limits) TakeTest(ctx context.Context, caller access.Caller) error {
 	if d.Admitted {
 		return nil
 	}
-	l.log.Security(ctx, caller, exceeded(subjects[0], d.Statuses[0], d.Store))
+	l.log.Security(ctx, caller, exceeded(subjects[0].Type, subjects[0].Key, d.Statuses[0], d.Store, nil))
 	return fault.New(fault.Limited, "test_limit_exceeded",
 		"Your organization has tested as many credentials as it may for now; Retry-After says when the next test is admitted.").After(d.RetryAfter)
 }
 
-func exceeded(subject ratelimit.Subject, s ratelimit.Status, from string) audit.Event {
+// exceeded tells that a subject was over its limit; by is the policy that the
+// limit is of, nil for a default.
+func exceeded(typ, key string, s ratelimit.Status, from string, by *rule) audit.Event {
 	e := audit.Event{
 		Action: audit.LimitExceed, Reason: "limit_exceeded", Permission: access.CredentialUse.String(),
 		Metadata: map[string]any{
-			"type": subject.Type, "limit": s.Limit.Requests, "windowSeconds": s.Limit.Window.Seconds(), "store": from,
+			"type": typ, "limit": s.Limit.Requests, "windowSeconds": s.Limit.Window.Seconds(), "store": from,
 		},
 	}
-	if subject.Type == IP { // an address is personal data: it stands on the erasable row
-		e.Targets = []audit.Target{{Type: IP, ID: IP, Name: subject.Key}}
-		e.Personal = map[string]string{"key": subject.Key}
-	} else {
-		e.Targets = []audit.Target{{Type: "organization", ID: subject.Key}}
-		e.Metadata["key"] = subject.Key
+	if by != nil {
+		e.Metadata["policy"] = by.id
 	}
+	name(&e, typ, key)
 	return e
 }
 
-// Peek gives where the subjects of a prepared request stand, without counting.
-func (l *Limits) Peek(ctx context.Context, now time.Time, r *Request) error {
-	return asFault(l.limiter.Peek(ctx, now, r.subjects[:], &r.Decision))
+// name makes the subject the event's target.
+func name(e *audit.Event, typ, key string) {
+	if typ == IP { // an address is personal data: it stands on the erasable row
+		e.Targets = []audit.Target{{Type: IP, ID: IP, Name: key}}
+		e.Personal = map[string]string{"key": key}
+		return
+	}
+	e.Targets = []audit.Target{{Type: "organization", ID: key}}
+	e.Metadata["key"] = key
 }
 
 func asFault(err error) error {
@@ -161,15 +153,16 @@ type Subject struct {
 }
 
 // Own gives where the caller's address and organization stand, without
-// counting. Any caller may ask.
-func (l *Limits) Own(ctx context.Context, caller access.Caller, ipKey string) (ip, organization Subject, d ratelimit.Decision, err error) {
+// counting: under the policies that name no service. Any caller may ask.
+func (l *Limits) Own(ctx context.Context, caller access.Caller, addr netip.Addr) (ip, organization Subject, d ratelimit.Decision, err error) {
 	var r Request
-	l.Prepare(&r, caller, ipKey)
-	if err := l.Peek(ctx, l.now(), &r); err != nil {
+	now := l.now()
+	l.Prepare(&r, caller, Visit{Addr: addr}, now)
+	if err := l.Peek(ctx, now, &r); err != nil {
 		return ip, organization, d, err
 	}
-	ip = Subject{IP, ipKey, r.Decision.Statuses[IPIndex]}
-	organization = Subject{Organization, caller.Organization, r.Decision.Statuses[OrganizationIndex]}
+	ip = Subject{IP, IPKey(addr), *r.Standing(IPIndex)}
+	organization = Subject{Organization, caller.Organization, *r.Standing(OrganizationIndex)}
 	return ip, organization, r.Decision, nil
 }
 
@@ -194,8 +187,8 @@ func (l *Limits) peek(ctx context.Context, s ratelimit.Subject) (Subject, error)
 	return Subject{s.Type, s.Key, d.Statuses[0]}, nil
 }
 
-// Reset forgets what was counted for a subject and gives its new status. It
-// needs limit:reset. The event is on disk before anything is forgotten.
+// Reset forgets what was counted for a subject, also under policies that count
+// for themselves, and gives its new status. It needs limit:reset. The event is on disk before anything is forgotten.
 func (l *Limits) Reset(ctx context.Context, caller access.Caller, typ, key string) (Subject, error) {
 	if err := access.Allow(caller, access.LimitReset, access.InstanceOrganization); err != nil {
 		return Subject{}, err
@@ -208,19 +201,15 @@ func (l *Limits) Reset(ctx context.Context, caller access.Caller, typ, key strin
 		Organization: owner, Action: audit.LimitReset, Outcome: audit.Success, Permission: access.LimitReset.String(),
 		Metadata: map[string]any{"type": s.Type},
 	}
-	if s.Type == IP {
-		event.Targets = []audit.Target{{Type: IP, ID: IP, Name: s.Key}}
-		event.Personal = map[string]string{"key": s.Key}
-	} else {
-		event.Targets = []audit.Target{{Type: "organization", ID: s.Key}}
-		event.Metadata["key"] = s.Key
-	}
+	name(&event, s.Type, s.Key)
 	if err := l.append(ctx, caller, event); err != nil {
 		return Subject{}, err
 	}
-	if err := l.limiter.Reset(ctx, s.Type, s.Key); err != nil {
-		event.Outcome, event.Reason = audit.Failure, "limiter_unavailable"
-		return Subject{}, errors.Join(asFault(err), l.append(ctx, caller, event))
+	for _, key := range l.counters(s.Type, s.Key) {
+		if err := l.limiter.Reset(ctx, s.Type, key); err != nil {
+			event.Outcome, event.Reason = audit.Failure, "limiter_unavailable"
+			return Subject{}, errors.Join(asFault(err), l.append(ctx, caller, event))
+		}
 	}
 	return l.peek(ctx, s)
 }
@@ -238,12 +227,13 @@ func (l *Limits) subject(typ, key string) (s ratelimit.Subject, owner string, er
 		if err != nil {
 			return s, "", fault.InvalidFields(fault.Field{Name: "key", Message: "must be an IPv4 or IPv6 address, without a prefix length"})
 		}
-		return ratelimit.Subject{Type: IP, Key: IPKey(addr), Limits: l.defaults.IP}, access.InstanceOrganization, nil
+		limits := l.baseLimits(kindIP, Visit{Addr: addr}, "")
+		return ratelimit.Subject{Type: IP, Key: IPKey(addr), Limits: limits}, access.InstanceOrganization, nil
 	case Organization, "organization":
 		if key == "" || len(key) > 64 || !validOrganization(key) {
 			return s, "", fault.InvalidFields(fault.Field{Name: "key", Message: "must be an organization's id"})
 		}
-		return ratelimit.Subject{Type: Organization, Key: key, Limits: l.defaults.Organization}, key, nil
+		return ratelimit.Subject{Type: Organization, Key: key, Limits: l.baseLimits(kindOrganization, Visit{}, key)}, key, nil
 	}
 	return s, "", fault.InvalidFields(fault.Field{Name: "type", Message: "must be ip or org"})
 }

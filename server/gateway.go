@@ -1,16 +1,12 @@
 package server
 
 import (
-	"math"
 	"net/http"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/gatehouse-io/gatehouse/access"
-	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gateway"
@@ -37,10 +33,10 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, x *exchang
 		s.writeProblem(w, r, err)
 		return
 	}
+	service, path, ok := gateway.SplitPath(r, family)
 	limits := s.requests.Get().(*policy.Request)
 	defer s.requests.Put(limits)
-	s.cfg.Limits.Prepare(limits, x.caller, policy.IPKey(x.ip))
-	limits.Decision.Statuses = limits.Decision.Statuses[:0] // those of the visit before are not this caller's to see
+	s.cfg.Limits.Prepare(limits, x.caller, policy.Visit{Addr: x.ip, Service: service, Path: path}, x.start)
 
 	slot, err := s.enter(r, x, limits)
 	if err != nil {
@@ -50,7 +46,6 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, x *exchang
 	}
 	s.setLimitHeaders(w.Header(), limits)
 
-	service, path, ok := gateway.SplitPath(r, family)
 	if !ok {
 		slot.Release()
 		s.writeProblem(w, r, fault.New(fault.NotFound, "unknown_service", "Name a service after "+string(family)+"/ in the path."))
@@ -104,15 +99,9 @@ func (s *Server) enter(r *http.Request, x *exchange, limits *policy.Request) (au
 	if err != nil {
 		return audit.Slot{}, firstError(s.cfg.Limits.Peek(ctx, x.start, limits), err)
 	}
-	x.request.Status = http.StatusTooManyRequests // of the event, should it be denied
-	if err := s.cfg.Limits.Take(ctx, x.caller, x.start, limits); err != nil {
+	if err := s.decide(ctx, x, limits); err != nil {
 		slot.Release()
 		return audit.Slot{}, err
-	}
-	s.cfg.Metrics.Decision(limits.Decision.Admitted, limits.Decision.Store)
-	if d := &limits.Decision; !d.Admitted {
-		slot.Release()
-		return audit.Slot{}, fault.New(fault.Limited, "rate_limit_exceeded", limitMessage(limits)).After(d.RetryAfter)
 	}
 	return slot, nil
 }
@@ -135,44 +124,13 @@ func firstError(a, b error) error {
 
 func limitMessage(limits *policy.Request) string {
 	who := "this address"
-	if limits.Decision.Statuses[policy.OrganizationIndex].Full {
+	if limits.Full(policy.OrganizationIndex) {
 		who = "this organization"
-		if limits.Decision.Statuses[policy.IPIndex].Full {
+		if limits.Full(policy.IPIndex) {
 			who = "this address and this organization"
 		}
 	}
 	return "The rate limit of " + who + " is used up; Retry-After says when the next request is admitted."
-}
-
-// setLimitHeaders tells where both subjects stand: the six headers of the
-// contract, and RateLimit-Policy and RateLimit as in
-// draft-ietf-httpapi-ratelimit-headers-10.
-func (s *Server) setLimitHeaders(h http.Header, limits *policy.Request) {
-	d := &limits.Decision
-	if len(d.Statuses) <= policy.OrganizationIndex {
-		return // the limiter did not answer
-	}
-	var policies, states strings.Builder
-	for i, prefix := range [...]string{policy.IPIndex: "X-Ratelimit-", policy.OrganizationIndex: "X-Ratelimit-Org-"} {
-		status := &d.Statuses[i]
-		h[prefix+"Limit"] = []string{strconv.Itoa(status.Limit.Requests)}
-		h[prefix+"Remaining"] = []string{strconv.Itoa(status.Remaining)}
-		h[prefix+"Reset"] = []string{status.Reset.UTC().Format(api.TimeFormat)}
-
-		name := `"` + policy.IP + `"`
-		if i == policy.OrganizationIndex {
-			name = `, "` + policy.Organization + `"`
-		}
-		policies.WriteString(name + ";q=" + strconv.Itoa(status.Limit.Requests) + ";w=" + seconds(status.Limit.Window))
-		states.WriteString(name + ";r=" + strconv.Itoa(status.Remaining) + ";t=" + seconds(status.Reset.Sub(d.Now)))
-	}
-	h["Ratelimit-Policy"] = []string{policies.String()}
-	h["Ratelimit"] = []string{states.String()}
-}
-
-// seconds rounds up to whole seconds, so that whoever waits that long is not early.
-func seconds(d time.Duration) string {
-	return strconv.FormatInt(int64(math.Ceil(max(d, 0).Seconds())), 10)
 }
 
 // visitEvent tells of a visit, once it has ended.

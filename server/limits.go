@@ -13,7 +13,7 @@ type ownLimitsIn struct{}
 type ownLimitsOut struct{ Body api.LimitOverview }
 
 func (s *Server) ownLimits(ctx context.Context, caller access.Caller, _ *ownLimitsIn) (*ownLimitsOut, error) {
-	ip, organization, d, err := s.cfg.Limits.Own(ctx, caller, policy.IPKey(exchangeOf(ctx).ip))
+	ip, organization, d, err := s.cfg.Limits.Own(ctx, caller, exchangeOf(ctx).ip)
 	if err != nil {
 		return nil, err
 	}

@@ -45,6 +45,14 @@ var calls = map[string]call{
 	"GET /api/rate-limit/status":                    {"", everybody},
 	"POST /api/rate-limit/reset":                    {`{"type":"org","key":"acme"}`, "O"},
 	"GET /api/rate-limit/admin/status/{type}/{key}": {"", "oaduvsO"},
+	"GET /api/rate-limit/top":                       {"", "O"},
+	"GET /api/rate-limit/policies":                  {"", "oaduvsO"},
+	"POST /api/rate-limit/policies":                 {`{}`, "oaO"},
+	"GET /api/rate-limit/policies/{id}":             {"", "oaduvsO"},
+	"PUT /api/rate-limit/policies/{id}":             {`{}`, "oaO"},
+	"DELETE /api/rate-limit/policies/{id}":          {"", "oaO"},
+	"GET /api/rate-limit/policies/{id}/revisions":   {"", "oaduvsO"},
+	"POST /api/rate-limit/policies/{id}/rollback":   {`{"revision":1}`, "oaO"},
 
 	// An operator reads the reserved organization's trail, and may knock at its own's.
 	"GET /api/audit/events": {"", "oau"},

@@ -46,6 +46,7 @@ func (p *problem) setHeaders(h http.Header) {
 	}
 	if p.retryAfter > 0 && h.Get("Retry-After") == "" {
 		h.Set("Retry-After", strconv.FormatInt(int64(math.Ceil(p.retryAfter.Seconds())), 10))
+		h.Set("Retry-After-Ms", milliseconds(p.retryAfter))
 	}
 }
 

@@ -56,6 +56,14 @@ func (s *Server) routes() []route {
 		{get, "/api/rate-limit/status", access.None, noBody, ok, "get-rate-limit", "Where your address and organization stand", op(s.ownLimits)},
 		{post, "/api/rate-limit/reset", access.LimitReset, smallBody, ok, "reset-rate-limit", "Forget what was counted for a subject", op(s.resetLimit)},
 		{get, "/api/rate-limit/admin/status/{type}/{key}", access.LimitRead, noBody, ok, "get-subject-rate-limit", "Where any subject stands", op(s.subjectLimit)},
+		{get, "/api/rate-limit/top", access.LimitRead, noBody, ok, "list-limit-offenders", "Whom this instance refused most within the last hour (operators)", op(s.topOffenders)},
+		{get, "/api/rate-limit/policies", access.LimitRead, noBody, ok, "list-limit-policies", "List rate limit policies", op(s.listPolicies)},
+		{post, "/api/rate-limit/policies", access.LimitUpdate, smallBody, created, "create-limit-policy", "Make a rate limit policy", op(s.createPolicy)},
+		{get, "/api/rate-limit/policies/{id}", access.LimitRead, noBody, ok, "get-limit-policy", "Get a rate limit policy", op(s.getPolicy)},
+		{put, "/api/rate-limit/policies/{id}", access.LimitUpdate, smallBody, ok, "update-limit-policy", "Replace what a rate limit policy says", op(s.updatePolicy)},
+		{del, "/api/rate-limit/policies/{id}", access.LimitUpdate, noBody, empty, "delete-limit-policy", "Remove a rate limit policy", op(s.deletePolicy)},
+		{get, "/api/rate-limit/policies/{id}/revisions", access.LimitRead, noBody, ok, "list-limit-policy-revisions", "What a rate limit policy said before", op(s.policyRevisions)},
+		{post, "/api/rate-limit/policies/{id}/rollback", access.LimitUpdate, smallBody, ok, "roll-back-limit-policy", "Bring a rate limit policy back to what it said before", op(s.rollBackPolicy)},
 
 		{get, "/api/audit/events", access.AuditRead, noBody, ok, "list-events", "Read the audit trail, newest first", op(s.listEvents)},
 

@@ -19,6 +19,7 @@ type Metrics struct {
 	durations *prometheus.HistogramVec
 	decisions *prometheus.CounterVec
 	switches  *prometheus.CounterVec
+	observed  *prometheus.CounterVec
 }
 
 // NewMetrics gives counters at zero, with those of the Go runtime and the process.
@@ -34,8 +35,10 @@ func NewMetrics() *Metrics {
 			Name: "gatehouse_limit_decisions_total", Help: "Decisions on chat and proxy requests, by outcome and the store that made them."}, []string{"outcome", "store"}),
 		switches: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_limit_switches_total", Help: "How often decisions went over to a store."}, []string{"to"}),
+		observed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatehouse_limit_observed_total", Help: "Requests that a policy in the mode observe would have refused, by its effect."}, []string{"effect"}),
 	}
-	m.registry.MustRegister(m.requests, m.durations, m.decisions, m.switches,
+	m.registry.MustRegister(m.requests, m.durations, m.decisions, m.switches, m.observed,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -54,16 +57,24 @@ func (m *Metrics) Request(route string, status int, took time.Duration) {
 	m.durations.WithLabelValues(route).Observe(took.Seconds())
 }
 
-// Decision counts one decision of the limiter.
-func (m *Metrics) Decision(admitted bool, store string) {
+// Decision counts one decision on a request: admitted or denied by a store,
+// exempt or blocked by none.
+func (m *Metrics) Decision(outcome, store string) {
 	if m == nil {
 		return
 	}
-	outcome := "denied"
-	if admitted {
-		outcome = "admitted"
+	if store == "" {
+		store = "none"
 	}
 	m.decisions.WithLabelValues(outcome, store).Inc()
+}
+
+// Observed counts one request that an observed policy would have refused.
+func (m *Metrics) Observed(effect string) {
+	if m == nil {
+		return
+	}
+	m.observed.WithLabelValues(effect).Inc()
 }
 
 // Switched counts that the limiter went over to a store.

@@ -1,0 +1,67 @@
+package api
+
+// LimitPolicyInput is what a rate limit policy says. A PUT replaces the whole of it.
+type LimitPolicyInput struct {
+	Effect       string   `json:"effect" doc:"limit: its windows stand in place of less specific ones; exempt: nothing is counted; block: refused with 403" example:"limit"`
+	Mode         string   `json:"mode,omitempty" doc:"enforce (when left out), or observe: count and report what would be refused, and refuse nothing" example:"enforce"`
+	Subject      string   `json:"subject,omitempty" doc:"Of the effect limit: whose requests are counted, ip or org" example:"org"`
+	Organization string   `json:"organization,omitempty" doc:"Only requests of this organization" example:"acme"`
+	CIDR         string   `json:"cidr,omitempty" doc:"Only requests from this address or range" example:"203.0.113.0/24"`
+	Service      string   `json:"service,omitempty" doc:"Only requests to this service" example:"openai"`
+	Path         string   `json:"path,omitempty" doc:"Only this path of the service; * is any one segment, ** at the end any number" example:"v1/chat/completions"`
+	Limits       []string `json:"limits,omitempty" doc:"Of the effect limit: 1 to 4 windows, all of which hold" example:"[\"20/1s\",\"1000/1h\"]"`
+	Reason       string   `json:"reason" doc:"Why, for people" example:"Paid plan"`
+	ExpiresAt    *Time    `json:"expiresAt,omitempty" doc:"From then on the policy does not hold any more"`
+}
+
+// LimitPolicy is a stored policy.
+type LimitPolicy struct {
+	ID    string `json:"id"`
+	Owner string `json:"owner" doc:"The organization whose own policy it is; _instance: the operator's"`
+	LimitPolicyInput
+	Revision  int64  `json:"revision" doc:"Grows with each change; the ETag"`
+	CreatedAt *Time  `json:"createdAt"`
+	CreatedBy string `json:"createdBy"`
+	UpdatedAt *Time  `json:"updatedAt"`
+	UpdatedBy string `json:"updatedBy"`
+}
+
+// LimitPolicyList is one page of policies, newest first.
+type LimitPolicyList struct {
+	Policies   []LimitPolicy `json:"policies" nullable:"false"`
+	NextCursor string        `json:"nextCursor,omitempty"`
+}
+
+// LimitPolicyRevision is one state that a policy had.
+type LimitPolicyRevision struct {
+	Revision  int64             `json:"revision"`
+	Deleted   bool              `json:"deleted,omitempty"`
+	Policy    *LimitPolicyInput `json:"policy,omitempty"`
+	ChangedAt *Time             `json:"changedAt"`
+	ChangedBy string            `json:"changedBy"`
+}
+
+// LimitPolicyRevisions are the states that a policy had, newest first.
+type LimitPolicyRevisions struct {
+	Revisions []LimitPolicyRevision `json:"revisions" nullable:"false"`
+}
+
+// LimitPolicyRollback names the state to go back to.
+type LimitPolicyRollback struct {
+	Revision int64 `json:"revision" doc:"One of the policy's revisions"`
+}
+
+// LimitOffender is a subject that was refused within the last hour.
+type LimitOffender struct {
+	Type   string `json:"type" enum:"ip,org"`
+	Key    string `json:"key"`
+	Denied int64  `json:"denied" doc:"Requests refused"`
+	Error  int64  `json:"error" doc:"By how many denied may be too high; 0 where it is exact"`
+	LastAt *Time  `json:"lastAt"`
+}
+
+// LimitOffenders are the subjects that this instance refused most.
+type LimitOffenders struct {
+	WindowSeconds int             `json:"windowSeconds"`
+	Offenders     []LimitOffender `json:"offenders" nullable:"false"`
+}

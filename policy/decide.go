@@ -1,0 +1,326 @@
+package policy
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/ratelimit"
+)
+
+// Outcome is how a decision ended.
+type Outcome string
+
+// The outcomes.
+const (
+	Admitted Outcome = "admitted" // counted, may pass
+	Denied   Outcome = "denied"   // over a limit
+	Exempted Outcome = "exempt"   // not counted, may pass
+	Blocked  Outcome = "blocked"  // refused whatever the counts
+)
+
+// ErrBlocked is answered to a request that a policy blocks. It names neither
+// the policy nor its reason, which are the operator's.
+var ErrBlocked = fault.New(fault.Denied, "blocked", "Requests like this one are blocked by a policy. Waiting does not help; ask whoever runs this service.")
+
+// Visit is where a request comes from and goes to.
+type Visit struct {
+	Addr    netip.Addr
+	Service string // as the catalogue names it; "" for none
+	Path    string // after the service, as it stands on the request line
+}
+
+// maxSubjects is how many subjects one request has: address and organization,
+// under the operator's limits and under the organization's own.
+const maxSubjects = 4
+
+// counted says what one subject of a request is.
+type counted struct {
+	class int    // IPIndex or OrganizationIndex
+	key   string // of the subject, without what tells counters apart
+	by    *rule  // whose limits they are; nil: the defaults
+}
+
+// Request is what a decision is about, and its answer. It may be used again.
+type Request struct {
+	Outcome  Outcome
+	Decision ratelimit.Decision
+
+	subjects  []ratelimit.Subject
+	counted   [maxSubjects]counted
+	snapshot  *snapshot
+	question  question
+	block     *rule
+	exemption *rule
+}
+
+// Prepare fills r for a caller's visit at now.
+func (l *Limits) Prepare(r *Request, caller access.Caller, v Visit, now time.Time) {
+	l.prepare(r, caller.Organization, v, now, true, true)
+}
+
+// prepare fills r for the wanted ones of an address and an organization.
+func (l *Limits) prepare(r *Request, organization string, v Visit, now time.Time, address, tenant bool) {
+	s := l.snapshot.Load()
+	r.snapshot, r.block, r.exemption, r.Outcome = s, nil, nil, ""
+	r.subjects, r.Decision.Statuses = r.subjects[:0], r.Decision.Statuses[:0]
+	if s.rules == 0 {
+		if address {
+			r.add(IPIndex, IPKey(v.Addr), nil, l.defaults.IP)
+		}
+		if tenant {
+			r.add(OrganizationIndex, organization, nil, l.defaults.Organization)
+		}
+		return
+	}
+	r.question = questionOf(organization, v, now)
+	q := &r.question
+	if r.block = s.operator[enforced][kindBlock].find(q); r.block == nil {
+		r.block = s.own[enforced][kindBlock].find(q)
+	}
+	r.exemption = s.operator[enforced][kindExempt].find(q)
+	ipKey := ""
+	if address {
+		ipKey = IPKey(v.Addr)
+		r.addOver(IPIndex, ipKey, s.operator[enforced][kindIP].find(q), l.defaults.IP)
+	}
+	if tenant {
+		r.addOver(OrganizationIndex, organization, s.operator[enforced][kindOrganization].find(q), l.defaults.Organization)
+	}
+	// An organization's own limits stand beside the operator's: so they can
+	// only tighten, whatever they say.
+	if own := s.own[enforced][kindIP].find(q); own != nil && address {
+		r.add(IPIndex, ipKey, own, own.content.Limits)
+	}
+	if own := s.own[enforced][kindOrganization].find(q); own != nil && tenant {
+		r.add(OrganizationIndex, organization, own, own.content.Limits)
+	}
+}
+
+func (r *Request) addOver(class int, key string, by *rule, defaults []ratelimit.Limit) {
+	if by != nil {
+		defaults = by.content.Limits
+	}
+	r.add(class, key, by, defaults)
+}
+
+func (r *Request) add(class int, key string, by *rule, limits []ratelimit.Limit) {
+	s := ratelimit.Subject{Type: typeOf(class), Key: key, Limits: limits}
+	if by != nil && by.suffix != "" {
+		s.Key += by.suffix
+	}
+	r.counted[len(r.subjects)] = counted{class, key, by}
+	r.subjects = append(r.subjects, s)
+}
+
+func typeOf(class int) string {
+	if class == IPIndex {
+		return IP
+	}
+	return Organization
+}
+
+// Take decides on a prepared request and counts it where it is admitted. A
+// denial or a block is a security event. The answer is r.Outcome and
+// r.Decision; a block is [ErrBlocked] as well.
+func (l *Limits) Take(ctx context.Context, caller access.Caller, now time.Time, r *Request) error {
+	switch {
+	case r.block != nil:
+		r.without(now, Blocked)
+		l.blocked(ctx, caller, r)
+		return ErrBlocked
+	case r.exemption != nil:
+		r.without(now, Exempted)
+		return nil
+	}
+	if err := l.limiter.Take(ctx, now, r.subjects, &r.Decision); err != nil {
+		return asFault(err)
+	}
+	if !r.Decision.Admitted {
+		r.Outcome = Denied
+		for i, s := range r.Decision.Statuses {
+			if s.Full {
+				c := &r.counted[i]
+				l.top.add(now, typeOf(c.class), c.key)
+				l.log.Security(ctx, caller, exceeded(typeOf(c.class), c.key, s, r.Decision.Store, c.by))
+			}
+		}
+		return nil
+	}
+	r.Outcome = Admitted
+	if r.snapshot.observes {
+		l.observe(ctx, caller, now, r)
+	}
+	return nil
+}
+
+// Peek gives where the subjects of a prepared request stand, without counting
+// and without a look at blocks and exemptions.
+func (l *Limits) Peek(ctx context.Context, now time.Time, r *Request) error {
+	return asFault(l.limiter.Peek(ctx, now, r.subjects, &r.Decision))
+}
+
+// without fills in the answer of a request that no count decides on. An exempt
+// one has all of its limits left, as it always will. A blocked one has nothing
+// left until the block expires; without an expiry a window is as good a guess
+// as any.
+func (r *Request) without(now time.Time, o Outcome) {
+	d := &r.Decision
+	r.Outcome = o
+	d.Admitted, d.RetryAfter, d.Store, d.Degraded = o == Exempted, 0, "", false
+	d.Now = now.UTC().Truncate(time.Millisecond)
+	d.Statuses = d.Statuses[:0]
+	for i := range r.subjects {
+		s := ratelimit.Status{Limit: r.subjects[i].Limits[0], Reset: d.Now}
+		if o == Exempted {
+			s.Remaining = s.Limit.Requests
+		} else {
+			s.Full, s.Reset = true, d.Now.Add(s.Limit.Window)
+			if r.block.expires != 0 {
+				s.Reset = time.UnixMilli(r.block.expires).UTC()
+			}
+			s.RetryAfter = s.Reset.Sub(d.Now)
+		}
+		d.Statuses = append(d.Statuses, s)
+	}
+}
+
+// Standing gives where the address ([IPIndex]) or the organization
+// ([OrganizationIndex]) stands: of several limits on it, the tightest. It is nil
+// where the limiter did not answer or the request has no such subject.
+func (r *Request) Standing(class int) *ratelimit.Status {
+	var tightest *ratelimit.Status
+	for i := range r.Decision.Statuses {
+		if s := &r.Decision.Statuses[i]; r.counted[i].class == class {
+			if tightest == nil || s.Remaining < tightest.Remaining || s.Remaining == tightest.Remaining && s.Reset.After(tightest.Reset) {
+				tightest = s
+			}
+		}
+	}
+	return tightest
+}
+
+// Limits calls fn for each limit that holds for the request, the operator's
+// before the organization's own.
+func (r *Request) Limits(fn func(class int, l ratelimit.Limit)) {
+	for i := range r.subjects {
+		for _, l := range r.subjects[i].Limits {
+			fn(r.counted[i].class, l)
+		}
+	}
+}
+
+// Blocks says whether a policy blocks the prepared request.
+func (r *Request) Blocks() bool { return r.block != nil }
+
+func (l *Limits) blocked(ctx context.Context, caller access.Caller, r *Request) {
+	for i := range r.subjects {
+		l.top.add(r.Decision.Now, typeOf(r.counted[i].class), r.counted[i].key)
+	}
+	e := audit.Event{
+		Action: audit.AccessDeny, Reason: ErrBlocked.Code, Permission: access.CredentialUse.String(),
+		Targets:  []audit.Target{{Type: "policy", ID: r.block.id}},
+		Metadata: map[string]any{"policy": r.block.id},
+	}
+	if r.block.content.Service != "" {
+		e.Metadata["service"] = r.block.content.Service
+	}
+	l.log.Security(ctx, caller, e)
+}
+
+// observe asks the observed policies what they would have done with an admitted
+// request. Each keeps counts of its own, of what it would have admitted, and
+// none can refuse: neither a denial nor a limiter that is away matters.
+func (l *Limits) observe(ctx context.Context, caller access.Caller, now time.Time, r *Request) {
+	s, q := r.snapshot, &r.question
+	var d ratelimit.Decision
+	for _, sets := range []*[kinds]ruleSet{&s.operator[observed], &s.own[observed]} {
+		if block := sets[kindBlock].find(q); block != nil {
+			l.wouldRefuse(ctx, caller, block, nil)
+		}
+		for i := range r.subjects {
+			c := &r.counted[i]
+			if c.by != nil && c.by.owner != access.InstanceOrganization {
+				continue // the same address and organization once more
+			}
+			k := kindOrganization
+			if c.class == IPIndex {
+				k = kindIP
+			}
+			by := sets[k].find(q)
+			if by == nil {
+				continue
+			}
+			subjects := [1]ratelimit.Subject{{Type: "observe-" + typeOf(c.class), Key: c.key + "|" + by.id, Limits: by.content.Limits}}
+			if err := l.limiter.Take(ctx, now, subjects[:], &d); err == nil && !d.Admitted {
+				l.wouldRefuse(ctx, caller, by, &d.Statuses[0])
+			}
+		}
+	}
+}
+
+func (l *Limits) wouldRefuse(ctx context.Context, caller access.Caller, by *rule, s *ratelimit.Status) {
+	e := audit.Event{
+		Organization: by.owner, // who made the policy reads what it would do
+		Action:       audit.LimitObserve, Outcome: audit.Success, Reason: "would_be_blocked", Permission: access.CredentialUse.String(),
+		Targets:  []audit.Target{{Type: "policy", ID: by.id}},
+		Metadata: map[string]any{"policy": by.id, "organization": caller.Organization},
+	}
+	if s != nil {
+		e.Reason = "would_be_limited"
+		e.Metadata["type"], e.Metadata["limit"], e.Metadata["windowSeconds"] = by.content.Subject, s.Limit.Requests, s.Limit.Window.Seconds()
+	}
+	l.log.Security(ctx, caller, e)
+	if l.opts.Observed != nil {
+		l.opts.Observed(string(by.content.Effect))
+	}
+}
+
+// baseLimits gives the limits of a subject's own counter.
+func (l *Limits) baseLimits(k kind, v Visit, organization string) []ratelimit.Limit {
+	q := questionOf(organization, v, l.now())
+	if r := l.snapshot.Load().operator[enforced][k].find(&q); r != nil && r.suffix == "" {
+		return r.content.Limits
+	}
+	if k == kindIP {
+		return l.defaults.IP
+	}
+	return l.defaults.Organization
+}
+
+// counters gives the keys of all counters of a subject that policies of now
+// may have made, its own first.
+func (l *Limits) counters(typ, key string) []string {
+	s, keys := l.snapshot.Load(), []string{key}
+	note := func(r *rule) {
+		if r.suffix != "" {
+			keys = append(keys, key+r.suffix)
+		}
+	}
+	for _, sets := range []*[kinds]ruleSet{&s.operator[enforced], &s.own[enforced]} {
+		if typ == Organization {
+			sets[kindOrganization].each(key, note)
+			continue
+		}
+		for organization := range sets[kindIP].byOrganization {
+			sets[kindIP].byOrganization[organization].each(note)
+		}
+		if sets[kindIP].any != nil {
+			sets[kindIP].any.each(note)
+		}
+	}
+	return keys
+}
+
+// Full says whether a limit on the address or the organization is used up.
+func (r *Request) Full(class int) bool {
+	for i := range r.Decision.Statuses {
+		if r.counted[i].class == class && r.Decision.Statuses[i].Full {
+			return true
+		}
+	}
+	return false
+}
