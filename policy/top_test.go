@@ -1,0 +1,44 @@
+package policy_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/policy"
+)
+
+// Whoever is refused most is found among any number of others, in bounded
+// memory, and is forgotten after an hour.
+func TestTop(t *testing.T) {
+	r := newRoom(t, sqlite(t))
+	r.make(t, operator, policy.Draft{Effect: "block", CIDR: "10.0.0.0/8"})
+	r.make(t, operator, policy.Draft{Effect: "block", Organization: "greedy"})
+	for i := range 6000 {
+		r.take(t, visit{"greedy", fmt.Sprintf("192.0.%d.%d", i/250, i%250), "", ""})
+		if i%10 == 0 {
+			r.take(t, visit{fmt.Sprintf("org%d", i), "10.1.2.3", "", ""})
+		}
+		r.now = r.now.Add(100 * time.Millisecond)
+	}
+	top, err := r.Top(t.Context(), operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(top) == 0 || len(top) > 100 {
+		t.Fatalf("%d are listed", len(top))
+	}
+	if o := top[0]; o.Type != policy.Organization || o.Key != "greedy" || o.Denied < 6000 || o.Denied-o.Error > 6000 {
+		t.Errorf("the first is %+v, want greedy with 6000", o)
+	}
+	if o := top[1]; o.Type != policy.IP || o.Key != "10.1.2.3" || o.Denied < 600 || o.Denied-o.Error > 600 {
+		t.Errorf("the second is %+v, want 10.1.2.3 with 600", o)
+	}
+	if _, err := r.Top(t.Context(), admin); err == nil {
+		t.Error("an admin sees whom others' limits refused")
+	}
+	r.now = r.now.Add(61 * time.Minute)
+	if top, err := r.Top(t.Context(), operator); err != nil || len(top) != 0 {
+		t.Errorf("an hour later: %+v, %v", top, err)
+	}
+}
