@@ -65,3 +65,37 @@ type LimitOffenders struct {
 	WindowSeconds int             `json:"windowSeconds"`
 	Offenders     []LimitOffender `json:"offenders" nullable:"false"`
 }
+
+// LimitCheckSubject names whose limits to look at.
+type LimitCheckSubject struct {
+	Type string `json:"type" doc:"ip or org (organization is accepted too)" example:"ip"`
+	Key  string `json:"key" doc:"An address, or an organization's id" example:"203.0.113.7"`
+}
+
+// LimitCheck asks for the decision on a request that does not go through Gatehouse.
+type LimitCheck struct {
+	Subjects []LimitCheckSubject `json:"subjects" nullable:"false" doc:"An address, an organization, or both: then both are counted or neither is"`
+	Service  string              `json:"service,omitempty" doc:"For policies about a service" example:"openai"`
+	Path     string              `json:"path,omitempty" doc:"For policies about a path of the service" example:"v1/chat/completions"`
+	Consume  *bool               `json:"consume,omitempty" doc:"true (when left out): count the request where it is admitted; false: only look"`
+}
+
+// LimitCheckBatch asks for several decisions, taken one after the other.
+type LimitCheckBatch struct {
+	Checks []LimitCheck `json:"checks" nullable:"false" doc:"1 to 100"`
+}
+
+// LimitDecision is the answer to a check.
+type LimitDecision struct {
+	Admitted     bool          `json:"admitted" doc:"Whether the request may pass"`
+	Outcome      string        `json:"outcome" enum:"admitted,denied,exempt,blocked"`
+	RetryAfterMs int64         `json:"retryAfterMs" doc:"When denied: how long until the request can be admitted"`
+	Subjects     []LimitStatus `json:"subjects" nullable:"false" doc:"Where each stands afterwards"`
+	Store        string        `json:"store,omitempty" doc:"memory or redis; nothing where no count decided"`
+	Degraded     bool          `json:"degraded"`
+}
+
+// LimitDecisions answers a batch, in its order.
+type LimitDecisions struct {
+	Decisions []LimitDecision `json:"decisions" nullable:"false"`
+}

@@ -111,7 +111,7 @@ func (d *Draft) Check(now time.Time, known func(service string) bool) (Content, 
 	default:
 		bad("effect", "must be limit, exempt or block")
 	}
-	if d.Organization != "" && (len(d.Organization) > 64 || !validOrganization(d.Organization)) {
+	if d.Organization != "" && !ValidOrganization(d.Organization) {
 		bad("organization", "must be an organization's id")
 	}
 	if d.CIDR != "" {

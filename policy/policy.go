@@ -230,7 +230,7 @@ func (l *Limits) subject(typ, key string) (s ratelimit.Subject, owner string, er
 		limits := l.baseLimits(kindIP, Visit{Addr: addr}, "")
 		return ratelimit.Subject{Type: IP, Key: IPKey(addr), Limits: limits}, access.InstanceOrganization, nil
 	case Organization, "organization":
-		if key == "" || len(key) > 64 || !validOrganization(key) {
+		if !ValidOrganization(key) {
 			return s, "", fault.InvalidFields(fault.Field{Name: "key", Message: "must be an organization's id"})
 		}
 		return ratelimit.Subject{Type: Organization, Key: key, Limits: l.baseLimits(kindOrganization, Visit{}, key)}, key, nil
@@ -238,8 +238,11 @@ func (l *Limits) subject(typ, key string) (s ratelimit.Subject, owner string, er
 	return s, "", fault.InvalidFields(fault.Field{Name: "type", Message: "must be ip or org"})
 }
 
-// validOrganization reports whether key has an organization id's characters.
-func validOrganization(key string) bool {
+// ValidOrganization reports whether key can be an organization's id.
+func ValidOrganization(key string) bool {
+	if key == "" || len(key) > 64 {
+		return false
+	}
 	for i := range len(key) {
 		c := key[i]
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'

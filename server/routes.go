@@ -56,6 +56,8 @@ func (s *Server) routes() []route {
 		{get, "/api/rate-limit/status", access.None, noBody, ok, "get-rate-limit", "Where your address and organization stand", op(s.ownLimits)},
 		{post, "/api/rate-limit/reset", access.LimitReset, smallBody, ok, "reset-rate-limit", "Forget what was counted for a subject", op(s.resetLimit)},
 		{get, "/api/rate-limit/admin/status/{type}/{key}", access.LimitRead, noBody, ok, "get-subject-rate-limit", "Where any subject stands", op(s.subjectLimit)},
+		{post, "/api/rate-limit/check", access.LimitRead, smallBody, ok, "check-rate-limit", "Decide on a request that does not go through Gatehouse", op(s.checkLimit)},
+		{post, "/api/rate-limit/check/batch", access.LimitRead, formBody, ok, "check-rate-limits", "Decide on several such requests", op(s.checkLimits)},
 		{get, "/api/rate-limit/top", access.LimitRead, noBody, ok, "list-limit-offenders", "Whom this instance refused most within the last hour (operators)", op(s.topOffenders)},
 		{get, "/api/rate-limit/policies", access.LimitRead, noBody, ok, "list-limit-policies", "List rate limit policies", op(s.listPolicies)},
 		{post, "/api/rate-limit/policies", access.LimitUpdate, smallBody, created, "create-limit-policy", "Make a rate limit policy", op(s.createPolicy)},
@@ -176,9 +178,11 @@ func (s *Server) register() {
 		rt.handle(s, rt)
 	}
 	s.describeGateway()
+	s.describeAuthRequest()
 	s.fieldNames = s.knownFieldNames()
 	s.registerInstance()
 	s.registerDocs()
+	s.mux.HandleFunc("GET "+authRoute, s.authRequest)
 	s.mux.HandleFunc("/", s.notFound)
 }
 

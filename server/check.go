@@ -1,0 +1,257 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/api"
+	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/gateway"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/policy"
+)
+
+// maxChecks is how many decisions one batch may ask for.
+const maxChecks = 100
+
+type checkLimitIn struct{ Body api.LimitCheck }
+
+type limitDecisionOut struct{ Body api.LimitDecision }
+
+func (s *Server) checkLimit(ctx context.Context, caller access.Caller, in *checkLimitIn) (*limitDecisionOut, error) {
+	c, wrong := s.checkOf(in.Body, "")
+	if len(wrong) > 0 {
+		return nil, fault.InvalidFields(wrong...)
+	}
+	x := exchangeOf(ctx)
+	d, err := s.answerCheck(ctx, x, caller, c)
+	if err != nil {
+		return nil, err
+	}
+	return &limitDecisionOut{Body: d}, nil
+}
+
+type checkLimitsIn struct{ Body api.LimitCheckBatch }
+
+type limitDecisionsOut struct{ Body api.LimitDecisions }
+
+// checkLimits decides on a batch. All of it is looked at before any of it is
+// counted; only a limiter that goes away in the middle leaves a part counted.
+func (s *Server) checkLimits(ctx context.Context, caller access.Caller, in *checkLimitsIn) (*limitDecisionsOut, error) {
+	if n := len(in.Body.Checks); n == 0 || n > maxChecks {
+		return nil, fault.InvalidFields(fault.Field{Name: "checks", Message: fmt.Sprintf("must hold 1 to %d checks", maxChecks)})
+	}
+	x := exchangeOf(ctx)
+	checks := make([]policy.Check, len(in.Body.Checks))
+	var wrong []fault.Field
+	for i := range in.Body.Checks {
+		var mistakes []fault.Field
+		checks[i], mistakes = s.checkOf(in.Body.Checks[i], fmt.Sprintf("checks[%d].", i))
+		wrong = append(wrong, mistakes...)
+	}
+	if len(wrong) > 0 {
+		return nil, fault.InvalidFields(wrong...)
+	}
+	for _, c := range checks {
+		if err := policy.MayCheck(caller, x.ip, c); err != nil {
+			return nil, err
+		}
+	}
+	out := &limitDecisionsOut{Body: api.LimitDecisions{Decisions: make([]api.LimitDecision, len(checks))}}
+	for i, c := range checks {
+		var err error
+		if out.Body.Decisions[i], err = s.answerCheck(ctx, x, caller, c); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (s *Server) answerCheck(ctx context.Context, x *exchange, caller access.Caller, c policy.Check) (api.LimitDecision, error) {
+	r := s.requests.Get().(*policy.Request)
+	defer s.requests.Put(r)
+	if err := s.cfg.Limits.Check(ctx, caller, x.ip, c, x.start, r); err != nil {
+		return api.LimitDecision{}, err
+	}
+	if c.Consume {
+		s.cfg.Metrics.Decision(string(r.Outcome), r.Decision.Store)
+	}
+	d := api.LimitDecision{
+		Admitted: r.Decision.Admitted, Outcome: string(r.Outcome), Subjects: []api.LimitStatus{},
+		RetryAfterMs: r.Decision.RetryAfter.Milliseconds(), Store: r.Decision.Store, Degraded: r.Decision.Degraded,
+	}
+	if status := r.Standing(policy.IPIndex); status != nil {
+		d.Subjects = append(d.Subjects, wireStatus(policy.Subject{Type: policy.IP, Key: policy.IPKey(c.Addr), Status: *status}))
+	}
+	if status := r.Standing(policy.OrganizationIndex); status != nil {
+		d.Subjects = append(d.Subjects, wireStatus(policy.Subject{Type: policy.Organization, Key: c.Organization, Status: *status}))
+	}
+	return d, nil
+}
+
+// checkOf reads a check; prefix is where it stands in the body.
+func (s *Server) checkOf(in api.LimitCheck, prefix string) (c policy.Check, wrong []fault.Field) {
+	bad := func(field, message string) {
+		wrong = append(wrong, fault.Field{Name: prefix + field, Message: message})
+	}
+	c = policy.Check{Service: in.Service, Path: strings.TrimPrefix(in.Path, "/"), Consume: in.Consume == nil || *in.Consume}
+	if len(in.Subjects) == 0 || len(in.Subjects) > 2 {
+		bad("subjects", "must name an address (ip), an organization (org), or one of each")
+		return c, wrong
+	}
+	for i, subject := range in.Subjects {
+		field := fmt.Sprintf("subjects[%d].", i)
+		switch subject.Type {
+		case policy.IP:
+			addr, err := netip.ParseAddr(subject.Key)
+			if err != nil {
+				bad(field+"key", "must be an IPv4 or IPv6 address, without a prefix length")
+			}
+			if c.Addr.IsValid() {
+				bad(field+"type", "is named twice")
+			}
+			c.Addr = addr
+		case policy.Organization, "organization":
+			if !policy.ValidOrganization(subject.Key) {
+				bad(field+"key", "must be an organization's id")
+			}
+			if c.Organization != "" {
+				bad(field+"type", "is named twice")
+			}
+			c.Organization = subject.Key
+		default:
+			bad(field+"type", "must be ip or org")
+		}
+	}
+	if in.Service != "" && !s.knowsService(in.Service) {
+		bad("service", "must be the name of a service")
+	}
+	if in.Path != "" && in.Service == "" {
+		bad("service", "is required where path is given")
+	}
+	return c, wrong
+}
+
+func (s *Server) knowsService(name string) bool {
+	_, known := s.cfg.Catalog.Service(name)
+	return known || name == catalog.AppName
+}
+
+// authRoute is asked by other gateways before they let a request pass.
+const authRoute = "/api/rate-limit/auth"
+
+// statusHeader says the status that is meant, where the gateway in front only
+// understands 403.
+const statusHeader = "Gatehouse-Status"
+
+var (
+	errOriginal = fault.New(fault.Malformed, "ambiguous_request", "Send either X-Original-URI or X-Forwarded-Uri, once; let your gateway remove the other.")
+	errService  = fault.New(fault.Malformed, "unknown_service", "The parameter service must be the name of a service.")
+)
+
+// authRequest decides on the request that a gateway in front asks about (nginx
+// auth_request, Traefik ForwardAuth, Caddy forward_auth), as if it had come
+// through the chat routes: the caller by its token, the permission, the limits.
+// It answers 204, or the problem. With ?deny=403 every refusal but 401 is a 403
+// whose Gatehouse-Status says what is meant, since nginx takes no other.
+func (s *Server) authRequest(w http.ResponseWriter, r *http.Request) {
+	x := exchangeOf(r.Context())
+	x.route, x.request.Route, x.request.Status = authRoute, authRoute, http.StatusNoContent
+	query := r.URL.Query()
+	if query.Get("deny") == "403" {
+		w = &forbidder{w}
+	}
+	err := s.authenticate(r, x)
+	if err == nil {
+		err = access.Allow(x.caller, access.CredentialUse, x.caller.Organization)
+	}
+	if err == nil {
+		err = checkQuery(r.URL.RawQuery)
+	}
+	var visit policy.Visit
+	if err == nil {
+		visit, err = s.visitOf(r, query.Get("service"))
+	}
+	if err != nil {
+		s.refuse(w, r, x, err)
+		return
+	}
+	visit.Addr = x.ip
+	limits := s.requests.Get().(*policy.Request)
+	defer s.requests.Put(limits)
+	s.cfg.Limits.Prepare(limits, x.caller, visit, x.start)
+	err = s.decide(r.Context(), x, limits)
+	s.setLimitHeaders(w.Header(), limits)
+	if err != nil {
+		s.refuse(w, r, x, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// visitOf reads what the gateway in front says of the request. A client could
+// send the header that its gateway does not set, so both together are refused.
+func (s *Server) visitOf(r *http.Request, service string) (v policy.Visit, err error) {
+	given := append(append([]string(nil), r.Header["X-Original-Uri"]...), r.Header["X-Forwarded-Uri"]...)
+	if len(given) > 1 {
+		return v, errOriginal
+	}
+	if service != "" && !s.knowsService(service) {
+		return v, errService
+	}
+	v.Service = service
+	if len(given) == 0 {
+		return v, nil
+	}
+	raw, _, _ := strings.Cut(given[0], "?")
+	if service != "" {
+		v.Path = strings.TrimPrefix(raw, "/")
+		return v, nil
+	}
+	for _, family := range []gateway.Route{gateway.Chat, gateway.Proxy} {
+		if name, path, ok := gateway.SplitPath(&http.Request{RequestURI: raw}, family); ok {
+			return policy.Visit{Service: name, Path: path}, nil
+		}
+	}
+	return policy.Visit{Service: catalog.AppName, Path: strings.TrimPrefix(raw, "/")}, nil
+}
+
+// forbidder turns refusals into 403.
+type forbidder struct{ http.ResponseWriter }
+
+func (w *forbidder) WriteHeader(status int) {
+	if status >= http.StatusBadRequest && status != http.StatusUnauthorized {
+		w.Header().Set(statusHeader, fmt.Sprint(status))
+		status = http.StatusForbidden
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// describeAuthRequest puts the route into the API document.
+func (s *Server) describeAuthRequest() {
+	text := &huma.Schema{Type: "string"}
+	s.api.OpenAPI().Paths[authRoute] = &huma.PathItem{Get: &huma.Operation{
+		OperationID: "authorize-request", Tags: []string{"rate-limit"},
+		Summary:    "Decide on a request for nginx auth_request, Traefik ForwardAuth or Caddy forward_auth",
+		Security:   []map[string][]string{{"bearer": {}}},
+		Extensions: map[string]any{"x-permission": access.CredentialUse.String()},
+		Parameters: []*huma.Param{
+			{Name: "service", In: "query", Schema: text, Description: "The service that the request is for; app, or the one in an /api/chat/ or /api/proxy/ path, when left out"},
+			{Name: "deny", In: "query", Schema: text, Description: "403: answer every refusal but 401 with 403, and the status that is meant in Gatehouse-Status, for nginx"},
+			{Name: "X-Original-URI", In: "header", Schema: text, Description: "The request's path and query (nginx)"},
+			{Name: "X-Forwarded-Uri", In: "header", Schema: text, Description: "The same (Traefik, Caddy)"},
+		},
+		Responses: map[string]*huma.Response{
+			"204": {Description: "The request may pass; it was counted"},
+			"401": {Description: "No caller could be made of the token", Content: map[string]*huma.MediaType{"application/problem+json": {}}},
+			"403": {Description: "Not permitted, blocked, or any refusal with deny=403", Content: map[string]*huma.MediaType{"application/problem+json": {}}},
+			"429": {Description: "Over a limit; Retry-After and retry-after-ms say how long to wait", Content: map[string]*huma.MediaType{"application/problem+json": {}}},
+		},
+	}}
+}
