@@ -24,7 +24,7 @@ const (
 type GatehouseServer struct {
 	*instance.Instance
 	URL         string
-	ServiceURLs map[string]string // of what has a port of its own: services, and metrics
+	ServiceURLs map[string]string // of what has a port of its own: services, metrics and envoy
 	Logs        *Buffer           // everything it logged
 
 	stop func()
@@ -66,6 +66,9 @@ func ServeConfig(t testing.TB, config instance.Config) *GatehouseServer {
 	for _, l := range listeners[1:] {
 		if l.Metrics {
 			l.Service = "metrics"
+		}
+		if l.Envoy {
+			l.Service = "envoy"
 		}
 		s.ServiceURLs[l.Service] = "http://" + l.Addr().String()
 	}

@@ -37,6 +37,7 @@ type Config struct {
 
 	Addr        string `env:"GATEHOUSE_ADDR" envDefault:"127.0.0.1:8080" help:"Address to listen on."`
 	MetricsAddr string `env:"GATEHOUSE_METRICS_ADDR" help:"Address that serves /metrics for Prometheus, without a token: keep it inside. Default: none."`
+	EnvoyAddr   string `env:"GATEHOUSE_ENVOY_ADDR" help:"Address that serves Envoy's rate limit service over gRPC, without a token: keep it inside. Default: none."`
 	Data        string `env:"GATEHOUSE_DATA" envDefault:"./data" help:"Folder for everything kept on disk."`
 	Environment string `env:"GATEHOUSE_ENV" envDefault:"production" help:"Name of the environment; a database belongs to one."`
 	DatabaseURL string `env:"DATABASE_URL" help:"postgres://..., or the path of a SQLite file. Default: gatehouse.db in GATEHOUSE_DATA."`
@@ -178,6 +179,9 @@ func (c *Config) Check() error {
 	mistakes = append(mistakes, c.checkAddress("GATEHOUSE_ADDR", c.Addr))
 	if c.MetricsAddr != "" {
 		mistakes = append(mistakes, c.checkAddress("GATEHOUSE_METRICS_ADDR", c.MetricsAddr))
+	}
+	if c.EnvoyAddr != "" {
+		mistakes = append(mistakes, c.checkAddress("GATEHOUSE_ENVOY_ADDR", c.EnvoyAddr))
 	}
 	services, err := c.services()
 	mistakes = append(mistakes, err)

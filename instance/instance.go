@@ -32,6 +32,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/auth"
 	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/envoy"
 	"github.com/gatehouse-io/gatehouse/gateway"
 	"github.com/gatehouse-io/gatehouse/internal/telemetry"
 	"github.com/gatehouse-io/gatehouse/org"
@@ -59,6 +60,7 @@ type Instance struct {
 	metrics  *telemetry.Metrics
 	flushLog func()
 	limiter  ratelimit.Limiter
+	limits   *policy.Limits
 	redis    *ratelimit.Redis   // nil without REDIS_URL
 	cut      context.CancelFunc // ends what still runs after the grace
 	stopRuns context.CancelFunc
@@ -147,11 +149,11 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	if err != nil {
 		return err
 	}
-	limits := policy.New(in.limiter, in.DB, in.Audit, policy.Defaults{
+	in.limits = policy.New(in.limiter, in.DB, in.Audit, policy.Defaults{
 		IP: []ratelimit.Limit{c.ChatIPLimit}, Organization: []ratelimit.Limit{c.ChatOrgLimit},
 		Tests: []ratelimit.Limit{c.TestLimit},
 	}, policy.Options{KnownService: knownService(services), Observed: in.metrics.Observed, Logger: log})
-	if err := limits.Load(ctx); err != nil {
+	if err := in.limits.Load(ctx); err != nil {
 		return err
 	}
 
@@ -172,7 +174,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	}
 	in.Server, err = server.New(server.Config{
 		DB: in.DB, Audit: in.Audit, Orgs: in.Orgs, Auth: authenticator, Catalog: services, Vault: in.Vault,
-		Limits: limits, LimitsDegraded: in.limitsDegraded, Gateway: newGateway, Metrics: in.metrics, AuthFailures: c.AuthFailureLimit, TrustedProxies: proxies,
+		Limits: in.limits, LimitsDegraded: in.limitsDegraded, Gateway: newGateway, Metrics: in.metrics, AuthFailures: c.AuthFailureLimit, TrustedProxies: proxies,
 		Version: Version, Logger: log,
 	})
 	if err != nil {
@@ -184,7 +186,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	in.stopRuns = stopRuns
 	in.runs.Go(func() { in.Audit.Run(running) })
 	in.runs.Go(func() { in.Vault.Run(running) })
-	in.runs.Go(func() { limits.Run(running) })
+	in.runs.Go(func() { in.limits.Run(running) })
 	return nil
 }
 
@@ -273,6 +275,7 @@ type Listener struct {
 	net.Listener
 	Service string // a service at its root, for SDKs whose base URL takes no path; "" is the whole API
 	Metrics bool   // /metrics instead
+	Envoy   bool   // Envoy's rate limit service instead, over gRPC
 }
 
 // Listen opens the ports of the configuration, the API's first.
@@ -295,6 +298,9 @@ func (in *Instance) Listen() ([]Listener, error) {
 	}
 	if err == nil && in.Config.MetricsAddr != "" {
 		err = open("GATEHOUSE_METRICS_ADDR", in.Config.MetricsAddr, Listener{Metrics: true})
+	}
+	if err == nil && in.Config.EnvoyAddr != "" {
+		err = open("GATEHOUSE_ENVOY_ADDR", in.Config.EnvoyAddr, Listener{Envoy: true})
 	}
 	if err != nil {
 		for _, l := range all {
@@ -333,6 +339,10 @@ func (in *Instance) Serve(ctx context.Context, listeners []Listener) error {
 			mux := http.NewServeMux()
 			mux.Handle("GET /metrics", in.metrics.Handler())
 			hs.Handler = mux
+		case l.Envoy:
+			hs.Handler = envoy.NewHandler(in.limits, in.metrics.Decision)
+			hs.Protocols = new(http.Protocols)
+			hs.Protocols.SetUnencryptedHTTP2(true)
 		}
 		servers = append(servers, hs)
 		go func() { failed <- hs.Serve(l) }()

@@ -80,7 +80,7 @@ func TestPoliciesOverHTTP(t *testing.T) {
 		}{
 			{`{}`, []string{"effect", "reason"}},
 			{`{"effect":"limit","subject":"org","limits":["0/1s","1.5/1m","5/-1h"],"reason":"x"}`, []string{"limits[0]", "limits[1]", "limits[2]"}},
-			{`{"effect":"limit","subject":"org","limits":[20],"reason":"x"}`, []string{"limits"}},
+			{`{"effect":"limit","subject":"org","limits":[20],"reason":"x"}`, []string{"limits[0]"}},
 			{`{"effect":"limit","subject":"org","limits":"20/1s","reason":"x"}`, []string{"limits"}},
 			{`{"effect":"block","cidr":"zebra/99","service":"zebra","reason":"x"}`, []string{"cidr", "service"}},
 			{`{"effect":"block","cidr":"192.0.2.1","reason":"x","zebra":1}`, []string{"body"}},

@@ -229,7 +229,7 @@ func fieldOf(d *huma.ErrorDetail, known map[string]bool) fault.Field {
 	}
 	var path []string
 	for _, part := range parts {
-		if !known[part] {
+		if !known[withoutIndex(part)] {
 			break
 		}
 		path = append(path, part)
@@ -263,4 +263,13 @@ func fieldOf(d *huma.ErrorDetail, known map[string]bool) fault.Field {
 		name = "body"
 	}
 	return fault.Field{Name: name, Message: message}
+}
+
+// withoutIndex gives the name of an element's array: limits of limits[0].
+func withoutIndex(part string) string {
+	name, index, ok := strings.Cut(part, "[")
+	if index, closed := strings.CutSuffix(index, "]"); ok && closed && strings.Trim(index, "0123456789") == "" {
+		return name
+	}
+	return part
 }

@@ -22,10 +22,16 @@ type limitsCommand struct {
 
 type limitsReplayCommand struct {
 	Trace      string          `arg:"" name:"TRACE.csv" help:"The recorded requests, one a line, under a header line; - reads standard input."`
-	Limit      ratelimit.Limit `required:"" placeholder:"100/1m" help:"Requests and the window that they fall into, such as 100/1m or 1000/1h."`
+	Limit      ratelimit.Limit `required:"" xor:"what" placeholder:"100/1m" help:"Requests and the window that they fall into, such as 100/1m or 1000/1h."`
+	Policies   []string        `required:"" xor:"what" placeholder:"FILE.json" help:"Policies instead of one limit, as GET /api/rate-limit/policies answers them. Given twice, the two are compared."`
 	TimeColumn string          `default:"TIMESTAMP" placeholder:"NAME" help:"The column with the time of a request (${default})."`
 	KeyColumn  string          `placeholder:"NAME" help:"The column that says who asks: each value has the limit to itself. All share one when left out."`
 	JSON       bool            `name:"json" help:"Print the result as JSON."`
+
+	IPColumn           string `name:"ip-column" placeholder:"NAME" help:"With --policies: the column with the client's address."`
+	OrganizationColumn string `placeholder:"NAME" help:"With --policies: the column with the organization. All are of one when left out, and --ip-column too."`
+	ServiceColumn      string `placeholder:"NAME" help:"With --policies: the column with the service."`
+	PathColumn         string `placeholder:"NAME" help:"With --policies: the column with the path of the service."`
 }
 
 // Help is printed by --help.
@@ -40,7 +46,8 @@ Examples:
 
   gatehouse limits replay trace.csv --limit 100/1m
   gatehouse limits replay access.csv --limit 1000/1h --time-column time --key-column organization
-  zcat trace.csv.gz | gatehouse limits replay - --limit 100/1m --json | jq .denied`
+  zcat trace.csv.gz | gatehouse limits replay - --limit 100/1m --json | jq .denied
+  gatehouse limits replay access.csv --policies now.json --policies next.json --organization-column org --ip-column client`
 }
 
 // Run replays the file and prints what the limit would have done.
@@ -60,6 +67,17 @@ func (l limitsReplayCommand) Run(ctx context.Context) error {
 		in = f
 	}
 	progress, done := showProgress("reading", "bytes")
+	if len(l.Policies) > 0 {
+		report, err := l.compare(ctx, name, in, func(n int64) { progress(n, size) })
+		done()
+		switch {
+		case err != nil:
+			return err
+		case l.JSON:
+			return json.NewEncoder(os.Stdout).Encode(report)
+		}
+		return printComparison(os.Stdout, name, l, report)
+	}
 	report, err := replayOrStop(ctx, in, replay.Options{
 		Limit: l.Limit, TimeColumn: l.TimeColumn, KeyColumn: l.KeyColumn,
 		Progress: func(n int64) { progress(n, size) },
@@ -74,21 +92,26 @@ func (l limitsReplayCommand) Run(ctx context.Context) error {
 	return printReplay(os.Stdout, name, l, report)
 }
 
-// replayOrStop replays in, and returns when ctx ends even where a read from a
+// replayOrStop replays in.
+func replayOrStop(ctx context.Context, in io.Reader, options replay.Options) (replay.Report, error) {
+	return untilInterrupted(ctx, func() (replay.Report, error) { return replay.Run(ctx, in, options) })
+}
+
+// untilInterrupted runs work, and returns when ctx ends even where a read from a
 // pipe or terminal hangs; the process ends then, and the read with it.
-func replayOrStop(ctx context.Context, in io.Reader, options replay.Options) (report replay.Report, err error) {
+func untilInterrupted[T any](ctx context.Context, work func() (T, error)) (T, error) {
 	finished := make(chan struct{})
-	var r replay.Report
+	var result, nothing T
 	var failed error
 	go func() {
 		defer close(finished)
-		r, failed = replay.Run(ctx, in, options)
+		result, failed = work()
 	}()
 	select {
 	case <-finished:
-		return r, failed
+		return result, failed
 	case <-ctx.Done():
-		return replay.Report{}, errors.New("interrupted")
+		return nothing, errors.New("interrupted")
 	}
 }
 

@@ -1,0 +1,223 @@
+// Package envoy answers Envoy's rate limit service, envoy.service.ratelimit.v3,
+// with the decisions that requests through Gatehouse meet.
+//
+// An Envoy in front of an application asks before it lets a request pass. What
+// it asks about is descriptors, lists of keys and values; these keys are read,
+// all others and the domain are not:
+//
+//	remote_address  the client's address
+//	organization    the organization's id
+//	service         a service of the catalogue, for policies about it
+//	path            the path of the service, for policies about it; a query is cut off
+//
+// All descriptors of a request are about that one request: its address and its
+// organization are decided on together, and both are counted or neither is. A
+// descriptor's own status is about the subjects that it names itself. A request
+// that names neither passes. Limits come from Gatehouse alone: an override that a
+// descriptor carries is not read.
+//
+// A denied request is OVER_LIMIT, and so is one that a policy blocks, which has
+// the header gatehouse-limit: blocked in the answer. Errors are InvalidArgument
+// for a request that cannot be read and Unavailable while the limiter does not
+// answer; Envoy lets such requests pass unless failure_mode_deny says otherwise.
+//
+// There is no token on this port: whoever reaches it decides for anybody.
+package envoy
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
+	servicev3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/policy"
+)
+
+// The bounds of one question.
+const (
+	maxMessage     = 64 << 10 // bytes
+	maxDescriptors = 16
+)
+
+// NewHandler gives a handler of gRPC over HTTP/2 that decides by limits.
+// decided, which may be nil, is told of each decision.
+func NewHandler(limits *policy.Limits, decided func(outcome, store string)) http.Handler {
+	if decided == nil {
+		decided = func(string, string) {}
+	}
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage))
+	servicev3.RegisterRateLimitServiceServer(server, &service{
+		limits: limits, decided: decided,
+		caller: access.NewCaller(access.InstanceOrganization, access.System, "envoy", access.Operator),
+	})
+	return server
+}
+
+type service struct {
+	servicev3.UnimplementedRateLimitServiceServer
+	limits  *policy.Limits
+	decided func(outcome, store string)
+	caller  access.Caller
+}
+
+// ShouldRateLimit implements the service.
+func (s *service) ShouldRateLimit(ctx context.Context, in *servicev3.RateLimitRequest) (*servicev3.RateLimitResponse, error) {
+	check, err := read(in)
+	if err != nil {
+		return nil, err
+	}
+	out := &servicev3.RateLimitResponse{OverallCode: servicev3.RateLimitResponse_OK}
+	if !check.Addr.IsValid() && check.Organization == "" {
+		for range in.GetDescriptors() {
+			out.Statuses = append(out.Statuses, &servicev3.RateLimitResponse_DescriptorStatus{Code: servicev3.RateLimitResponse_OK})
+		}
+		return out, nil
+	}
+	if check.Addr.IsValid() {
+		ctx = audit.WithRequest(ctx, &audit.Request{IP: check.Addr.String()})
+	}
+	var r policy.Request
+	if err := s.limits.Check(ctx, s.caller, netip.Addr{}, check, time.Now(), &r); err != nil {
+		if f, ok := fault.As(err); ok {
+			return nil, status.Error(codes.Unavailable, f.Message)
+		}
+		return nil, status.Error(codes.Unavailable, "the rate limiter does not answer")
+	}
+	s.decided(string(r.Outcome), r.Decision.Store)
+	if !r.Decision.Admitted {
+		out.OverallCode = servicev3.RateLimitResponse_OVER_LIMIT
+	}
+	for _, d := range in.GetDescriptors() {
+		out.Statuses = append(out.Statuses, statusOf(d, &r))
+	}
+	out.ResponseHeadersToAdd = headers(&r)
+	return out, nil
+}
+
+// read takes what is known out of the descriptors.
+func read(in *servicev3.RateLimitRequest) (c policy.Check, err error) {
+	bad := func(message string) error { return status.Error(codes.InvalidArgument, message) }
+	if in.GetHitsAddend() > 1 {
+		return c, bad("hits_addend must be 0 or 1")
+	}
+	if n := len(in.GetDescriptors()); n == 0 || n > maxDescriptors {
+		return c, bad("1 to " + strconv.Itoa(maxDescriptors) + " descriptors are needed")
+	}
+	c.Consume = true
+	set := func(to *string, value string) error {
+		if *to != "" && *to != value {
+			return bad("two descriptors contradict each other")
+		}
+		*to = value
+		return nil
+	}
+	address := ""
+	for _, d := range in.GetDescriptors() {
+		if d.GetHitsAddend().GetValue() > 1 {
+			return c, bad("hits_addend must be 0 or 1")
+		}
+		for _, e := range d.GetEntries() {
+			switch e.GetKey() {
+			case "remote_address":
+				err = set(&address, e.GetValue())
+			case "organization":
+				err = set(&c.Organization, e.GetValue())
+			case "service":
+				err = set(&c.Service, e.GetValue())
+			case "path":
+				path, _, _ := strings.Cut(e.GetValue(), "?")
+				err = set(&c.Path, strings.TrimPrefix(path, "/"))
+			}
+			if err != nil {
+				return c, err
+			}
+		}
+	}
+	if address != "" {
+		if c.Addr, err = netip.ParseAddr(address); err != nil {
+			return c, bad("remote_address must be an address")
+		}
+	}
+	if c.Organization != "" && !policy.ValidOrganization(c.Organization) {
+		return c, bad("organization must be an organization's id")
+	}
+	return c, nil
+}
+
+// statusOf tells where the tightest of the descriptor's own subjects stands.
+func statusOf(d *ratelimitv3.RateLimitDescriptor, r *policy.Request) *servicev3.RateLimitResponse_DescriptorStatus {
+	out := &servicev3.RateLimitResponse_DescriptorStatus{Code: servicev3.RateLimitResponse_OK}
+	found := false
+	for _, e := range d.GetEntries() {
+		class := policy.IPIndex
+		switch e.GetKey() {
+		case "remote_address":
+		case "organization":
+			class = policy.OrganizationIndex
+		default:
+			continue
+		}
+		s := r.Standing(class)
+		if s == nil || found && uint32(s.Remaining) >= out.LimitRemaining {
+			continue
+		}
+		found = true
+		out.LimitRemaining = uint32(s.Remaining)
+		out.CurrentLimit = &servicev3.RateLimitResponse_RateLimit{
+			Name: s.Limit.String(), RequestsPerUnit: uint32(s.Limit.Requests), Unit: unitOf(s.Limit.Window),
+		}
+		out.DurationUntilReset = durationpb.New(max(0, s.Reset.Sub(r.Decision.Now)))
+		if s.Full && !r.Decision.Admitted {
+			out.Code = servicev3.RateLimitResponse_OVER_LIMIT
+		}
+	}
+	return out
+}
+
+// unitOf gives the unit that is exactly the window, UNKNOWN where none is.
+func unitOf(window time.Duration) servicev3.RateLimitResponse_RateLimit_Unit {
+	switch window {
+	case time.Second:
+		return servicev3.RateLimitResponse_RateLimit_SECOND
+	case time.Minute:
+		return servicev3.RateLimitResponse_RateLimit_MINUTE
+	case time.Hour:
+		return servicev3.RateLimitResponse_RateLimit_HOUR
+	case 24 * time.Hour:
+		return servicev3.RateLimitResponse_RateLimit_DAY
+	}
+	return servicev3.RateLimitResponse_RateLimit_UNKNOWN
+}
+
+// headers are for Envoy to put on its answer to the client.
+func headers(r *policy.Request) (all []*corev3.HeaderValue) {
+	add := func(key, value string) { all = append(all, &corev3.HeaderValue{Key: key, Value: value}) }
+	for class, prefix := range [...]string{policy.IPIndex: "x-ratelimit-", policy.OrganizationIndex: "x-ratelimit-org-"} {
+		if s := r.Standing(class); s != nil {
+			add(prefix+"limit", strconv.Itoa(s.Limit.Requests))
+			add(prefix+"remaining", strconv.Itoa(s.Remaining))
+			add(prefix+"reset", s.Reset.UTC().Format("2006-01-02T15:04:05.000Z"))
+		}
+	}
+	if wait := r.Decision.RetryAfter; wait > 0 {
+		add("retry-after", strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10))
+		add("retry-after-ms", strconv.FormatInt(wait.Milliseconds(), 10))
+	}
+	if r.Outcome == policy.Blocked || r.Outcome == policy.Exempted {
+		add("gatehouse-limit", string(r.Outcome))
+	}
+	return all
+}
