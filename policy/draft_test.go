@@ -9,8 +9,6 @@ import (
 	"github.com/gatehouse-io/gatehouse/policy"
 )
 
-var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-
 func known(service string) bool { return service == "openai" || service == "stripe" }
 
 func TestDraftRefuses(t *testing.T) {

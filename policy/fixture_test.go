@@ -27,7 +27,6 @@ type room struct {
 }
 
 var (
-	operator = access.NewCaller("ops", access.User, "operator", access.Operator)
 	admin    = access.NewCaller("acme", access.User, "admin", access.Admin)
 	member   = access.NewCaller("acme", access.Service, "backend", access.ServiceRole)
 	stranger = access.NewCaller("other", access.User, "admin", access.Admin)
@@ -40,7 +39,7 @@ func newRoom(t testing.TB, url string) *room {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &room{db: db, log: audit.New(db, audit.Options{}), now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)}
+	r := &room{db: db, log: audit.New(db, audit.Options{}), now: noon}
 	running, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); r.log.Run(running) }()

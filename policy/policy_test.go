@@ -54,7 +54,7 @@ func newGate(t testing.TB, url string, limiter ratelimit.Limiter) *gate {
 	t.Cleanup(func() { stop(); writer.Wait() })
 	g.Limits = policy.New(limiter, db, g.trail, policy.Defaults{
 		IP: []ratelimit.Limit{ipLimit}, Organization: []ratelimit.Limit{orgLimit},
-	}, func() time.Time { return g.now })
+	}, policy.Options{Now: func() time.Time { return g.now }})
 	return g
 }
 
@@ -67,7 +67,7 @@ func (g *gate) take(t testing.TB, c access.Caller, ip string) bool {
 		ID: "req_1", Method: "POST", Route: "/api/chat/{service}/{path...}", IP: ip, UserAgent: "curl/8", Status: 429,
 	})
 	var r policy.Request
-	g.Prepare(&r, c, policy.IPKey(netip.MustParseAddr(ip)))
+	g.Prepare(&r, c, policy.Visit{Addr: netip.MustParseAddr(ip)}, g.now)
 	if err := g.Take(ctx, c, g.now, &r); err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +246,7 @@ func TestStatus(t *testing.T) {
 			t.Errorf("%s: %+v, %v", test.name, got, err)
 		}
 	}
-	ip, organization, d, err := g.Own(t.Context(), access.NewCaller("acme", access.User, "x"), "2001:db8::")
+	ip, organization, d, err := g.Own(t.Context(), access.NewCaller("acme", access.User, "x"), netip.MustParseAddr("2001:db8::1"))
 	if err != nil || ip.Used != 1 || organization.Used != 1 || ip.Type != "ip" || organization.Key != "acme" || !d.Admitted {
 		t.Errorf("Own: %+v, %+v, %v", ip, organization, err)
 	}

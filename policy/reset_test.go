@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -109,8 +110,8 @@ func TestLimiterAway(t *testing.T) {
 	for _, cause := range []error{ratelimit.ErrUnavailable, ratelimit.ErrFull} {
 		g := newGate(t, t.TempDir()+"/gatehouse.db", away{cause})
 		var r policy.Request
-		g.Prepare(&r, developer, "192.0.2.1")
-		_, _, _, ownErr := g.Own(t.Context(), developer, "192.0.2.1")
+		g.Prepare(&r, developer, policy.Visit{Addr: netip.MustParseAddr("192.0.2.1")}, g.now)
+		_, _, _, ownErr := g.Own(t.Context(), developer, netip.MustParseAddr("192.0.2.1"))
 		_, statusErr := g.Status(t.Context(), operator, "ip", "192.0.2.1")
 		_, resetErr := g.Reset(t.Context(), operator, "org", "acme")
 		for what, err := range map[string]error{
@@ -135,7 +136,7 @@ func TestTestsAreLimited(t *testing.T) {
 	g := newGate(t, t.TempDir()+"/gatehouse.db", memory())
 	g.Limits = policy.New(g.limiter, g.db, g.trail, policy.Defaults{
 		IP: []ratelimit.Limit{ipLimit}, Organization: []ratelimit.Limit{orgLimit}, Tests: []ratelimit.Limit{{Requests: 2, Window: time.Minute}},
-	}, func() time.Time { return noon })
+	}, policy.Options{Now: func() time.Time { return noon }})
 	for range 2 {
 		if err := g.TakeTest(t.Context(), developer); err != nil {
 			t.Fatal(err)

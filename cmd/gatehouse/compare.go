@@ -127,7 +127,7 @@ func printComparison(out io.Writer, name string, l limitsReplayCommand, r compar
 	}
 	fmt.Fprintf(out, "\n%d of %d subjects, the most affected first:\n\n", len(shown), len(r.Subjects)+r.OmittedSubjects)
 	table = tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	fmt.Fprint(table, "SUBJECT\tREQUESTS")
+	fmt.Fprintf(table, "SUBJECT\tREQUESTS")
 	for i := range r.Sets {
 		fmt.Fprintf(table, "\tPASSED %d", i+1)
 	}

@@ -56,7 +56,7 @@ func TestLines(t *testing.T) {
 func TestNoMetrics(t *testing.T) {
 	var none *telemetry.Metrics
 	none.Request("/x", 200, 0)
-	none.Decision(true, "memory")
+	none.Decision("admitted", "memory")
 	none.Switched("redis")
 }
 
