@@ -11,6 +11,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/policy"
 	"github.com/gatehouse-io/gatehouse/ratelimit"
@@ -145,4 +146,9 @@ func checkFault(t testing.TB, err error, kind fault.Kind, fields ...string) {
 	if fault.KindOf(err) != kind || !slices.Equal(fieldsOf(err), fields) {
 		t.Errorf("got %v (kind %d, fields %q), want kind %d and fields %q", err, fault.KindOf(err), fieldsOf(err), kind, fields)
 	}
+}
+
+// databases runs test on both.
+func databases(t *testing.T, test func(t *testing.T, r *room)) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) { test(t, newRoom(t, url)) })
 }
