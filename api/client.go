@@ -20,6 +20,8 @@ type Client struct {
 	HTTP    *http.Client // http.DefaultClient when nil
 }
 
+const policiesPath = "/api/rate-limit/policies"
+
 // maxAnswer bounds what is read of an answer, in bytes.
 const maxAnswer = 16 << 20
 
@@ -94,6 +96,45 @@ func (c *Client) SubjectLimit(ctx context.Context, typ, key string) (LimitStatus
 // ResetLimit forgets what was counted for a subject.
 func (c *Client) ResetLimit(ctx context.Context, typ, key string) (LimitStatus, error) {
 	return call[LimitStatus](ctx, c, http.MethodPost, "/api/rate-limit/reset", nil, LimitReset{typ, key})
+}
+
+// ListLimitPolicies gives a page of rate limit policies. query may hold limit,
+// cursor and, for operators, owner; nil is the first page of all.
+func (c *Client) ListLimitPolicies(ctx context.Context, query url.Values) (LimitPolicyList, error) {
+	return call[LimitPolicyList](ctx, c, http.MethodGet, policiesPath, query, nil)
+}
+
+// CreateLimitPolicy makes a rate limit policy.
+func (c *Client) CreateLimitPolicy(ctx context.Context, in LimitPolicyInput) (LimitPolicy, error) {
+	return call[LimitPolicy](ctx, c, http.MethodPost, policiesPath, nil, in)
+}
+
+// GetLimitPolicy gives a rate limit policy.
+func (c *Client) GetLimitPolicy(ctx context.Context, id string) (LimitPolicy, error) {
+	return call[LimitPolicy](ctx, c, http.MethodGet, policiesPath+"/"+url.PathEscape(id), nil, nil)
+}
+
+// UpdateLimitPolicy replaces all that a rate limit policy says.
+func (c *Client) UpdateLimitPolicy(ctx context.Context, id string, in LimitPolicyInput) (LimitPolicy, error) {
+	return call[LimitPolicy](ctx, c, http.MethodPut, policiesPath+"/"+url.PathEscape(id), nil, in)
+}
+
+// DeleteLimitPolicy removes a rate limit policy.
+func (c *Client) DeleteLimitPolicy(ctx context.Context, id string) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, policiesPath+"/"+url.PathEscape(id), nil, nil)
+	return err
+}
+
+// RollBackLimitPolicy brings a rate limit policy back to what it said at a
+// revision.
+func (c *Client) RollBackLimitPolicy(ctx context.Context, id string, revision int64) (LimitPolicy, error) {
+	return call[LimitPolicy](ctx, c, http.MethodPost, policiesPath+"/"+url.PathEscape(id)+"/rollback", nil, LimitPolicyRollback{revision})
+}
+
+// CheckLimit asks for the decision on a request that does not go through
+// Gatehouse.
+func (c *Client) CheckLimit(ctx context.Context, in LimitCheck) (LimitDecision, error) {
+	return call[LimitDecision](ctx, c, http.MethodPost, "/api/rate-limit/check", nil, in)
 }
 
 // ListEvents gives a page of the trail. query may hold action, actor, outcome,
