@@ -213,3 +213,36 @@ func TestPoliciesReachOtherInstances(t *testing.T) {
 	}
 	t.Logf("the slowest of 4 changes was seen after %v", slowest)
 }
+
+// Instances over one Redis share the counts of scopes, too.
+func TestScopesAreSharedOnRedis(t *testing.T) {
+	environ := map[string]string{"DATABASE_URL": gatehousetest.Postgres(t), "REDIS_URL": gatehousetest.Redis(t).URL()}
+	one, two := gatehousetest.Serve(t, environ), gatehousetest.Serve(t, environ)
+	as(t, one, "ops", "o", access.Operator).makePolicy(`{"effect":"limit","subject":"org","service":"openai","path":"v1/**","limits":["7/1h"],"reason":"x"}`)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		// A look does not count.
+		d := decode[api.LimitDecision](t, as(t, two, "acme", "b", access.ServiceRole).do("POST", checkPath,
+			`{"subjects":[{"type":"org","key":"acme"}],"service":"openai","path":"v1/x","consume":false}`), 200)
+		if d.Subjects[0].Limit == 7 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the policy does not reach the other instance")
+		}
+	}
+	passed := 0
+	for i := range 20 {
+		s := []*gatehousetest.GatehouseServer{one, two}[i%2]
+		d := decode[api.LimitDecision](t, as(t, s, "acme", "b", access.ServiceRole).do("POST", checkPath,
+			`{"subjects":[{"type":"org","key":"acme"}],"service":"openai","path":"v1/x"}`), 200)
+		if d.Store != "redis" || d.Degraded {
+			t.Fatalf("decided by %+v", d)
+		}
+		if d.Admitted {
+			passed++
+		}
+	}
+	if passed != 7 {
+		t.Errorf("%d of 20 admitted by two instances, want 7", passed)
+	}
+}
