@@ -57,8 +57,8 @@
 //
 // A path pattern is about the path after the service: "*" is any one segment,
 // "**" at the end any number of them, also none. Paths are compared after
-// escapes are decoded, empty segments and parameters (";...") dropped, so that
-// another spelling is no way around a limit. Queries and methods do not matter.
+// escapes are decoded, dot segments resolved, empty segments and parameters
+// (";...") dropped, so that another spelling is no way around a limit. Queries and methods do not matter.
 //
 // # Observing
 //

@@ -103,11 +103,13 @@ func (p *pattern) compare(q *pattern) int {
 }
 
 // plainPath gives the path that a service may take path for: escapes decoded,
-// parameters (";...") and empty segments dropped, no slash at the end. Otherwise
-// v1/ch%61t would pass by a limit on v1/chat.
+// parameters (";...") and empty segments dropped, dot segments resolved, no slash
+// at the end. Otherwise v1/ch%61t would pass by a limit on v1/chat. The gateway
+// refuses some of these; a path that goes past it was not looked at.
 func plainPath(path string) string {
 	if strings.IndexByte(path, '%') < 0 && strings.IndexByte(path, ';') < 0 &&
-		!strings.Contains(path, "//") && !strings.HasPrefix(path, "/") && !strings.HasSuffix(path, "/") {
+		!strings.Contains(path, "//") && !strings.HasPrefix(path, "/") && !strings.HasSuffix(path, "/") &&
+		!strings.HasPrefix(path, ".") && !strings.Contains(path, "/.") {
 		return path
 	}
 	for range 4 { // as deep as the gateway looks before it refuses a path
@@ -119,7 +121,11 @@ func plainPath(path string) string {
 	}
 	var plain []string
 	for segment := range strings.SplitSeq(path, "/") {
-		if segment, _, _ = strings.Cut(segment, ";"); segment != "" {
+		switch segment, _, _ = strings.Cut(segment, ";"); segment {
+		case "", ".":
+		case "..":
+			plain = plain[:max(0, len(plain)-1)]
+		default:
 			plain = append(plain, segment)
 		}
 	}

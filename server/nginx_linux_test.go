@@ -109,7 +109,7 @@ func TestNginx(t *testing.T) {
 	}
 	// Neither a path of the client's choice nor its address is believed.
 	lies := []string{"X-Original-URI", "/harmless", "X-Forwarded-Uri", "/harmless", "X-Forwarded-For", "192.0.2.99"}
-	for _, path := range []string{"/admin/users", "/adm%69n/users"} {
+	for _, path := range []string{"/admin/users", "/adm%69n/users", "/admin//users", "/.//admin/users", "/x/../admin/users", "/admin;a=b/users", "/ADMIN/../admin/users?x=/y"} {
 		if a := c.get(path, lies...); a.Status != 403 {
 			t.Errorf("blocked %s: %d %s", path, a.Status, a.Body)
 		}
