@@ -3,6 +3,7 @@ package server_test
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -244,5 +245,34 @@ func TestScopesAreSharedOnRedis(t *testing.T) {
 	}
 	if passed != 7 {
 		t.Errorf("%d of 20 admitted by two instances, want 7", passed)
+	}
+}
+
+// The examples of the document are taken as they stand there.
+func TestDocumentedPolicies(t *testing.T) {
+	text, err := os.ReadFile("../docs/limits.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := gatehousetest.Serve(t, nil)
+	ops := as(t, s, "ops", "o", access.Operator)
+	policies, checks := 0, 0
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSuffix(strings.TrimSpace(line), "'")
+		switch {
+		case strings.HasPrefix(line, `{"effect"`):
+			policies++
+			if a := ops.do("POST", policiesPath, strings.Replace(line, "2026-11-27", "2090-11-27", 1)); a.Status != 201 {
+				t.Errorf("%s: %d %s", line, a.Status, a.Body)
+			}
+		case strings.HasPrefix(line, `{"subjects"`):
+			checks++
+			if d := decode[api.LimitDecision](t, ops.do("POST", checkPath, line), 200); !d.Admitted || len(d.Subjects) != 2 {
+				t.Errorf("%s: %+v", line, d)
+			}
+		}
+	}
+	if policies != 5 || checks != 1 {
+		t.Errorf("%d policies and %d checks were found in the document", policies, checks)
 	}
 }
