@@ -31,8 +31,22 @@
 // So in no window of the length, wherever it begins, are more requests admitted
 // than the limit says; fixed windows, windows weighed against the one before and
 // token buckets admit up to twice as many in some. The price is a stamp for each
-// counted request: 6 bytes in memory, some 10 in Redis. A limit of a million
-// requests therefore costs a busy key 6 to 8 MB.
+// counted request: 6 bytes in memory, some 10 in Redis.
+//
+// # Large limits
+//
+// A limit of more than MaxExact requests (4,096 unless told otherwise) keeps no
+// stamp for each. Its window is counted in 256 sub-buckets, each of them a number
+// of requests and the instant of the last: at most some 4 KB a window, however
+// large the limit. All requests of a sub-bucket count until its last one is out of
+// the window. So a large limit, too, never admits more than it says in any window;
+// it may deny early, by less than a 256th of the window (14 seconds of an hour):
+// what it denies, an exact window longer by that would deny. Resets and RetryAfter
+// say when it admits, to the millisecond. A window of up to 256 ms is exact.
+//
+// Of a subject's limits only the large ones count so: in "20/1s" and "100000/1h",
+// the second is exact. A limit that grows large begins with what was counted, and
+// one that no longer is remains counted in sub-buckets for one window.
 //
 // # Several windows
 //

@@ -137,7 +137,7 @@ func TestFullOfLimitedKeys(t *testing.T) {
 
 // What a burst needed is given back while its key is in use.
 func TestRingsShrink(t *testing.T) {
-	m := ratelimit.NewMemory(ratelimit.MemoryOptions{MaxKeys: 10})
+	m := ratelimit.NewMemory(ratelimit.MemoryOptions{MaxKeys: 10, MaxExact: 100_000})
 	s := subject("ip", "a", "100000/1s")
 	before := heap()
 	for range 100_000 {
@@ -160,7 +160,7 @@ func TestRingsShrink(t *testing.T) {
 
 // What counts is kept when a ring shrinks.
 func TestRingsKeepWhatCounts(t *testing.T) {
-	want, m := newOracle(), ratelimit.NewMemory(ratelimit.MemoryOptions{MaxKeys: 10})
+	want, m := newOracle(), ratelimit.NewMemory(ratelimit.MemoryOptions{MaxKeys: 10, MaxExact: 5000})
 	s := subject("ip", "a", "5000/10m")
 	var d ratelimit.Decision
 	for i := range 6000 {

@@ -32,7 +32,7 @@ func OpenRedis(option rueidis.ClientOption, options RedisOptions) *Redis {
 	option.ForceSingleClient = true // also: the client is returned before it is connected
 
 	o := &opener{option: option}
-	go o.connect() // the first call meets the same error
+	go func() { _, _ = o.connect() }() // the first call meets the same error
 	return newRedis(o.connect, o.close, options)
 }
 
