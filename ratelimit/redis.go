@@ -41,6 +41,11 @@ type RedisOptions struct {
 	// it, calls fail at once.
 	MaxInFlight int
 
+	// MaxExact is up to how many requests a limit's window is exact; 0 means
+	// [DefaultMaxExact]. Instances that share limits use the same. See "Large
+	// limits" in the package comment.
+	MaxExact int
+
 	// MaxDenials bounds the subjects whose denial is remembered, see [Redis];
 	// 0 means [DefaultMaxDenials], and with a negative number none is.
 	MaxDenials int
@@ -63,6 +68,7 @@ type Redis struct {
 	close    func()
 	prefix   string
 	timeout  time.Duration
+	exact    string // MaxExact, as the script reads it
 	inFlight chan struct{}
 	take     *rueidis.Lua
 	reset    *rueidis.Lua
@@ -94,7 +100,11 @@ func newRedis(connect func() (rueidis.Client, error), closeClient func(), option
 	if options.MaxDenials == 0 {
 		options.MaxDenials = DefaultMaxDenials
 	}
+	if options.MaxExact <= 0 {
+		options.MaxExact = DefaultMaxExact
+	}
 	return &Redis{
+		exact:    strconv.Itoa(options.MaxExact),
 		connect:  connect,
 		close:    closeClient,
 		prefix:   options.Prefix,
@@ -132,8 +142,8 @@ func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d
 		sent, script = at, strconv.FormatInt(at.UnixMilli(), 10)
 	}
 	keys := make([]string, len(subjects))
-	args := make([]string, 0, 2+3*len(subjects))
-	args = append(args, verb, script)
+	args := make([]string, 0, 3+3*len(subjects))
+	args = append(args, verb, script, r.exact)
 	for i := range subjects {
 		s := &subjects[i]
 		keys[i] = storedName(s.Type, s.Key)
@@ -146,9 +156,9 @@ func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d
 	if known {
 		return nil
 	}
-	redisKeys := make([]string, len(keys))
-	for i := range keys {
-		redisKeys[i] = r.prefix + keys[i]
+	redisKeys := make([]string, 0, 2*len(keys))
+	for _, name := range keys {
+		redisKeys = append(redisKeys, r.prefix+name, largeName(r.prefix, name))
 	}
 	reply, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
 		return r.take.Exec(context.Background(), client, redisKeys, args)
@@ -209,7 +219,7 @@ func (r *Redis) resetNamed(ctx context.Context, name string) error {
 	r.denials.forget(name)
 	defer r.denials.forget(name) // again, for an answer that was under way
 	reply, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
-		return r.reset.Exec(context.Background(), client, []string{r.prefix + name, r.prefix + resetsName},
+		return r.reset.Exec(context.Background(), client, []string{r.prefix + name, largeName(r.prefix, name), r.prefix + resetsName},
 			[]string{name, strconv.Itoa(resetsKept), strconv.FormatInt(resetsFor.Milliseconds(), 10)})
 	})
 	if err != nil {

@@ -50,17 +50,31 @@ func largeSteps(t *rapid.T) []step {
 }
 
 func TestLargeLimitsAnswerLikeOracle(t *testing.T) {
+	server := startRedis(t)
+	run := 0
 	rapid.Check(t, func(t *rapid.T) {
-		want, got := newOracle(), ratelimit.NewMemory(ratelimit.MemoryOptions{MaxExact: fewExact})
+		run++
+		open := func(name string, maxDenials int) *ratelimit.Redis {
+			return ratelimit.NewRedis(client(t, server), ratelimit.RedisOptions{
+				Prefix: fmt.Sprintf("%s-%d:", name, run), Timeout: patient, MaxDenials: maxDenials, MaxExact: fewExact,
+			}).Scripted()
+		}
+		want := newOracle()
 		want.exact = fewExact
+		limiters := map[string]ratelimit.Limiter{
+			"memory": ratelimit.NewMemory(ratelimit.MemoryOptions{MaxExact: fewExact}),
+			"redis":  open("redis", -1), "redis that remembers denials": open("denials", 0),
+		}
 		var d ratelimit.Decision
 		for i, s := range largeSteps(t) {
 			expected := want.perform(s)
-			if err := perform(t.Context(), got, s, &d); err != nil {
-				t.Fatalf("step %d: %v", i, err)
-			}
-			if diff := cmp.Diff(expected, d, answer); diff != "" {
-				t.Fatalf("step %d %+v (-oracle +memory):\n%s", i, s, diff)
+			for name, l := range limiters {
+				if err := perform(t.Context(), l, s, &d); err != nil {
+					t.Fatalf("step %d: %s: %v", i, name, err)
+				}
+				if diff := cmp.Diff(expected, d, answer); diff != "" {
+					t.Fatalf("step %d %+v (-oracle +%s):\n%s", i, s, name, diff)
+				}
 			}
 		}
 	})
@@ -125,6 +139,14 @@ func TestLargeLimitsKeepTheirBound(t *testing.T) {
 func TestLimitsGrowLargeAndSmall(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		neverExceeds(t, ratelimit.NewMemory(ratelimit.MemoryOptions{MaxExact: fewExact}))
+	})
+	server := startRedis(t)
+	run := 0
+	rapid.Check(t, func(t *rapid.T) {
+		run++
+		neverExceeds(t, ratelimit.NewRedis(client(t, server), ratelimit.RedisOptions{
+			Prefix: fmt.Sprintf("%d:", run), Timeout: patient, MaxExact: fewExact,
+		}).Scripted())
 	})
 }
 
