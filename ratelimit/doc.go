@@ -71,6 +71,50 @@
 // When the clock steps back, time stands still for each key that has a later
 // stamp, until the clock has caught up. No window ever admits more for it.
 //
+// # Without Redis
+//
+// While Redis is away, a [Switch] in its default mode, [Share], admits to each
+// process at most
+//
+//	max(1, (limit - known) / instances)
+//
+// requests of a key, rounded down. known is what still counts of what Redis last
+// told this process of the key, and of what it admitted itself since; instances is
+// how many said that they were alive when Redis last answered, which each says
+// about once a second. So in any window N processes admit at most
+//
+//		admitted before + sum over the processes of max(1, (limit - known) / instances)
+//
+//	  - Where every process has heard of the key's last requests, that is the limit,
+//	    plus one for each process when less than one each is left.
+//	  - What other processes admitted since a process last heard of the key it does
+//	    not know: at worst it knows nothing, and the sum is the limit once more.
+//	    Twice the limit (plus one for each process) is never exceeded.
+//	  - A process that starts during the outage knows of no key and counts itself as
+//	    alone, unless SwitchOptions.Instances says better: it may admit the limit.
+//	  - A key that only one process asks for, such as an address that a load balancer
+//	    pins to it, gets its share there and no more: honest requests are denied.
+//	  - A key that the mirror had to forget, for lack of room, is one never heard of.
+//
+// One window after Redis went away, what was admitted before counts no more, and
+// all processes that were alive then admit the limit at most, as the share of each
+// is at most limit / instances (but at least one).
+//
+// A decision that was not answered in time is decided by the share, and counts
+// whether Redis has counted it or not. When Redis is back, each process first
+// merges into it what it admitted meanwhile, or, when Redis has lost its data, all
+// that it admitted and remembers; from then on a request must pass both the share
+// and Redis. Only when every process that is alive is so far does Redis decide
+// alone, so no quota is handed out twice. A process that stays silent is waited for
+// ten seconds. Looks at Redis are jittered, and rarer while it comes and goes.
+//
+// A replica that takes over without the last writes has not lost its data as far as
+// can be seen: those writes are forgotten there, while each process still holds
+// them against its own callers.
+//
+// With [Full] each process holds the limits by itself, N times the limit in all;
+// with [Deny] nothing is admitted.
+//
 // # Stores
 //
 // [Memory] is for one process: a decision on two subjects takes about a tenth of

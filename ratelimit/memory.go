@@ -308,6 +308,9 @@ func (m *Memory) giveBack(at time.Time, subjects []Subject) {
 	}
 }
 
+// maxKeys is how many keys fit.
+func (m *Memory) maxKeys() int { return len(m.shards) * int(m.shards[0].max) }
+
 // Stats counts the keys held.
 func (m *Memory) Stats() MemoryStats {
 	var stats MemoryStats

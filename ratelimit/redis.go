@@ -72,6 +72,8 @@ type Redis struct {
 	inFlight chan struct{}
 	take     *rueidis.Lua
 	reset    *rueidis.Lua
+	mergeLua *rueidis.Lua
+	aliveLua *rueidis.Lua
 	denials  *denials
 
 	// scripted makes now count instead of the clocks, for tests that compare
@@ -112,6 +114,8 @@ func newRedis(connect func() (rueidis.Client, error), closeClient func(), option
 		inFlight: make(chan struct{}, options.MaxInFlight),
 		take:     rueidis.NewLuaScript(takeScript),
 		reset:    rueidis.NewLuaScript(resetScript),
+		mergeLua: rueidis.NewLuaScript(mergeScript),
+		aliveLua: rueidis.NewLuaScript(aliveScript),
 		denials:  newDenials(options.MaxDenials),
 	}
 }
@@ -121,15 +125,26 @@ func (r *Redis) Close() { r.close() }
 
 // Take implements [Limiter].
 func (r *Redis) Take(ctx context.Context, now time.Time, subjects []Subject, d *Decision) error {
-	return r.decide(ctx, now, subjects, d, "take")
+	return r.decide(ctx, now, subjects, d, "take", nil)
 }
 
 // Peek implements [Limiter].
 func (r *Redis) Peek(ctx context.Context, now time.Time, subjects []Subject, d *Decision) error {
-	return r.decide(ctx, now, subjects, d, "peek")
+	return r.decide(ctx, now, subjects, d, "peek", nil)
 }
 
-func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d *Decision, verb string) error {
+// aside is what a Switch wants to know of a decision besides the answer.
+type aside struct {
+	counts []int // for each limit of each subject how many requests count; empty for a remembered denial
+
+	// late is called when nobody waits for the answer any more. What it returns
+	// is called if Redis admitted the request after all.
+	late func() (admitted func())
+
+	spent bool // nobody waited for the answer: Redis may have counted the request
+}
+
+func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d *Decision, verb string, a *aside) error {
 	if err := validateSubjects(subjects); err != nil {
 		return err
 	}
@@ -160,7 +175,18 @@ func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d
 	for _, name := range keys {
 		redisKeys = append(redisKeys, r.prefix+name, largeName(r.prefix, name))
 	}
-	reply, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
+	var late func() func()
+	if a != nil {
+		a.counts, a.spent = a.counts[:0], false
+		late = func() func() {
+			a.spent = true
+			if a.late == nil {
+				return func() {}
+			}
+			return a.late()
+		}
+	}
+	reply, err := r.callLate(ctx, late, func(client rueidis.Client) rueidis.RedisResult {
 		return r.take.Exec(context.Background(), client, redisKeys, args)
 	})
 	if err != nil {
@@ -174,12 +200,21 @@ func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d
 		return unavailable(errors.New("the answer is not that of the script"))
 	}
 	r.denials.learn(age, sent, keys, subjects, d)
+	if a != nil {
+		for _, n := range numbers[2+3*len(subjects):] {
+			a.counts = append(a.counts, int(n))
+		}
+	}
 	return nil
 }
 
 // readDecision fills d from the script's reply and says whether it makes sense.
 func readDecision(reply []int64, subjects []Subject, d *Decision) bool {
-	if len(reply) != 2+3*len(subjects) {
+	want := 2 + 3*len(subjects)
+	for i := range subjects {
+		want += len(subjects[i].Limits)
+	}
+	if len(reply) != want {
 		return false
 	}
 	now := reply[1]
@@ -236,6 +271,12 @@ func (r *Redis) resetNamed(ctx context.Context, name string) error {
 // merely slow, and while its pipeline is stuck it would not look at it. Instead,
 // nobody waits any longer, and MaxInFlight bounds what is left behind.
 func (r *Redis) call(ctx context.Context, do func(rueidis.Client) rueidis.RedisResult) (rueidis.RedisResult, error) {
+	return r.callLate(ctx, nil, do)
+}
+
+// callLate is call that knows what to do about an admission which comes too late,
+// see aside.
+func (r *Redis) callLate(ctx context.Context, late func() func(), do func(rueidis.Client) rueidis.RedisResult) (rueidis.RedisResult, error) {
 	select {
 	case r.inFlight <- struct{}{}:
 	default:
@@ -262,6 +303,14 @@ func (r *Redis) call(ctx context.Context, do func(rueidis.Client) rueidis.RedisR
 	case <-ctx.Done():
 		return rueidis.RedisResult{}, fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
 	case <-timer.C:
+		if late != nil {
+			admitted := late()
+			go func() {
+				if numbers, err := (<-done).AsIntSlice(); err == nil && len(numbers) > 0 && numbers[0] == 1 {
+					admitted()
+				}
+			}()
+		}
 		return rueidis.RedisResult{}, unavailable(fmt.Errorf("no answer within %v", r.timeout))
 	}
 }

@@ -12,17 +12,27 @@ import (
 // SHA-256 in hexadecimal, so that no two subjects share a name. Braces are
 // escaped too: they say in which slot of a Redis Cluster a key is kept.
 func storedName(subjectType, key string) string {
-	if strings.ContainsAny(subjectType, ":#%") {
-		subjectType = strings.ReplaceAll(url.QueryEscape(subjectType), "+", "%20")
-	}
 	if len(key) > MaxKey {
 		sum := sha256.Sum256([]byte(key))
-		return subjectType + "#" + hex.EncodeToString(sum[:])
+		return storedHash(subjectType, string(sum[:]))
 	}
+	subjectType = escapeType(subjectType)
 	if strings.ContainsAny(key, "%{}") {
 		key = escapeBraces.Replace(key)
 	}
 	return subjectType + ":" + key
+}
+
+// storedHash is storedName for a key that is hashed already.
+func storedHash(subjectType, sum string) string {
+	return escapeType(subjectType) + "#" + hex.EncodeToString([]byte(sum))
+}
+
+func escapeType(subjectType string) string {
+	if strings.ContainsAny(subjectType, ":#%{}") {
+		subjectType = strings.ReplaceAll(url.QueryEscape(subjectType), "+", "%20")
+	}
+	return subjectType
 }
 
 var escapeBraces = strings.NewReplacer("%", "%25", "{", "%7B", "}", "%7D")

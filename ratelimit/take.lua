@@ -8,7 +8,8 @@
 --          to how many requests a limit is exact; then for each subject the number of its
 --          limits and for each limit its requests and its window in milliseconds
 -- Returns  admitted (1 or 0), the instant, then for each subject the number of the limit
---          that speaks, how many requests it counts, and its reset
+--          that speaks, how many requests it counts, and its reset; then for each limit of
+--          each subject how many requests it counts
 local now = tonumber(ARGV[2])
 if not now then
   local t = redis.call('TIME')
@@ -194,11 +195,12 @@ if ARGV[1] == 'take' and admitted == 1 then
   end
 end
 
-local reply = { admitted, now }
+local reply, counts = { admitted, now }, {}
 for _, s in ipairs(subjects) do
   local speaks, count, left, reset = nil, 0, 0, -1
   for j, l in ipairs(s.limits) do
     local used, free = stand(s, l[1], l[2])
+    counts[#counts + 1] = used
     local remaining = math.max(0, l[1] - used)
     if not speaks or remaining < left or (remaining == left and free > reset) then
       speaks, count, left, reset = j, used, remaining, free
@@ -208,4 +210,5 @@ for _, s in ipairs(subjects) do
   reply[#reply + 1] = count
   reply[#reply + 1] = reset
 end
+for _, used in ipairs(counts) do reply[#reply + 1] = used end
 return reply
