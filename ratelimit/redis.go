@@ -5,7 +5,9 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -16,6 +18,9 @@ var takeScript string
 
 //go:embed reset.lua
 var resetScript string
+
+//go:embed notereset.lua
+var noteResetScript string
 
 // Defaults of [RedisOptions].
 const (
@@ -55,6 +60,15 @@ type RedisOptions struct {
 // that of the Redis server, and the now passed to its methods is not used. Each
 // decision is one round trip that runs one script, on Redis 5 or later.
 //
+// On a Redis Cluster the subjects of a decision are in different slots: they are
+// taken at once, each by a script of its own, and where one denies, what the others
+// took is given back before the answer. No subject ever admits more than its limit;
+// one may deny a request while a unit that is about to be given back, of a decision
+// that another subject denied, still counts: for two round trips, or, where a node
+// fails just then and the unit cannot be given back, for its window. A prefix with a
+// hash tag, such as "{limits}:", keeps all subjects in one slot, with one script for
+// each decision.
+//
 // A denial is remembered, for as long as it is certain and at most five seconds,
 // and answers further requests of the same subjects without a call; time is then
 // taken from this process's monotonic clock. So a reset by another process may
@@ -64,17 +78,19 @@ type RedisOptions struct {
 // Redis later: the error is on the safe side, a request too many is counted
 // rather than one too few.
 type Redis struct {
-	connect  func() (rueidis.Client, error)
-	close    func()
-	prefix   string
-	timeout  time.Duration
-	exact    string // MaxExact, as the script reads it
-	inFlight chan struct{}
-	take     *rueidis.Lua
-	reset    *rueidis.Lua
-	mergeLua *rueidis.Lua
-	aliveLua *rueidis.Lua
-	denials  *denials
+	connect   func() (rueidis.Client, error)
+	close     func()
+	prefix    string
+	timeout   time.Duration
+	exact     string // MaxExact, as the script reads it
+	inFlight  chan struct{}
+	take      *rueidis.Lua
+	reset     *rueidis.Lua
+	noteReset *rueidis.Lua
+	giveBack  *rueidis.Lua
+	mergeLua  *rueidis.Lua
+	aliveLua  *rueidis.Lua
+	denials   *denials
 
 	// scripted makes now count instead of the clocks, for tests that compare
 	// Redis with other limiters.
@@ -106,17 +122,19 @@ func newRedis(connect func() (rueidis.Client, error), closeClient func(), option
 		options.MaxExact = DefaultMaxExact
 	}
 	return &Redis{
-		exact:    strconv.Itoa(options.MaxExact),
-		connect:  connect,
-		close:    closeClient,
-		prefix:   options.Prefix,
-		timeout:  options.Timeout,
-		inFlight: make(chan struct{}, options.MaxInFlight),
-		take:     rueidis.NewLuaScript(takeScript),
-		reset:    rueidis.NewLuaScript(resetScript),
-		mergeLua: rueidis.NewLuaScript(mergeScript),
-		aliveLua: rueidis.NewLuaScript(aliveScript),
-		denials:  newDenials(options.MaxDenials),
+		exact:     strconv.Itoa(options.MaxExact),
+		connect:   connect,
+		close:     closeClient,
+		prefix:    options.Prefix,
+		timeout:   options.Timeout,
+		inFlight:  make(chan struct{}, options.MaxInFlight),
+		take:      rueidis.NewLuaScript(takeScript),
+		reset:     rueidis.NewLuaScript(resetScript),
+		noteReset: rueidis.NewLuaScript(noteResetScript),
+		giveBack:  rueidis.NewLuaScript(giveBackScript),
+		mergeLua:  rueidis.NewLuaScript(mergeScript),
+		aliveLua:  rueidis.NewLuaScript(aliveScript),
+		denials:   newDenials(options.MaxDenials),
 	}
 }
 
@@ -157,15 +175,17 @@ func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d
 		sent, script = at, strconv.FormatInt(at.UnixMilli(), 10)
 	}
 	keys := make([]string, len(subjects))
-	args := make([]string, 0, 3+3*len(subjects))
-	args = append(args, verb, script, r.exact)
+	args := []string{verb, script, r.exact}
+	subjectArgs := make([][]string, len(subjects))
 	for i := range subjects {
 		s := &subjects[i]
 		keys[i] = storedName(s.Type, s.Key)
-		args = append(args, strconv.Itoa(len(s.Limits)))
+		own := make([]string, 1, 1+2*len(s.Limits))
+		own[0] = strconv.Itoa(len(s.Limits))
 		for _, l := range s.Limits {
-			args = append(args, strconv.Itoa(l.Requests), strconv.FormatInt(l.windowMS(), 10))
+			own = append(own, strconv.Itoa(l.Requests), strconv.FormatInt(l.windowMS(), 10))
 		}
+		subjectArgs[i] = own
 	}
 	age, known := r.denials.answer(at, keys, subjects, d)
 	if known {
@@ -175,26 +195,30 @@ func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d
 	for _, name := range keys {
 		redisKeys = append(redisKeys, r.prefix+name, largeName(r.prefix, name))
 	}
-	var late func() func()
+	var late func() func([]int64)
 	if a != nil {
 		a.counts, a.spent = a.counts[:0], false
-		late = func() func() {
+		late = func() func([]int64) {
 			a.spent = true
-			if a.late == nil {
-				return func() {}
+			admitted := func() {}
+			if a.late != nil {
+				admitted = a.late()
 			}
-			return a.late()
+			return func(numbers []int64) {
+				if len(numbers) > 0 && numbers[0] == 1 {
+					admitted()
+				}
+			}
 		}
 	}
-	reply, err := r.callLate(ctx, late, func(client rueidis.Client) rueidis.RedisResult {
-		return r.take.Exec(context.Background(), client, redisKeys, args)
+	numbers, err := callLate(ctx, r, late, func(client rueidis.Client) ([]int64, error) {
+		if len(subjectArgs) > 1 && client.Mode() == rueidis.ClientModeCluster && !strings.Contains(r.prefix, "{") {
+			return r.decideSpread(client, redisKeys, args[:3], subjectArgs)
+		}
+		return r.take.Exec(context.Background(), client, redisKeys, slices.Concat(args[:3], slices.Concat(subjectArgs...))).AsIntSlice()
 	})
 	if err != nil {
 		return err
-	}
-	numbers, err := reply.AsIntSlice()
-	if err != nil {
-		return unavailable(err)
 	}
 	if !readDecision(numbers, subjects, d) {
 		return unavailable(errors.New("the answer is not that of the script"))
@@ -253,65 +277,74 @@ func (r *Redis) Reset(ctx context.Context, subjectType, key string) error {
 func (r *Redis) resetNamed(ctx context.Context, name string) error {
 	r.denials.forget(name)
 	defer r.denials.forget(name) // again, for an answer that was under way
-	reply, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
-		return r.reset.Exec(context.Background(), client, []string{r.prefix + name, largeName(r.prefix, name), r.prefix + resetsName},
-			[]string{name, strconv.Itoa(resetsKept), strconv.FormatInt(resetsFor.Milliseconds(), 10)})
-	})
-	if err != nil {
+	// Two scripts: on a cluster, the subject and the resets are in different slots.
+	if _, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
+		return r.reset.Exec(context.Background(), client, []string{r.prefix + name, largeName(r.prefix, name)}, nil)
+	}); err != nil {
 		return err
 	}
-	if err := reply.Error(); err != nil {
-		return unavailable(err)
-	}
-	return nil
+	_, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
+		return r.noteReset.Exec(context.Background(), client, []string{r.prefix + resetsName},
+			[]string{name, strconv.Itoa(resetsKept), strconv.FormatInt(resetsFor.Milliseconds(), 10)})
+	})
+	return err
 }
 
-// call runs do and waits for it no longer than the timeout and ctx allow. The
+// call is callLate for a command whose answer is of no use when it is late.
+func (r *Redis) call(ctx context.Context, do func(rueidis.Client) rueidis.RedisResult) (rueidis.RedisResult, error) {
+	return callLate(ctx, r, nil, func(client rueidis.Client) (rueidis.RedisResult, error) {
+		reply := do(client)
+		return reply, reply.Error()
+	})
+}
+
+// callLate runs do and waits for it no longer than the timeout and ctx allow. The
 // client is not given a deadline: on one it would close a connection that is
 // merely slow, and while its pipeline is stuck it would not look at it. Instead,
-// nobody waits any longer, and MaxInFlight bounds what is left behind.
-func (r *Redis) call(ctx context.Context, do func(rueidis.Client) rueidis.RedisResult) (rueidis.RedisResult, error) {
-	return r.callLate(ctx, nil, do)
-}
-
-// callLate is call that knows what to do about an admission which comes too late,
-// see aside.
-func (r *Redis) callLate(ctx context.Context, late func() func(), do func(rueidis.Client) rueidis.RedisResult) (rueidis.RedisResult, error) {
+// nobody waits any longer, and MaxInFlight bounds what is left behind. An answer
+// that comes after the timeout is handed to what late returns.
+func callLate[T any](ctx context.Context, r *Redis, late func() func(T), do func(rueidis.Client) (T, error)) (T, error) {
+	var none T
 	select {
 	case r.inFlight <- struct{}{}:
 	default:
-		return rueidis.RedisResult{}, unavailable(errors.New("too many calls are waiting"))
+		return none, unavailable(errors.New("too many calls are waiting"))
+	}
+	type answer struct {
+		value T
+		err   error
 	}
 	timer := time.NewTimer(r.timeout)
 	defer timer.Stop()
-	done := make(chan rueidis.RedisResult, 1)
+	done := make(chan answer, 1)
 	go func() {
 		defer func() { <-r.inFlight }()
 		client, err := r.connect()
 		if err != nil {
-			done <- rueidis.NewErrorResult(err)
+			done <- answer{err: err}
 			return
 		}
-		done <- do(client)
+		value, err := do(client)
+		done <- answer{value, err}
 	}()
 	select {
-	case reply := <-done:
-		if err := reply.Error(); err != nil {
-			return rueidis.RedisResult{}, unavailable(err)
+	case a := <-done:
+		if a.err != nil {
+			return none, unavailable(a.err)
 		}
-		return reply, nil
+		return a.value, nil
 	case <-ctx.Done():
-		return rueidis.RedisResult{}, fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
+		return none, fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
 	case <-timer.C:
 		if late != nil {
-			admitted := late()
+			use := late()
 			go func() {
-				if numbers, err := (<-done).AsIntSlice(); err == nil && len(numbers) > 0 && numbers[0] == 1 {
-					admitted()
+				if a := <-done; a.err == nil {
+					use(a.value)
 				}
 			}()
 		}
-		return rueidis.RedisResult{}, unavailable(fmt.Errorf("no answer within %v", r.timeout))
+		return none, unavailable(fmt.Errorf("no answer within %v", r.timeout))
 	}
 }
 

@@ -22,17 +22,25 @@ type redisServer struct {
 	t    testing.TB
 	dir  string
 	addr string
+	more []string // arguments
 	cmd  *exec.Cmd
 }
 
-func startRedis(t testing.TB) *redisServer {
+func startRedis(t testing.TB) *redisServer { return startRedisWith(t) }
+
+func startRedisWith(t testing.TB, arguments ...string) *redisServer {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	s := &redisServer{t: t, dir: t.TempDir(), more: arguments}
+	for s.addr == "" {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.Addr().(*net.TCPAddr).Port < 55_000 { // a cluster's nodes listen 10,000 higher too
+			s.addr = l.Addr().String()
+		}
+		_ = l.Close()
 	}
-	s := &redisServer{t: t, dir: t.TempDir(), addr: l.Addr().String()}
-	_ = l.Close()
 	s.start()
 	t.Cleanup(s.kill)
 	return s
@@ -45,7 +53,7 @@ func (s *redisServer) start() {
 		s.t.Fatal("these tests need redis-server in PATH: install Redis 5 or later")
 	}
 	host, port, _ := net.SplitHostPort(s.addr)
-	s.cmd = exec.Command(path, "--bind", host, "--port", port, "--dir", s.dir, "--save", "", "--appendonly", "no")
+	s.cmd = exec.Command(path, append([]string{"--bind", host, "--port", port, "--dir", s.dir, "--save", "", "--appendonly", "no"}, s.more...)...)
 	s.cmd.Stderr = os.Stderr
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)

@@ -1,17 +1,6 @@
--- Forget a subject and note it in the list of resets, from which the other instances learn
--- that what they remember of it is void.
+-- Forget a subject.
 --
--- KEYS[1]  the subject's list
--- KEYS[2]  the hash of its windows that are counted in sub-buckets, see take.lua
--- KEYS[3]  the resets: a sorted set, later ones with higher scores
--- ARGV     the subject's name in the resets; how many resets to keep; for how many milliseconds
+-- KEYS     the two of the subject, see take.lua
 for _, window in ipairs(redis.call('HKEYS', KEYS[2])) do redis.call('DEL', KEYS[2] .. window) end
 redis.call('DEL', KEYS[1], KEYS[2])
-local t = redis.call('TIME')
-local score = t[1] * 1000 + math.floor(t[2] / 1000)
-local last = redis.call('ZREVRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
-if last then score = math.max(score, tonumber(last) + 1) end
-redis.call('ZADD', KEYS[3], string.format('%.0f', score), ARGV[1])
-redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -1 - tonumber(ARGV[2]))
-redis.call('PEXPIRE', KEYS[3], ARGV[3])
 return 1
