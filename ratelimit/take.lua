@@ -35,6 +35,56 @@ local function expired(key, n, edge, step)
   return high
 end
 
+-- Nearly every decision is on subjects of one limit each that is and was exact. What follows
+-- below decides on them too, in three times the time.
+local n = #KEYS / 2
+local simple = #ARGV == 3 + 3 * n
+for i = 1, n do simple = simple and tonumber(ARGV[3 * i + 2]) <= exact end
+if simple then
+  local large = {}
+  for i = 1, n do large[i] = KEYS[2 * i] end
+  simple = redis.call('EXISTS', unpack(large)) == 0
+end
+if simple then
+  local reply, counts, gone, tail, admitted = { 1, now }, {}, {}, {}, true
+  for i = 1, n do
+    local key, limit, window = KEYS[2 * i - 1], tonumber(ARGV[3 * i + 2]), tonumber(ARGV[3 * i + 3])
+    local count, reset = redis.call('LLEN', key), now
+    gone[i], tail[i] = 0, -1
+    if count > 0 then
+      tail[i] = at(key, -1)
+      local t, oldest = math.max(now, tail[i]), at(key, 0)
+      if oldest <= t - window then
+        gone[i] = expired(key, count, t - window, 1)
+        oldest, count = gone[i] < count and at(key, gone[i]), count - gone[i]
+      end
+      if count > limit then oldest = at(key, -limit) end -- the limit was lowered
+      if count > 0 then reset = oldest + window end
+      if count >= limit then admitted = false end
+    end
+    counts[i], reply[3 * i], reply[3 * i + 1], reply[3 * i + 2] = count, 1, count, reset
+  end
+  if not admitted then
+    reply[1] = 0
+  elseif ARGV[1] == 'take' then
+    for i = 1, n do
+      local key, window = KEYS[2 * i - 1], tonumber(ARGV[3 * i + 3])
+      local t = math.max(now, tail[i]) -- stamps stay sorted when the clock steps back
+      redis.call('RPUSH', key, text(t))
+      if gone[i] > 0 then redis.call('LTRIM', key, gone[i], -1) end
+      -- Once a second is enough: the grace is a minute.
+      if math.floor(t / 1000) ~= math.floor(tail[i] / 1000) or t > now then
+        redis.call('PEXPIRE', key, text(window + t - now + grace))
+      end
+      if counts[i] == 0 then reply[3 * i + 2] = t + window end
+      counts[i] = counts[i] + 1
+      reply[3 * i + 1] = counts[i]
+    end
+  end
+  for i = 1, n do reply[2 + 3 * n + i] = counts[i] end
+  return reply
+end
+
 -- A sub-bucket is two elements: the instant of its last request, and how many requests were
 -- ever counted up to then. Before the oldest that counts, one that does not is kept.
 local function large_stand(key, t, limit, window)
@@ -144,7 +194,7 @@ end
 
 -- Read everything first: nothing is written for a request that is denied.
 local subjects, admitted, arg = {}, 1, 4
-for i = 1, #KEYS / 2 do
+for i = 1, n do
   local key = KEYS[2 * i - 1]
   local s = { key = key, large = KEYS[2 * i], n = redis.call('LLEN', key), t = now, limits = {}, window = 0, limit = 0 }
   if s.n > 0 then s.t = math.max(now, at(key, -1)) end -- stamps stay sorted when the clock steps back
