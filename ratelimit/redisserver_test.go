@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -98,6 +99,29 @@ func (s *redisServer) do(words ...string) string {
 	}
 	line, _ := bufio.NewReader(conn).ReadString('\n')
 	return strings.TrimSpace(line)
+}
+
+// commands is how many commands the server has processed so far.
+func (s *redisServer) commands() int {
+	s.t.Helper()
+	conn, err := net.DialTimeout("tcp", s.addr, time.Second)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_, _ = fmt.Fprintln(conn, "INFO stats")
+	for lines := bufio.NewScanner(conn); lines.Scan(); {
+		if count, ok := strings.CutPrefix(lines.Text(), "total_commands_processed:"); ok {
+			n, err := strconv.Atoi(count)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			return n
+		}
+	}
+	s.t.Fatal("Redis does not say how many commands it processed")
+	return 0
 }
 
 func (s *redisServer) open(options ratelimit.RedisOptions) *ratelimit.Redis {
