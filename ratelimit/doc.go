@@ -31,8 +31,22 @@
 // So in no window of the length, wherever it begins, are more requests admitted
 // than the limit says; fixed windows, windows weighed against the one before and
 // token buckets admit up to twice as many in some. The price is a stamp for each
-// counted request: 6 bytes in memory, some 10 in Redis. A limit of a million
-// requests therefore costs a busy key 6 to 8 MB.
+// counted request: 6 bytes in memory, some 10 in Redis.
+//
+// # Large limits
+//
+// A limit of more than MaxExact requests (4,096 unless told otherwise) keeps no
+// stamp for each. Its window is counted in 256 sub-buckets, each of them a number
+// of requests and the instant of the last: at most some 4 KB a window, however
+// large the limit. All requests of a sub-bucket count until its last one is out of
+// the window. So a large limit, too, never admits more than it says in any window;
+// it may deny early, by less than a 256th of the window (14 seconds of an hour):
+// what it denies, an exact window longer by that would deny. Resets and RetryAfter
+// say when it admits, to the millisecond. A window of up to 256 ms is exact.
+//
+// Of a subject's limits only the large ones count so: in "20/1s" and "100000/1h",
+// the second is exact. A limit that grows large begins with what was counted, and
+// one that no longer is remains counted in sub-buckets for one window.
 //
 // # Several windows
 //
@@ -56,6 +70,50 @@
 //
 // When the clock steps back, time stands still for each key that has a later
 // stamp, until the clock has caught up. No window ever admits more for it.
+//
+// # Without Redis
+//
+// While Redis is away, a [Switch] in its default mode, [Share], admits to each
+// process at most
+//
+//	max(1, (limit - known) / instances)
+//
+// requests of a key, rounded down. known is what still counts of what Redis last
+// told this process of the key, and of what it admitted itself since; instances is
+// how many said that they were alive when Redis last answered, which each says
+// about once a second. So in any window N processes admit at most
+//
+//		admitted before + sum over the processes of max(1, (limit - known) / instances)
+//
+//	  - Where every process has heard of the key's last requests, that is the limit,
+//	    plus one for each process when less than one each is left.
+//	  - What other processes admitted since a process last heard of the key it does
+//	    not know: at worst it knows nothing, and the sum is the limit once more.
+//	    Twice the limit (plus one for each process) is never exceeded.
+//	  - A process that starts during the outage knows of no key and counts itself as
+//	    alone, unless SwitchOptions.Instances says better: it may admit the limit.
+//	  - A key that only one process asks for, such as an address that a load balancer
+//	    pins to it, gets its share there and no more: honest requests are denied.
+//	  - A key that the mirror had to forget, for lack of room, is one never heard of.
+//
+// One window after Redis went away, what was admitted before counts no more, and
+// all processes that were alive then admit the limit at most, as the share of each
+// is at most limit / instances (but at least one).
+//
+// A decision that was not answered in time is decided by the share, and counts
+// whether Redis has counted it or not. When Redis is back, each process first
+// merges into it what it admitted meanwhile, or, when Redis has lost its data, all
+// that it admitted and remembers; from then on a request must pass both the share
+// and Redis. Only when every process that is alive is so far does Redis decide
+// alone, so no quota is handed out twice. A process that stays silent is waited for
+// ten seconds. Looks at Redis are jittered, and rarer while it comes and goes.
+//
+// A replica that takes over without the last writes has not lost its data as far as
+// can be seen: those writes are forgotten there, while each process still holds
+// them against its own callers.
+//
+// With [Full] each process holds the limits by itself, N times the limit in all;
+// with [Deny] nothing is admitted.
 //
 // # Stores
 //

@@ -27,6 +27,8 @@ type entry struct {
 	keep    uint32 // seconds past the last stamp after which nothing counts
 	limited uint32 // seconds past the last stamp for which the key is full; 0 when it is not
 	name    uint16 // bytes of the name
+	large   bool   // the shard holds windows of this key that are counted in sub-buckets
+	lone    bool   // there is the newest stamp alone: all limits are counted in sub-buckets
 }
 
 // hashedKey marks, in the first byte of a name, a key that is a hash.
@@ -80,13 +82,21 @@ func (e *entry) set(i uint32, stamp int64) {
 	binary.LittleEndian.PutUint16(b[4:], uint16(stamp>>32))
 }
 
+// last is the newest stamp, -1 before the first.
+func (e *entry) last() int64 {
+	if e.count == 0 {
+		return -1
+	}
+	return e.at(e.count - 1)
+}
+
 // instant is the time a decision at now takes for this key. Stamps stay sorted
 // when the clock steps back: time then stands still at the last stamp.
 func (e *entry) instant(now int64) int64 {
-	if e == nil || e.count == 0 {
+	if e == nil {
 		return now
 	}
-	return max(now, e.at(e.count-1))
+	return max(now, e.last())
 }
 
 // expired is how many stamps no longer count in a window at t.
@@ -111,37 +121,39 @@ func (e *entry) expired(t, window int64) uint32 {
 	return high
 }
 
-// full says whether any of the limits denies at t.
-func (e *entry) full(t int64, limits []Limit) bool {
-	if e == nil {
-		return false
-	}
-	for i := range limits {
-		if n := uint32(limits[i].Requests); e.count >= n && t-e.at(e.count-n) < limits[i].windowMS() {
-			return true
-		}
-	}
-	return false
-}
-
 // admit counts a request at t and drops what no longer counts in any window.
 // Nothing else drops stamps: a denial or a look leaves the entry as it is, so
-// that answers depend on nothing but the requests admitted.
-func (e *entry) admit(t int64, limits []Limit) {
-	window, requests := int64(0), uint32(0)
+// that answers depend on nothing but the requests admitted. Limits of more than
+// exact requests are counted in sub-buckets, which the shard holds.
+func (e *entry) admit(t int64, limits []Limit, exact int, s *shard) {
+	window, requests, large := int64(0), uint32(0), e.large
 	for i := range limits {
-		window = max(window, limits[i].windowMS())
-		requests = max(requests, uint32(limits[i].Requests))
+		if n := limits[i].Requests; n <= exact {
+			window, requests = max(window, limits[i].windowMS()), max(requests, uint32(n))
+		} else {
+			large = true
+		}
 	}
-	if n := e.expired(t, window); n > 0 {
+	longest := window
+	if large {
+		longest = e.admitLarge(t, limits, exact, requests, window, s)
+	}
+	e.keep = uint32((longest + 999) / 1000)
+	if e.lone {
+		e.head, e.count = 0, 0
+	} else if n := e.expired(t, window); n > 0 {
 		e.drop(n)
 	}
+	e.push(t, requests)
+}
+
+// push adds a stamp; the most there are to be is for the size to grow to.
+func (e *entry) push(t int64, most uint32) {
 	if e.count == e.size {
-		e.resize(min(e.size+e.size/4+1, max(requests, e.count+1)))
+		e.resize(min(e.size+e.size/4+1, max(most, e.count+1)))
 	}
 	e.count++
 	e.set(e.count-1, t)
-	e.keep = uint32((window + 999) / 1000)
 }
 
 func (e *entry) drop(n uint32) {
@@ -166,7 +178,14 @@ func (e *entry) resize(n uint32) {
 }
 
 // giveBack takes back one request counted at now: the first stamp not before it.
-func (e *entry) giveBack(now int64) {
+func (e *entry) giveBack(now int64, ws *wides) {
+	e.limited = 0
+	if ws != nil {
+		ws.giveBack(now)
+	}
+	if e.lone {
+		return // the stamp tells the time, it does not count
+	}
 	i := e.expired(now-1, 0)
 	if i == e.count {
 		return
@@ -175,57 +194,77 @@ func (e *entry) giveBack(now int64) {
 		e.set(i, e.at(i+1))
 	}
 	e.count--
-	e.limited = 0
 }
 
-// status writes how the subject stands at t; e may be nil. It also notes how
-// long the key stays limited, which protects it from being pushed out.
-func (e *entry) status(now, t int64, limits []Limit, s *Status) {
-	best := int64(-1) // reset of the tightest limit so far
-	for i := range limits {
-		used, remaining, reset := e.count1(now, t, &limits[i])
-		if best >= 0 && (remaining > s.Remaining || remaining == s.Remaining && reset <= best) {
-			continue
-		}
-		best = reset
-		s.Limit, s.Used, s.Remaining = limits[i], used, remaining
-	}
-	s.Reset = time.UnixMilli(best).UTC()
-	s.Full = s.Remaining == 0
-	s.RetryAfter = 0
-	if s.Full {
-		s.RetryAfter = time.Duration(best-now) * time.Millisecond
-	}
-	if e != nil && e.count > 0 {
-		e.limited = 0
-		if s.Full {
-			e.limited = uint32((best - e.at(e.count-1) + 999) / 1000)
-		}
-	}
+// reading is how one limit stands: what of it counts, and its reset.
+type reading struct {
+	used  int
+	reset int64
 }
 
-// count1 says how one limit stands at t.
-func (e *entry) count1(now, t int64, l *Limit) (used, remaining int, reset int64) {
-	if e == nil {
-		return 0, l.Requests, now
+// stand says how one limit stands at t, e not being nil.
+func (e *entry) stand(now, t int64, requests int, window int64, exact int, ws *wides) reading {
+	if ws != nil {
+		if w := ws.source(requests, window, exact); w != nil {
+			return w.stand(now, t, requests, window)
+		}
 	}
-	window := l.windowMS()
 	gone := e.expired(t, window)
-	used = int(e.count - gone)
+	used := int(e.count - gone)
 	switch {
-	case used >= l.Requests:
-		return used, 0, e.at(e.count-uint32(l.Requests)) + window
+	case used >= requests:
+		return reading{used, e.at(e.count-uint32(requests)) + window}
 	case used > 0:
-		return used, l.Requests - used, e.at(gone) + window
+		return reading{used, e.at(gone) + window}
 	default:
-		return 0, l.Requests, now
+		return reading{0, now}
+	}
+}
+
+// tightest says how the limit with the fewest requests remaining stands, among
+// equals the one with the latest reset, among those the first.
+func (e *entry) tightest(now, t int64, limits []Limit, exact int, ws *wides) (speaks int, s reading) {
+	if e == nil {
+		for i := range limits {
+			if limits[i].Requests < limits[speaks].Requests {
+				speaks = i
+			}
+		}
+		return speaks, reading{0, now}
+	}
+	s = e.stand(now, t, limits[0].Requests, limits[0].windowMS(), exact, ws)
+	for i := 1; i < len(limits); i++ {
+		l := &limits[i]
+		other := e.stand(now, t, l.Requests, l.windowMS(), exact, ws)
+		remaining, best := max(0, l.Requests-other.used), max(0, limits[speaks].Requests-s.used)
+		if remaining < best || remaining == best && other.reset > s.reset {
+			speaks, s = i, other
+		}
+	}
+	return speaks, s
+}
+
+// write puts how the subject stands into a status. It also notes how long the
+// key stays limited, which protects it from being pushed out.
+func (e *entry) write(now int64, l *Limit, s reading, status *Status) {
+	status.Limit, status.Used = *l, s.used
+	status.Remaining = max(0, l.Requests-s.used)
+	status.Reset = time.UnixMilli(s.reset).UTC()
+	status.Full = status.Remaining == 0
+	status.RetryAfter = 0
+	if status.Full {
+		status.RetryAfter = time.Duration(s.reset-now) * time.Millisecond
+		e.limited = uint32(uint64(s.reset-e.last()+999) / 1000)
+	} else if e != nil {
+		e.limited = 0
 	}
 }
 
 // idle says whether nothing counts any more, with a minute to spare for clocks
 // that are set back.
 func (e *entry) idle(now int64) bool {
-	return e.count == 0 || e.at(e.count-1)+int64(e.keep)*1000+sweepGrace <= now
+	last := e.last()
+	return last < 0 || last+int64(e.keep)*1000+sweepGrace <= now
 }
 
 // tidy gives back room that an earlier burst needed and nothing uses now.

@@ -3,6 +3,10 @@ package ratelimit_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/ratelimit"
@@ -62,4 +66,42 @@ func ExampleMemory_Peek() {
 	// Output:
 	// 3/1s used 1 reset 08:41:01
 	// 3/1s used 0
+}
+
+func ExampleMiddleware() {
+	limit := ratelimit.Middleware(ratelimit.HTTPOptions{
+		Limiter: ratelimit.NewMemory(ratelimit.MemoryOptions{}),
+		Subjects: func(r *http.Request, subjects []ratelimit.Subject) []ratelimit.Subject {
+			host, _, _ := net.SplitHostPort(r.RemoteAddr)
+			return append(subjects, ratelimit.Subject{
+				Type: "ip", Key: host, Limits: []ratelimit.Limit{{Requests: 2, Window: time.Minute}},
+			})
+		},
+	})
+	handler := limit(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
+	for range 3 {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		fmt.Println(w.Code, w.Header().Get("RateLimit-Policy"))
+	}
+	// Output:
+	// 200 "ip";q=2;w=60
+	// 200 "ip";q=2;w=60
+	// 429 "ip";q=2;w=60
+}
+
+func ExampleOffenders() {
+	limiter, offenders := ratelimit.NewMemory(ratelimit.MemoryOptions{}), ratelimit.NewOffenders(time.Hour, 1000)
+	subjects := []ratelimit.Subject{{Type: "ip", Key: "203.0.113.7", Limits: []ratelimit.Limit{{Requests: 2, Window: time.Minute}}}}
+	now := time.Date(2026, 11, 23, 8, 41, 0, 0, time.UTC)
+	var d ratelimit.Decision
+	for range 10 {
+		_ = limiter.Take(context.Background(), now, subjects, &d)
+		offenders.Add(now, subjects, &d)
+	}
+	for _, o := range offenders.Top(now, 5) {
+		fmt.Println(o.Type, o.Key, "denied", o.Denied)
+	}
+	// Output:
+	// ip 203.0.113.7 denied 8
 }

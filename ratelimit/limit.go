@@ -9,7 +9,7 @@ import (
 )
 
 // The bounds of a [Limit]. Both are far past any sensible limit; they keep one
-// key's memory (at most 6 bytes a counted request) and all arithmetic bounded.
+// key's memory and all arithmetic bounded.
 const (
 	MaxRequests = 1_000_000
 	MinWindow   = time.Millisecond

@@ -124,7 +124,9 @@ type Decision struct {
 	// Store is the store that decided: StoreMemory or StoreRedis.
 	Store string
 
-	// Degraded says that a Switch decided from memory because Redis was away.
+	// Degraded says that a Switch decided by this process's share because Redis
+	// was away, or is only just back: then Store says that Redis agreed. Used is
+	// then what this process admitted, Remaining what its share has room for.
 	Degraded bool
 }
 

@@ -12,6 +12,10 @@ import (
 // 100 MB when all of them are in use, plus 6 to 8 bytes a counted request.
 const DefaultMaxKeys = 1 << 20
 
+// DefaultMaxExact is up to how many requests a limit's window is exact unless
+// told otherwise.
+const DefaultMaxExact = 4096
+
 // MemoryOptions configures [NewMemory]. The zero value is ready to use.
 type MemoryOptions struct {
 	// MaxKeys bounds the keys held at once; 0 means [DefaultMaxKeys], and less
@@ -23,6 +27,11 @@ type MemoryOptions struct {
 	// count is then forgotten. A limited key is never pushed out: where there
 	// are only such, the new key's decision is [ErrFull].
 	MaxKeys int
+
+	// MaxExact is up to how many requests a limit's window is exact; 0 means
+	// [DefaultMaxExact]. The windows of larger limits are counted in
+	// sub-buckets, see "Large limits" in the package comment.
+	MaxExact int
 }
 
 // Memory is an exact limiter within one process. Its clock is the now that each
@@ -38,6 +47,7 @@ type MemoryOptions struct {
 type Memory struct {
 	seed   maphash.Seed
 	shift  uint
+	exact  int
 	shards []shard
 }
 
@@ -60,7 +70,11 @@ func NewMemory(options MemoryOptions) *Memory {
 	for n < 256 && keys/n >= 1024 {
 		n *= 2
 	}
+	if options.MaxExact <= 0 {
+		options.MaxExact = DefaultMaxExact
+	}
 	m := &Memory{
+		exact:  options.MaxExact,
 		seed:   maphash.MakeSeed(),
 		shift:  uint(64 - bits.TrailingZeros(uint(n))),
 		shards: make([]shard, n),
@@ -73,22 +87,27 @@ func NewMemory(options MemoryOptions) *Memory {
 
 // op is one subject of a decision under way.
 type op struct {
-	shard *shard
-	entry *entry // nil for a key that counts nothing
-	key   string
-	index uint32 // of the shard
-	tag   uint32
-	mark  byte
+	shard  *shard
+	entry  *entry // nil for a key that counts nothing
+	key    string
+	t      int64 // the instant, for this key
+	window int64 // of the first limit, in milliseconds
+	reading
+	speaks int    // the limit that the reading is about
+	index  uint32 // of the shard
+	tag    uint32
+	gone   uint32 // stamps out of the window, for a key with one exact limit
+	mark   byte
 }
 
 // locate says where the key of a subject is found.
 func (m *Memory) locate(o *op, subjectType, key string) {
-	hashed := len(key) > MaxKey
-	if hashed {
+	if len(key) > MaxKey {
 		sum := sha256.Sum256([]byte(key))
-		key = string(sum[:])
+		m.place(o, subjectType, string(sum[:]), true)
+		return
 	}
-	m.place(o, subjectType, key, hashed)
+	m.place(o, subjectType, key, false)
 }
 
 // place is locate for a key that is hashed already, if it must be.
@@ -98,7 +117,7 @@ func (m *Memory) place(o *op, subjectType, key string, hashed bool) {
 		o.mark |= hashedKey
 	}
 	o.key = key
-	h := maphash.String(m.seed, key) ^ bits.RotateLeft64(maphash.String(m.seed, subjectType), 21)
+	h := m.hash(subjectType, key)
 	o.tag = uint32(h)
 	o.index = uint32(h >> m.shift)
 	o.shard = &m.shards[o.index]
@@ -121,23 +140,41 @@ func (m *Memory) decide(at time.Time, subjects []Subject, d *Decision, take bool
 	if now < 0 || now > maxInstant {
 		return ErrInvalidTime
 	}
-	if len(subjects) == 0 || len(subjects) > MaxSubjects {
+	if len(subjects) == 2 && m.decidePair(now, &subjects[0], &subjects[1], d, take) {
+		return nil
+	}
+	if len(subjects) <= 2 { // clearing room for more would take as long as deciding
+		var ops [2]op
+		return m.decideOn(now, subjects, d, take, ops[:len(subjects)])
+	}
+	if len(subjects) > MaxSubjects {
 		return validateSubjects(subjects)
 	}
-	var array [MaxSubjects]op
-	ops := array[:len(subjects)]
+	var ops [MaxSubjects]op
+	return m.decideOn(now, subjects, d, take, ops[:len(subjects)])
+}
+
+func (m *Memory) decideOn(now int64, subjects []Subject, d *Decision, take bool, ops []op) error {
+	if len(ops) == 0 || len(ops) != len(subjects) {
+		return validateSubjects(subjects)
+	}
 	for i := range ops {
-		s := &subjects[i]
+		s, o := &subjects[i], &ops[i]
 		if !s.valid() {
 			return validateSubjects(subjects)
 		}
-		m.locate(&ops[i], s.Type, s.Key)
+		m.locate(o, s.Type, s.Key)
+		o.window = s.Limits[0].windowMS()
 		for j := range i {
-			if ops[j].tag == ops[i].tag && s.Key == subjects[j].Key && s.Type == subjects[j].Type {
+			if ops[j].tag == o.tag && s.Key == subjects[j].Key && s.Type == subjects[j].Type {
 				return validateSubjects(subjects)
 			}
 		}
 	}
+	if cap(d.Statuses) < len(ops) {
+		d.Statuses = make([]Status, len(ops))
+	}
+	d.Statuses = d.Statuses[:len(ops)]
 	order := lock(ops)
 	err := m.decideLocked(now, subjects, d, take, ops)
 	unlock(ops, order)
@@ -149,7 +186,7 @@ func (m *Memory) decideLocked(now int64, subjects []Subject, d *Decision, take b
 	for i := range ops {
 		o, s := &ops[i], &subjects[i]
 		o.entry, _ = o.shard.find(o.tag, o.mark, s.Type, o.key)
-		if o.entry.full(o.entry.instant(now), s.Limits) {
+		if full := o.look(now, s.Limits, m.exact); full {
 			admitted = false
 		}
 	}
@@ -166,6 +203,9 @@ func (m *Memory) decideLocked(now int64, subjects []Subject, d *Decision, take b
 				inserted = true
 			}
 		}
+		for i := range ops {
+			ops[i].admit(now, subjects[i].Limits, m.exact)
+		}
 	}
 
 	d.Admitted = admitted
@@ -173,25 +213,45 @@ func (m *Memory) decideLocked(now int64, subjects []Subject, d *Decision, take b
 	d.RetryAfter = 0
 	d.Store = StoreMemory
 	d.Degraded = false
-	if cap(d.Statuses) < len(ops) {
-		d.Statuses = make([]Status, len(ops))
-	}
-	d.Statuses = d.Statuses[:len(ops)]
 	for i := range ops {
-		e, limits, status := ops[i].entry, subjects[i].Limits, &d.Statuses[i]
-		t := e.instant(now)
-		if consume {
-			e.admit(t, limits)
-		}
-		e.status(now, t, limits, status)
-		if !admitted && status.RetryAfter > d.RetryAfter {
-			d.RetryAfter = status.RetryAfter
+		o, status := &ops[i], &d.Statuses[i]
+		o.entry.write(now, &subjects[i].Limits[o.speaks], o.reading, status)
+		if !admitted {
+			d.RetryAfter = max(d.RetryAfter, status.RetryAfter)
 		}
 	}
 	if take {
 		sweep(ops, now, inserted)
 	}
 	return nil
+}
+
+// look notes how the subject stands and says whether it is full.
+func (o *op) look(now int64, limits []Limit, exact int) bool {
+	e, requests := o.entry, limits[0].Requests
+	o.t = now
+	if e == nil {
+		o.speaks, o.reading = e.tightest(now, now, limits, exact, nil)
+		return false
+	}
+	o.t = e.instant(now)
+	if len(limits) > 1 || e.large || requests > exact {
+		o.speaks, o.reading = e.tightest(now, o.t, limits, exact, o.shard.wides(e))
+		return o.used >= limits[o.speaks].Requests
+	}
+	o.gone, o.used, o.reset = e.counts(now, o.t, o.window, requests)
+	return o.used >= requests
+}
+
+// admit counts the request and notes how the subject stands then.
+func (o *op) admit(now int64, limits []Limit, exact int) {
+	e := o.entry
+	if len(limits) > 1 || e.large || limits[0].Requests > exact {
+		e.admit(o.t, limits, exact, o.shard)
+		o.speaks, o.reading = e.tightest(now, o.t, limits, exact, o.shard.wides(e))
+		return
+	}
+	o.used, o.reset = e.count1(o.gone, o.used, o.t, o.window, o.reset, &limits[0])
 }
 
 // sweep does the shards' share of housekeeping, when no entry is in use any more.
@@ -242,11 +302,14 @@ func (m *Memory) giveBack(at time.Time, subjects []Subject) {
 		m.locate(&o, subjects[i].Type, subjects[i].Key)
 		o.shard.mu.Lock()
 		if e, _ := o.shard.find(o.tag, o.mark, subjects[i].Type, o.key); e != nil {
-			e.giveBack(at.UnixMilli())
+			e.giveBack(at.UnixMilli(), o.shard.wides(e))
 		}
 		o.shard.mu.Unlock()
 	}
 }
+
+// maxKeys is how many keys fit.
+func (m *Memory) maxKeys() int { return len(m.shards) * int(m.shards[0].max) }
 
 // Stats counts the keys held.
 func (m *Memory) Stats() MemoryStats {
@@ -278,6 +341,17 @@ func (s *Subject) valid() bool {
 // their index, so that two decisions never wait for each other. It returns the
 // shards' indices in that order for unlock.
 func lock(ops []op) (order [MaxSubjects]uint8) {
+	if len(ops) == 2 {
+		a, b := &ops[0], &ops[1]
+		if a.index > b.index {
+			a, b = b, a
+		}
+		a.shard.mu.Lock()
+		if a.shard != b.shard {
+			b.shard.mu.Lock()
+		}
+		return order
+	}
 	for i := range ops {
 		j := i
 		for ; j > 0 && ops[order[j-1]].index > ops[i].index; j-- {
@@ -294,6 +368,13 @@ func lock(ops []op) (order [MaxSubjects]uint8) {
 }
 
 func unlock(ops []op, order [MaxSubjects]uint8) {
+	if len(ops) == 2 {
+		if ops[0].shard != ops[1].shard {
+			ops[1].shard.mu.Unlock()
+		}
+		ops[0].shard.mu.Unlock()
+		return
+	}
 	for i := range ops {
 		if i == 0 || ops[order[i]].shard != ops[order[i-1]].shard {
 			ops[order[i]].shard.mu.Unlock()

@@ -107,6 +107,44 @@ func TestKeysAreBounded(t *testing.T) {
 	}
 }
 
+// A million addresses, each asking twice, neither grow memory past its bound nor
+// push out who is limited.
+func TestMillionKeysAreBounded(t *testing.T) {
+	before := heap()
+	m := ratelimit.NewMemory(ratelimit.MemoryOptions{MaxKeys: 20_000})
+	limited := make([]ratelimit.Subject, 1000)
+	for i := range limited {
+		limited[i] = subject("organization", fmt.Sprint(i), "1/1h")
+		take(t, m, epoch, limited[i])
+	}
+	limits := subject("ip", "", "5/1m").Limits
+	var d ratelimit.Decision
+	addresses := 1_000_000
+	if raced {
+		addresses = 60_000
+	}
+	for i := range addresses {
+		s := []ratelimit.Subject{{Type: "ip", Key: fmt.Sprintf("2001:db8:%x:%x::/64", i>>16, i&0xffff), Limits: limits}}
+		for range 2 {
+			if err := m.Take(t.Context(), epoch.Add(time.Duration(i)*time.Microsecond), s, &d); err != nil || !d.Admitted {
+				t.Fatalf("address %d: %+v, %v", i, d, err)
+			}
+		}
+	}
+	if n := m.Stats().Keys; n > 21_000 {
+		t.Errorf("%d keys, want about 20,000", n)
+	}
+	if grown := heap() - before; grown > 5<<20 {
+		t.Errorf("%d bytes for 20,000 keys", grown)
+	}
+	for _, s := range limited {
+		if take(t, m, epoch.Add(time.Minute), s).Admitted {
+			t.Fatalf("%s was pushed out", s.Key)
+		}
+	}
+	runtime.KeepAlive(m)
+}
+
 func TestFullOfLimitedKeys(t *testing.T) {
 	m := ratelimit.NewMemory(ratelimit.MemoryOptions{MaxKeys: 100})
 	for i := range 99 {
@@ -137,7 +175,7 @@ func TestFullOfLimitedKeys(t *testing.T) {
 
 // What a burst needed is given back while its key is in use.
 func TestRingsShrink(t *testing.T) {
-	m := ratelimit.NewMemory(ratelimit.MemoryOptions{MaxKeys: 10})
+	m := ratelimit.NewMemory(ratelimit.MemoryOptions{MaxKeys: 10, MaxExact: 100_000})
 	s := subject("ip", "a", "100000/1s")
 	before := heap()
 	for range 100_000 {
@@ -160,7 +198,7 @@ func TestRingsShrink(t *testing.T) {
 
 // What counts is kept when a ring shrinks.
 func TestRingsKeepWhatCounts(t *testing.T) {
-	want, m := newOracle(), ratelimit.NewMemory(ratelimit.MemoryOptions{MaxKeys: 10})
+	want, m := newOracle(), ratelimit.NewMemory(ratelimit.MemoryOptions{MaxKeys: 10, MaxExact: 5000})
 	s := subject("ip", "a", "5000/10m")
 	var d ratelimit.Decision
 	for i := range 6000 {

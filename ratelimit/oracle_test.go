@@ -1,6 +1,7 @@
 package ratelimit_test
 
 import (
+	"slices"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/ratelimit"
@@ -11,6 +12,7 @@ import (
 // the same answers.
 type oracle struct {
 	admitted map[string][]int64 // by type and key: instants in milliseconds, sorted
+	exact    int                // limits of more requests count in sub-buckets; 0 if none does
 }
 
 func newOracle() *oracle { return &oracle{admitted: map[string][]int64{}} }
@@ -43,13 +45,29 @@ func (o *oracle) decide(now time.Time, subjects []ratelimit.Subject, take bool) 
 func (o *oracle) status(now int64, s ratelimit.Subject) ratelimit.Status {
 	var tightest ratelimit.Status
 	for i, l := range s.Limits {
-		status := o.limitStatus(now, o.admitted[name(s)], l)
+		status := o.limitStatus(now, o.seen(o.admitted[name(s)], l), l)
 		if i == 0 || status.Remaining < tightest.Remaining ||
 			status.Remaining == tightest.Remaining && status.Reset.After(tightest.Reset) {
 			tightest = status
 		}
 	}
 	return tightest
+}
+
+// seen is how a limit sees the stamps: one that counts in sub-buckets takes each
+// for the last of its sub-bucket.
+func (o *oracle) seen(stamps []int64, l ratelimit.Limit) []int64 {
+	if o.exact == 0 || l.Requests <= o.exact {
+		return stamps
+	}
+	width := (l.Window.Milliseconds() + 255) / 256
+	seen := slices.Clone(stamps)
+	for i := len(seen) - 2; i >= 0; i-- {
+		if seen[i]/width == seen[i+1]/width {
+			seen[i] = seen[i+1]
+		}
+	}
+	return seen
 }
 
 func (o *oracle) limitStatus(now int64, stamps []int64, l ratelimit.Limit) ratelimit.Status {

@@ -5,7 +5,9 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -16,6 +18,9 @@ var takeScript string
 
 //go:embed reset.lua
 var resetScript string
+
+//go:embed notereset.lua
+var noteResetScript string
 
 // Defaults of [RedisOptions].
 const (
@@ -41,6 +46,11 @@ type RedisOptions struct {
 	// it, calls fail at once.
 	MaxInFlight int
 
+	// MaxExact is up to how many requests a limit's window is exact; 0 means
+	// [DefaultMaxExact]. Instances that share limits use the same. See "Large
+	// limits" in the package comment.
+	MaxExact int
+
 	// MaxDenials bounds the subjects whose denial is remembered, see [Redis];
 	// 0 means [DefaultMaxDenials], and with a negative number none is.
 	MaxDenials int
@@ -49,6 +59,15 @@ type RedisOptions struct {
 // Redis is an exact limiter that any number of processes share. Its clock is
 // that of the Redis server, and the now passed to its methods is not used. Each
 // decision is one round trip that runs one script, on Redis 5 or later.
+//
+// On a Redis Cluster the subjects of a decision are in different slots: they are
+// taken at once, each by a script of its own, and where one denies, what the others
+// took is given back before the answer. No subject ever admits more than its limit;
+// one may deny a request while a unit that is about to be given back, of a decision
+// that another subject denied, still counts: for two round trips, or, where a node
+// fails just then and the unit cannot be given back, for its window. A prefix with a
+// hash tag, such as "{limits}:", keeps all subjects in one slot, with one script for
+// each decision.
 //
 // A denial is remembered, for as long as it is certain and at most five seconds,
 // and answers further requests of the same subjects without a call; time is then
@@ -59,14 +78,19 @@ type RedisOptions struct {
 // Redis later: the error is on the safe side, a request too many is counted
 // rather than one too few.
 type Redis struct {
-	connect  func() (rueidis.Client, error)
-	close    func()
-	prefix   string
-	timeout  time.Duration
-	inFlight chan struct{}
-	take     *rueidis.Lua
-	reset    *rueidis.Lua
-	denials  *denials
+	connect   func() (rueidis.Client, error)
+	close     func()
+	prefix    string
+	timeout   time.Duration
+	exact     string // MaxExact, as the script reads it
+	inFlight  chan struct{}
+	take      *rueidis.Lua
+	reset     *rueidis.Lua
+	noteReset *rueidis.Lua
+	giveBack  *rueidis.Lua
+	mergeLua  *rueidis.Lua
+	aliveLua  *rueidis.Lua
+	denials   *denials
 
 	// scripted makes now count instead of the clocks, for tests that compare
 	// Redis with other limiters.
@@ -94,15 +118,23 @@ func newRedis(connect func() (rueidis.Client, error), closeClient func(), option
 	if options.MaxDenials == 0 {
 		options.MaxDenials = DefaultMaxDenials
 	}
+	if options.MaxExact <= 0 {
+		options.MaxExact = DefaultMaxExact
+	}
 	return &Redis{
-		connect:  connect,
-		close:    closeClient,
-		prefix:   options.Prefix,
-		timeout:  options.Timeout,
-		inFlight: make(chan struct{}, options.MaxInFlight),
-		take:     rueidis.NewLuaScript(takeScript),
-		reset:    rueidis.NewLuaScript(resetScript),
-		denials:  newDenials(options.MaxDenials),
+		exact:     strconv.Itoa(options.MaxExact),
+		connect:   connect,
+		close:     closeClient,
+		prefix:    options.Prefix,
+		timeout:   options.Timeout,
+		inFlight:  make(chan struct{}, options.MaxInFlight),
+		take:      rueidis.NewLuaScript(takeScript),
+		reset:     rueidis.NewLuaScript(resetScript),
+		noteReset: rueidis.NewLuaScript(noteResetScript),
+		giveBack:  rueidis.NewLuaScript(giveBackScript),
+		mergeLua:  rueidis.NewLuaScript(mergeScript),
+		aliveLua:  rueidis.NewLuaScript(aliveScript),
+		denials:   newDenials(options.MaxDenials),
 	}
 }
 
@@ -111,15 +143,26 @@ func (r *Redis) Close() { r.close() }
 
 // Take implements [Limiter].
 func (r *Redis) Take(ctx context.Context, now time.Time, subjects []Subject, d *Decision) error {
-	return r.decide(ctx, now, subjects, d, "take")
+	return r.decide(ctx, now, subjects, d, "take", nil)
 }
 
 // Peek implements [Limiter].
 func (r *Redis) Peek(ctx context.Context, now time.Time, subjects []Subject, d *Decision) error {
-	return r.decide(ctx, now, subjects, d, "peek")
+	return r.decide(ctx, now, subjects, d, "peek", nil)
 }
 
-func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d *Decision, verb string) error {
+// aside is what a Switch wants to know of a decision besides the answer.
+type aside struct {
+	counts []int // for each limit of each subject how many requests count; empty for a remembered denial
+
+	// late is called when nobody waits for the answer any more. What it returns
+	// is called if Redis admitted the request after all.
+	late func() (admitted func())
+
+	spent bool // nobody waited for the answer: Redis may have counted the request
+}
+
+func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d *Decision, verb string, a *aside) error {
 	if err := validateSubjects(subjects); err != nil {
 		return err
 	}
@@ -132,44 +175,70 @@ func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d
 		sent, script = at, strconv.FormatInt(at.UnixMilli(), 10)
 	}
 	keys := make([]string, len(subjects))
-	args := make([]string, 0, 2+3*len(subjects))
-	args = append(args, verb, script)
+	args := []string{verb, script, r.exact}
+	subjectArgs := make([][]string, len(subjects))
 	for i := range subjects {
 		s := &subjects[i]
 		keys[i] = storedName(s.Type, s.Key)
-		args = append(args, strconv.Itoa(len(s.Limits)))
+		own := make([]string, 1, 1+2*len(s.Limits))
+		own[0] = strconv.Itoa(len(s.Limits))
 		for _, l := range s.Limits {
-			args = append(args, strconv.Itoa(l.Requests), strconv.FormatInt(l.windowMS(), 10))
+			own = append(own, strconv.Itoa(l.Requests), strconv.FormatInt(l.windowMS(), 10))
 		}
+		subjectArgs[i] = own
 	}
 	age, known := r.denials.answer(at, keys, subjects, d)
 	if known {
 		return nil
 	}
-	redisKeys := make([]string, len(keys))
-	for i := range keys {
-		redisKeys[i] = r.prefix + keys[i]
+	redisKeys := make([]string, 0, 2*len(keys))
+	for _, name := range keys {
+		redisKeys = append(redisKeys, r.prefix+name, largeName(r.prefix, name))
 	}
-	reply, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
-		return r.take.Exec(context.Background(), client, redisKeys, args)
+	var late func() func([]int64)
+	if a != nil {
+		a.counts, a.spent = a.counts[:0], false
+		late = func() func([]int64) {
+			a.spent = true
+			admitted := func() {}
+			if a.late != nil {
+				admitted = a.late()
+			}
+			return func(numbers []int64) {
+				if len(numbers) > 0 && numbers[0] == 1 {
+					admitted()
+				}
+			}
+		}
+	}
+	numbers, err := callLate(ctx, r, late, func(client rueidis.Client) ([]int64, error) {
+		if len(subjectArgs) > 1 && client.Mode() == rueidis.ClientModeCluster && !strings.Contains(r.prefix, "{") {
+			return r.decideSpread(client, redisKeys, args[:3], subjectArgs)
+		}
+		return r.take.Exec(context.Background(), client, redisKeys, slices.Concat(args[:3], slices.Concat(subjectArgs...))).AsIntSlice()
 	})
 	if err != nil {
 		return err
-	}
-	numbers, err := reply.AsIntSlice()
-	if err != nil {
-		return unavailable(err)
 	}
 	if !readDecision(numbers, subjects, d) {
 		return unavailable(errors.New("the answer is not that of the script"))
 	}
 	r.denials.learn(age, sent, keys, subjects, d)
+	if a != nil {
+		for _, n := range numbers[2+3*len(subjects):] {
+			a.counts = append(a.counts, int(n))
+		}
+	}
 	return nil
 }
 
 // readDecision fills d from the script's reply and says whether it makes sense.
 func readDecision(reply []int64, subjects []Subject, d *Decision) bool {
-	if len(reply) != 2+3*len(subjects) {
+	want := 2 + 3*len(subjects)
+	for i := range subjects {
+		want += len(subjects[i].Limits)
+	}
+	if len(reply) != want {
 		return false
 	}
 	now := reply[1]
@@ -208,51 +277,74 @@ func (r *Redis) Reset(ctx context.Context, subjectType, key string) error {
 func (r *Redis) resetNamed(ctx context.Context, name string) error {
 	r.denials.forget(name)
 	defer r.denials.forget(name) // again, for an answer that was under way
-	reply, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
-		return r.reset.Exec(context.Background(), client, []string{r.prefix + name, r.prefix + resetsName},
-			[]string{name, strconv.Itoa(resetsKept), strconv.FormatInt(resetsFor.Milliseconds(), 10)})
-	})
-	if err != nil {
+	// Two scripts: on a cluster, the subject and the resets are in different slots.
+	if _, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
+		return r.reset.Exec(context.Background(), client, []string{r.prefix + name, largeName(r.prefix, name)}, nil)
+	}); err != nil {
 		return err
 	}
-	if err := reply.Error(); err != nil {
-		return unavailable(err)
-	}
-	return nil
+	_, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
+		return r.noteReset.Exec(context.Background(), client, []string{r.prefix + resetsName},
+			[]string{name, strconv.Itoa(resetsKept), strconv.FormatInt(resetsFor.Milliseconds(), 10)})
+	})
+	return err
 }
 
-// call runs do and waits for it no longer than the timeout and ctx allow. The
+// call is callLate for a command whose answer is of no use when it is late.
+func (r *Redis) call(ctx context.Context, do func(rueidis.Client) rueidis.RedisResult) (rueidis.RedisResult, error) {
+	return callLate(ctx, r, nil, func(client rueidis.Client) (rueidis.RedisResult, error) {
+		reply := do(client)
+		return reply, reply.Error()
+	})
+}
+
+// callLate runs do and waits for it no longer than the timeout and ctx allow. The
 // client is not given a deadline: on one it would close a connection that is
 // merely slow, and while its pipeline is stuck it would not look at it. Instead,
-// nobody waits any longer, and MaxInFlight bounds what is left behind.
-func (r *Redis) call(ctx context.Context, do func(rueidis.Client) rueidis.RedisResult) (rueidis.RedisResult, error) {
+// nobody waits any longer, and MaxInFlight bounds what is left behind. An answer
+// that comes after the timeout is handed to what late returns.
+func callLate[T any](ctx context.Context, r *Redis, late func() func(T), do func(rueidis.Client) (T, error)) (T, error) {
+	var none T
 	select {
 	case r.inFlight <- struct{}{}:
 	default:
-		return rueidis.RedisResult{}, unavailable(errors.New("too many calls are waiting"))
+		return none, unavailable(errors.New("too many calls are waiting"))
+	}
+	type answer struct {
+		value T
+		err   error
 	}
 	timer := time.NewTimer(r.timeout)
 	defer timer.Stop()
-	done := make(chan rueidis.RedisResult, 1)
+	done := make(chan answer, 1)
 	go func() {
 		defer func() { <-r.inFlight }()
 		client, err := r.connect()
 		if err != nil {
-			done <- rueidis.NewErrorResult(err)
+			done <- answer{err: err}
 			return
 		}
-		done <- do(client)
+		value, err := do(client)
+		done <- answer{value, err}
 	}()
 	select {
-	case reply := <-done:
-		if err := reply.Error(); err != nil {
-			return rueidis.RedisResult{}, unavailable(err)
+	case a := <-done:
+		if a.err != nil {
+			return none, unavailable(a.err)
 		}
-		return reply, nil
+		return a.value, nil
 	case <-ctx.Done():
-		return rueidis.RedisResult{}, fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
+		return none, fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
 	case <-timer.C:
-		return rueidis.RedisResult{}, unavailable(fmt.Errorf("no answer within %v", r.timeout))
+		if late != nil {
+			use := late()
+			go func() {
+				if a := <-done; a.err == nil {
+					use(a.value)
+				}
+			}()
+		}
+		return none, unavailable(fmt.Errorf("no answer within %v", r.timeout))
 	}
 }
 

@@ -9,16 +9,41 @@ import (
 
 // storedName names a subject in Redis, below the prefix: "ip:203.0.113.7". A
 // colon in the type is escaped, and a key too long to keep is "type#" and its
-// SHA-256 in hexadecimal, so that no two subjects share a name.
+// SHA-256 in hexadecimal, so that no two subjects share a name. Braces are
+// escaped too: they say in which slot of a Redis Cluster a key is kept.
 func storedName(subjectType, key string) string {
-	if strings.ContainsAny(subjectType, ":#%") {
-		subjectType = strings.ReplaceAll(url.QueryEscape(subjectType), "+", "%20")
-	}
 	if len(key) > MaxKey {
 		sum := sha256.Sum256([]byte(key))
-		return subjectType + "#" + hex.EncodeToString(sum[:])
+		return storedHash(subjectType, string(sum[:]))
+	}
+	subjectType = escapeType(subjectType)
+	if strings.ContainsAny(key, "%{}") {
+		key = escapeBraces.Replace(key)
 	}
 	return subjectType + ":" + key
+}
+
+// storedHash is storedName for a key that is hashed already.
+func storedHash(subjectType, sum string) string {
+	return escapeType(subjectType) + "#" + hex.EncodeToString([]byte(sum))
+}
+
+func escapeType(subjectType string) string {
+	if strings.ContainsAny(subjectType, ":#%{}") {
+		subjectType = strings.ReplaceAll(url.QueryEscape(subjectType), "+", "%20")
+	}
+	return subjectType
+}
+
+var escapeBraces = strings.NewReplacer("%", "%25", "{", "%7B", "}", "%7D")
+
+// largeName names, with the prefix, the windows of a subject that are counted in
+// sub-buckets. It is kept in the same slot of a Redis Cluster as the subject.
+func largeName(prefix, name string) string {
+	if strings.Contains(prefix, "{") {
+		return "large:" + prefix + name // the prefix says which slot
+	}
+	return "large:{" + prefix + name + "}"
 }
 
 // splitName takes a stored name apart again: for a hashed key, the hash.
@@ -41,6 +66,12 @@ func splitName(name string) (subjectType, key string, hashed, ok bool) {
 			return "", "", false, false
 		}
 		key = string(sum)
+	} else if strings.Contains(key, "%") {
+		unescaped, err := url.PathUnescape(key)
+		if err != nil {
+			return "", "", false, false
+		}
+		key = unescaped
 	}
 	return subjectType, key, hashed, true
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,17 +23,25 @@ type redisServer struct {
 	t    testing.TB
 	dir  string
 	addr string
+	more []string // arguments
 	cmd  *exec.Cmd
 }
 
-func startRedis(t testing.TB) *redisServer {
+func startRedis(t testing.TB) *redisServer { return startRedisWith(t) }
+
+func startRedisWith(t testing.TB, arguments ...string) *redisServer {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	s := &redisServer{t: t, dir: t.TempDir(), more: arguments}
+	for s.addr == "" {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.Addr().(*net.TCPAddr).Port < 55_000 { // a cluster's nodes listen 10,000 higher too
+			s.addr = l.Addr().String()
+		}
+		_ = l.Close()
 	}
-	s := &redisServer{t: t, dir: t.TempDir(), addr: l.Addr().String()}
-	_ = l.Close()
 	s.start()
 	t.Cleanup(s.kill)
 	return s
@@ -45,7 +54,7 @@ func (s *redisServer) start() {
 		s.t.Fatal("these tests need redis-server in PATH: install Redis 5 or later")
 	}
 	host, port, _ := net.SplitHostPort(s.addr)
-	s.cmd = exec.Command(path, "--bind", host, "--port", port, "--dir", s.dir, "--save", "", "--appendonly", "no")
+	s.cmd = exec.Command(path, append([]string{"--bind", host, "--port", port, "--dir", s.dir, "--save", "", "--appendonly", "no"}, s.more...)...)
 	s.cmd.Stderr = os.Stderr
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -90,6 +99,29 @@ func (s *redisServer) do(words ...string) string {
 	}
 	line, _ := bufio.NewReader(conn).ReadString('\n')
 	return strings.TrimSpace(line)
+}
+
+// commands is how many commands the server has processed so far.
+func (s *redisServer) commands() int {
+	s.t.Helper()
+	conn, err := net.DialTimeout("tcp", s.addr, time.Second)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_, _ = fmt.Fprintln(conn, "INFO stats")
+	for lines := bufio.NewScanner(conn); lines.Scan(); {
+		if count, ok := strings.CutPrefix(lines.Text(), "total_commands_processed:"); ok {
+			n, err := strconv.Atoi(count)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			return n
+		}
+	}
+	s.t.Fatal("Redis does not say how many commands it processed")
+	return 0
 }
 
 func (s *redisServer) open(options ratelimit.RedisOptions) *ratelimit.Redis {

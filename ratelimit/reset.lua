@@ -1,15 +1,6 @@
--- Forget a subject and note it in the list of resets, from which the other instances learn
--- that what they remember of it is void.
+-- Forget a subject.
 --
--- KEYS[1]  the subject's list
--- KEYS[2]  the resets: a sorted set, later ones with higher scores
--- ARGV     the subject's name in the resets; how many resets to keep; for how many milliseconds
-redis.call('DEL', KEYS[1])
-local t = redis.call('TIME')
-local score = t[1] * 1000 + math.floor(t[2] / 1000)
-local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
-if last then score = math.max(score, tonumber(last) + 1) end
-redis.call('ZADD', KEYS[2], string.format('%.0f', score), ARGV[1])
-redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1 - tonumber(ARGV[2]))
-redis.call('PEXPIRE', KEYS[2], ARGV[3])
+-- KEYS     the two of the subject, see take.lua
+for _, window in ipairs(redis.call('HKEYS', KEYS[2])) do redis.call('DEL', KEYS[2] .. window) end
+redis.call('DEL', KEYS[1], KEYS[2])
 return 1

@@ -32,7 +32,11 @@ type shard struct {
 
 	pushedOut uint64 // keys that still counted and were removed for new ones
 
-	_ [16]byte // fills two cache lines
+	// large holds the windows that are counted in sub-buckets. Few keys have
+	// any: entries are smaller without a pointer to them.
+	large map[*entry]*wides
+
+	_ [8]byte // fills two cache lines
 }
 
 func (s *shard) entry(number uint32) *entry {
@@ -114,7 +118,11 @@ func (s *shard) rehash(n uint32) {
 // remove empties slot i and moves later keys of the same run up to it.
 func (s *shard) remove(i uint32) {
 	number := uint32(s.slots[i]) - 1
-	*s.entry(number) = entry{}
+	e := s.entry(number)
+	if e.large {
+		delete(s.large, e)
+	}
+	*e = entry{}
 	s.free = append(s.free, number)
 	s.live--
 
@@ -170,11 +178,11 @@ func (s *shard) makeRoom(now int64, ops []op) bool {
 		if inUse(e, ops) {
 			continue
 		}
-		if e.count == 0 {
+		last := e.last()
+		if last < 0 {
 			s.remove(at)
 			return true
 		}
-		last := e.at(e.count - 1)
 		idle := last + int64(e.keep)*1000
 		if idle <= now {
 			s.remove(at)

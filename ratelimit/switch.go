@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,13 @@ type SwitchOptions struct {
 	// OnChange is told of each change of store, one call at a time and in
 	// order, from a goroutine of the Switch: it may take its time.
 	OnChange func(Change)
+
+	// Without says what is decided without Redis; the zero value is [Share].
+	Without Without
+
+	// Instances is how many processes share the limits, for the time before
+	// Redis has told it; 0 means 1.
+	Instances int
 
 	// ProbeInterval is the time between two looks at Redis, give or take a
 	// fifth; 0 means a second. It may grow to four times as much while Redis
@@ -40,27 +48,52 @@ type Change struct {
 // Switch decides on Redis and, when Redis is away, from memory.
 //
 // Memory counts along all the time: what Redis admits to this process is counted
-// in both, and a request must pass both. So when Redis goes away, memory goes on
-// from what this process admitted so far, and when Redis comes back having
-// forgotten everything, nobody gets the quota twice. What other processes
-// admitted is in Redis alone: without it, each process enforces the limits by
-// itself.
+// in both, and a request must pass both. Beside it the Switch keeps a mirror of
+// what Redis last told of each key, so that it knows what others admitted. When
+// Redis goes away, each process admits its share of what is left; see "Without
+// Redis" in the package comment for how much that is in all.
 //
 // A decision that Redis answers with an error, or not in time, is made from
 // memory at once. An error that Redis itself answers (it is read-only, out of
 // memory, something else altogether) or three failures in a row open the switch,
 // and no further request waits for Redis. A background goroutine looks at Redis
-// about once a second, there and away, closes the switch when Redis takes writes
-// again, and learns which subjects other processes reset.
+// about once a second, there and away: it says that this process is alive and
+// learns how many are, which subjects others reset, and whether Redis lost its
+// data. Away, a second look that finds Redis well closes the switch, after what
+// was admitted meanwhile has been counted there.
 type Switch struct {
 	redis    *Redis
 	memory   *Memory
 	onChange func(Change)
 	interval time.Duration
 
+	without  Without
+	identity string // among the instances alive
+
+	// share holds what was admitted here since Redis went away, against which
+	// the share is held until Redis decides again; owed is what of it Redis may
+	// not know yet.
+	share     atomic.Pointer[Memory]
+	owed      *Memory
+	mirror    *mirror      // what Redis last told
+	instances atomic.Int64 // that are alive
+	asking    atomic.Int64 // requests that Redis has not answered yet
+	offset    atomic.Int64 // Redis's clock less this process's, in milliseconds
+	flaps     atomic.Int64 // changes of store
+
 	degraded atomic.Bool
+
+	// half says, while degraded, that Redis is well again and knows what was
+	// admitted here: a request must pass the share and Redis, until all
+	// instances are so far.
+	half     atomic.Bool
 	failures atomic.Int32 // in a row, since the last answer
-	scratch  sync.Pool    // of *Decision
+	scratch  sync.Pool    // of *scratch
+
+	// gate is held for reading while a decision is made without Redis, and for
+	// writing while the last of those are merged before Redis decides again.
+	gate sync.RWMutex
+	data string // the name of Redis's data when it was last looked at
 
 	mu      sync.Mutex
 	since   time.Time       // of the last change
@@ -94,77 +127,138 @@ func NewSwitch(redis *Redis, memory *Memory, options SwitchOptions) *Switch {
 	if options.ProbeInterval <= 0 {
 		options.ProbeInterval = time.Second
 	}
+	if options.Instances <= 0 {
+		options.Instances = 1
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Switch{
 		redis:    redis,
 		memory:   memory,
 		onChange: options.OnChange,
 		interval: options.ProbeInterval,
-		scratch:  sync.Pool{New: func() any { return new(Decision) }},
+		scratch:  sync.Pool{New: func() any { return new(scratch) }},
+		without:  options.Without,
+		identity: rand.Text(),
+		mirror:   newMirror(memory.maxKeys()),
 		since:    time.Now(),
 		pending:  map[string]bool{},
 		wake:     make(chan struct{}, 1),
 		stop:     stop,
 		ended:    make(chan struct{}),
 	}
+	s.owed = s.newShare()
+	s.share.Store(s.newShare())
+	s.instances.Store(int64(options.Instances))
 	go s.watch(ctx)
 	return s
 }
 
-// Close ends the background goroutine after the last OnChange has returned. It
-// closes neither Redis nor memory.
+// Close ends the background goroutine after the last OnChange has returned, and
+// tells Redis that this process no longer shares the limits. It closes neither
+// Redis nor memory.
 func (s *Switch) Close() {
 	s.stop()
 	<-s.ended
+	_, _ = s.redis.alive(context.Background(), "", s.silence(), 0, s.identity)
+}
+
+// newShare returns an empty Memory like the one that counts along.
+func (s *Switch) newShare() *Memory {
+	return NewMemory(MemoryOptions{MaxKeys: s.memory.maxKeys(), MaxExact: s.memory.exact})
 }
 
 // Degraded says whether memory decides just now.
 func (s *Switch) Degraded() bool { return s.degraded.Load() }
 
+// SwitchStatus is how a [Switch] stands.
+type SwitchStatus struct {
+	Degraded  bool      // memory decides
+	Since     time.Time // of the last change of store, on this process's clock
+	Changes   int64     // of store since the start
+	Instances int       // that were alive when Redis last answered, this one included
+	Owed      int       // keys with requests admitted here that Redis does not know yet
+}
+
+// Status says how the Switch stands. It asks nobody.
+func (s *Switch) Status() SwitchStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return SwitchStatus{
+		Degraded: s.degraded.Load(), Since: s.since, Changes: s.flaps.Load(),
+		Instances: int(s.instances.Load()), Owed: s.owed.Stats().Keys,
+	}
+}
+
+// scratch is what a decision needs besides the caller's.
+type scratch struct {
+	theirs Decision // Redis's answer, or that of the share
+	due    Decision
+	aside  aside
+	debt   *atomic.Bool // set when the request that Redis did not answer in time is owed
+	own    []int
+	shared []Subject // the subjects with the limits of this process's share
+	limits []Limit
+}
+
 // Take implements [Limiter]. Without Redis it does not wait and fails only where
 // [Memory] does.
 func (s *Switch) Take(ctx context.Context, now time.Time, subjects []Subject, d *Decision) error {
+	if s.degraded.Load() && !s.half.Load() {
+		if done, err := s.takeWithout(ctx, now, subjects, d); done {
+			return err
+		}
+	}
 	if err := s.memory.Take(ctx, now, subjects, d); err != nil {
 		if errors.Is(err, ErrFull) && !s.degraded.Load() {
 			return s.withoutMemory(err, d, func() error { return s.redis.Take(ctx, now, subjects, d) })
 		}
 		return err
 	}
-	if s.degraded.Load() {
-		d.Degraded = true
-		return nil
-	}
 	// The unit is counted in memory before Redis is asked, so that however
 	// many requests are under way when Redis goes away, all are counted.
 	reserved := d.Admitted
-	theirs := s.scratch.Get().(*Decision) // the pool holds nothing else
-	defer s.scratch.Put(theirs)
-	var err error
-	if reserved {
-		err = s.redis.Take(ctx, now, subjects, theirs)
-	} else {
-		err = s.redis.Peek(ctx, now, subjects, theirs)
+	x := s.scratch.Get().(*scratch)
+	defer s.scratch.Put(x)
+	half := s.degraded.Load()
+	if half {
+		room, err := s.takeShare(now, subjects, d, x, reserved, false)
+		if err != nil || !room {
+			return err
+		}
 	}
+	err := s.ask(ctx, now, subjects, x, reserved)
 	if err != nil {
 		if ctx.Err() != nil {
 			if reserved {
-				s.memory.giveBack(now, subjects)
+				s.giveBack(now, subjects, half)
 			}
 			return err
 		}
 		s.failed(err)
-		d.Degraded = true
-		return nil
+		if half {
+			return s.owe(now, subjects, x)
+		}
+		return s.alone(now, subjects, d, x, reserved, x.aside.spent)
 	}
 	s.failures.Store(0)
-	if reserved && !theirs.Admitted {
-		s.memory.giveBack(now, subjects)
+	if reserved && !x.theirs.Admitted {
+		s.giveBack(now, subjects, half)
 		if err := s.memory.Peek(ctx, now, subjects, d); err != nil {
 			return err
 		}
 	}
-	merge(d, theirs, reserved && theirs.Admitted)
+	s.told(now, subjects, x)
+	merge(d, &x.theirs, reserved && x.theirs.Admitted)
+	d.Degraded = half
 	return nil
+}
+
+// giveBack takes back a request that was counted in memory, and in the share.
+func (s *Switch) giveBack(now time.Time, subjects []Subject, share bool) {
+	s.memory.giveBack(now, subjects)
+	if share {
+		s.share.Load().giveBack(now, subjects)
+	}
 }
 
 // Peek implements [Limiter].
@@ -172,23 +266,23 @@ func (s *Switch) Peek(ctx context.Context, now time.Time, subjects []Subject, d 
 	if err := s.memory.Peek(ctx, now, subjects, d); err != nil {
 		return err
 	}
-	if s.degraded.Load() {
-		d.Degraded = true
-		return nil
-	}
-	theirs := s.scratch.Get().(*Decision) // the pool holds nothing else
-	defer s.scratch.Put(theirs)
-	if err := s.redis.Peek(ctx, now, subjects, theirs); err != nil {
+	x := s.scratch.Get().(*scratch)
+	defer s.scratch.Put(x)
+	if !s.degraded.Load() {
+		err := s.ask(ctx, now, subjects, x, false)
+		if err == nil {
+			s.failures.Store(0)
+			s.told(now, subjects, x)
+			merge(d, &x.theirs, d.Admitted && x.theirs.Admitted)
+			return nil
+		}
 		if ctx.Err() != nil {
 			return err
 		}
 		s.failed(err)
-		d.Degraded = true
-		return nil
 	}
-	s.failures.Store(0)
-	merge(d, theirs, d.Admitted && theirs.Admitted)
-	return nil
+	_, err := s.lookAtShare(now, subjects, d, x, d.Admitted)
+	return err
 }
 
 // withoutMemory lets Redis alone decide when memory has no room.
@@ -231,11 +325,13 @@ func (s *Switch) Reset(ctx context.Context, subjectType, key string) error {
 		return err
 	}
 	name := storedName(subjectType, key)
+	s.forget(name)
 	if !s.degraded.Load() {
 		err := s.redis.resetNamed(ctx, name)
 		if err == nil {
 			// Again, for requests that were admitted by Redis before.
-			return s.memory.Reset(ctx, subjectType, key)
+			s.forget(name)
+			return nil
 		}
 		if ctx.Err() == nil {
 			s.failed(err)

@@ -277,3 +277,30 @@ func TestSwitchHonoursContext(t *testing.T) {
 	}
 	server.kill()
 }
+
+// A flood of requests over the limit costs Redis nothing.
+func TestFloodOfDenialsCostsRedisNothing(t *testing.T) {
+	server := startRedis(t)
+	s := ratelimit.NewSwitch(server.open(ratelimit.RedisOptions{Timeout: patient}),
+		ratelimit.NewMemory(ratelimit.MemoryOptions{}), ratelimit.SwitchOptions{ProbeInterval: time.Hour})
+	t.Cleanup(s.Close)
+	other, _ := newSwitch(t, server.open(ratelimit.RedisOptions{Timeout: patient}))
+	other.Close() // only to use up the limit elsewhere
+	ip, org := subject("ip", "a", "100/1h"), subject("organization", "acme", "3/1h")
+	for range 3 {
+		take(t, other, time.Now(), org)
+	}
+	take(t, s, time.Now(), ip, org) // hears of it
+	before := server.commands()
+	const flood = 10_000
+	start := time.Now()
+	for range flood {
+		if d := take(t, s, time.Now(), ip, org); d.Admitted || d.Statuses[1].Used != 3 || d.Statuses[0].Used != 0 {
+			t.Fatalf("%+v", d)
+		}
+	}
+	// At least one for each five seconds; the few others are the test's own.
+	if asked := server.commands() - before; asked > 10+int(time.Since(start)/time.Second) {
+		t.Errorf("%d commands for %d denials", asked, flood)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -11,6 +12,7 @@ import (
 // a matter of one request.
 func (s *Switch) failed(err error) {
 	n := s.failures.Add(1)
+	s.half.Store(false)
 	var cause *unavailableError
 	if n < maxFailures && (!errors.As(err, &cause) || !cause.answered) {
 		return
@@ -25,11 +27,11 @@ func (s *Switch) failed(err error) {
 	}
 }
 
-// recovered closes the switch, unless there are resets to do first.
-func (s *Switch) recovered() bool {
+// recover closes the switch, when every instance has merged what it owed.
+func (s *Switch) recover() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.pending) > 0 {
+	if len(s.pending) > 0 || !s.half.Load() {
 		return false
 	}
 	s.failures.Store(0)
@@ -37,11 +39,31 @@ func (s *Switch) recovered() bool {
 		now := time.Now()
 		s.changed(Change{At: now, Lasted: now.Sub(s.since)})
 	}
+	s.share.Store(s.newShare())
+	return true
+}
+
+// settle merges what is owed, the last of it while no decision is under way, and
+// lets Redis decide again, within the share.
+func (s *Switch) settle(ctx context.Context) bool {
+	if !s.mergeOwed(ctx) {
+		return false
+	}
+	if !s.degraded.Load() {
+		return true
+	}
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	if !s.mergeOwed(ctx) {
+		return false
+	}
+	s.half.Store(true)
 	return true
 }
 
 // changed queues a change to be told; s.mu is held.
 func (s *Switch) changed(c Change) {
+	s.flaps.Add(1)
 	s.since = c.At
 	s.changes = append(s.changes, c)
 	select {
@@ -80,19 +102,39 @@ func (s *Switch) watch(ctx context.Context) {
 			s.failed(err)
 		}
 	}
+	var wellSince time.Time // zero while Redis is not well
+	var wellAt int64        // the same on Redis's clock
 	for {
 		wasDegraded := s.degraded.Load()
-		point = s.look(ctx, point)
+		next, seen, ok := s.look(ctx, point, wellAt)
+		point = next
 		switch {
-		case wasDegraded && !s.degraded.Load():
-			backoff = min(backoff*2, 4) // if it goes away again soon, ask less often
-		case !wasDegraded && !s.degraded.Load() && s.steadyFor(10*time.Second):
+		case !ok:
+			wellSince, wellAt = time.Time{}, 0
+		case wellSince.IsZero():
+			wellSince, wellAt = time.Now(), seen.now
+		case wasDegraded && (seen.settled >= s.instances.Load() || time.Since(wellSince) > s.silence()):
+			// Every instance alive has merged since Redis was well again, or is dead.
+			if s.recover() {
+				backoff = min(backoff*2, 4) // if it goes away again soon, ask less often
+			}
+		}
+		if ok && !s.degraded.Load() {
+			s.instances.Store(max(1, seen.alive))
+			if !wasDegraded && s.owed.Stats().Keys == 0 && s.share.Load().Stats().Keys > 0 {
+				s.share.Store(s.newShare()) // of requests that alone had no answer in time
+			}
+		}
+		if !wasDegraded && !s.degraded.Load() && s.steadyFor(10*time.Second) {
 			backoff = 1
 		}
 		s.tell()
 
 		wait := s.interval
-		if s.degraded.Load() {
+		switch {
+		case s.degraded.Load() && ok:
+			wait /= 4 // look again, then close
+		case s.degraded.Load():
 			wait *= time.Duration(backoff)
 		}
 		timer := time.NewTimer(wait*4/5 + rand.N(wait*2/5))
@@ -117,28 +159,99 @@ func (s *Switch) steadyFor(d time.Duration) bool {
 	return time.Since(s.since) >= d
 }
 
-// look is one look at Redis: what was reset since the point, and whether it
-// takes writes. It returns the next point.
-func (s *Switch) look(ctx context.Context, point int64) int64 {
-	err := s.redis.Ping(ctx)
-	if err == nil && !s.resetPending(ctx) {
-		return point
-	}
-	var names []string
-	if err == nil {
-		names, point, err = s.redis.resetsSince(ctx, point)
-	}
-	if err != nil {
+// silence is after how long an instance that says nothing is dead.
+func (s *Switch) silence() time.Duration { return max(10*time.Second, 8*s.interval) }
+
+// look is one look at Redis: whether it takes writes, what was reset since the
+// point, who is alive, whether it lost its data; and what it does not know yet is
+// merged. It returns the next point, who is alive and how many of those looked
+// since an instant of Redis's clock, and whether all went well.
+func (s *Switch) look(ctx context.Context, point, since int64) (int64, census, bool) {
+	fail := func(err error) (int64, census, bool) {
 		if ctx.Err() == nil {
 			s.failed(err)
 		}
-		return point
+		return point, census{}, false
 	}
+	if err := s.redis.Ping(ctx); err != nil {
+		return fail(err)
+	}
+	if !s.resetPending(ctx) {
+		return point, census{}, false
+	}
+	names, next, err := s.redis.resetsSince(ctx, point)
+	if err != nil {
+		return fail(err)
+	}
+	point = next
 	for _, name := range names {
-		s.memory.resetNamed(name)
+		s.forget(name)
 	}
-	s.recovered()
-	return point
+	seen, err := s.redis.alive(ctx, "", s.silence(), since, "")
+	if err != nil {
+		return fail(err)
+	}
+	if s.data != "" && s.data != seen.data && !s.mergeAll(ctx) || !s.settle(ctx) {
+		return point, census{}, false
+	}
+	// Said last: who is alive has looked and owed nothing.
+	seen, err = s.redis.alive(ctx, s.identity, s.silence(), since, "")
+	if err != nil {
+		return fail(err)
+	}
+	s.data = seen.data
+	return point, seen, true
+}
+
+// mergeOwed counts in Redis what was admitted here without it, and says whether
+// nothing is owed any more.
+func (s *Switch) mergeOwed(ctx context.Context) bool {
+	for i := range s.owed.shards {
+		if !s.mergeRecords(ctx, s.owed.records(i, true), true) {
+			return false
+		}
+	}
+	return true
+}
+
+// mergeAll counts in a Redis that lost its data all that was admitted here.
+func (s *Switch) mergeAll(ctx context.Context) bool {
+	// What is owed is in memory too. It is taken first: what is admitted in
+	// between is then counted twice rather than not at all.
+	var owed []record
+	for i := range s.owed.shards {
+		owed = append(owed, s.owed.records(i, true)...)
+	}
+	for i := range s.memory.shards {
+		if !s.mergeRecords(ctx, s.memory.records(i, false), false) {
+			for j := range owed {
+				s.owed.restore(&owed[j], time.Now().UnixMilli())
+			}
+			return false
+		}
+	}
+	return true
+}
+
+// mergeRecords merges records that still count; those that fail are owed again.
+func (s *Switch) mergeRecords(ctx context.Context, records []record, owed bool) bool {
+	now := time.Now().UnixMilli()
+	records = slices.DeleteFunc(records, func(r record) bool {
+		return len(r.stamps) == 0 || r.stamps[len(r.stamps)-1]+r.keep <= now
+	})
+	failed, err := s.redis.mergeAll(ctx, records, s.offset.Load())
+	if err == nil {
+		return true
+	}
+	if owed {
+		for i := range failed {
+			s.owed.restore(&failed[i], now)
+		}
+	}
+	if ctx.Err() == nil {
+		s.failed(err)
+	}
+	return false
 }
 
 // resetPending does the resets that wait for Redis and says whether none is

@@ -1,0 +1,114 @@
+package ratelimit_test
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/ratelimit"
+)
+
+// visit sends one request through the middleware at an instant of its clock.
+func visit(h http.Handler, key string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Header.Set("Key", key)
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func limited(limiter ratelimit.Limiter, now *time.Time, limits ...string) http.Handler {
+	return ratelimit.Middleware(ratelimit.HTTPOptions{
+		Limiter: limiter, Now: func() time.Time { return *now },
+		Subjects: func(r *http.Request, subjects []ratelimit.Subject) []ratelimit.Subject {
+			if r.Header.Get("Key") == "" {
+				return subjects
+			}
+			return append(subjects, subject("ip", r.Header.Get("Key"), limits...))
+		},
+	})(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+}
+
+// A client that obeys Retry-After-Ms is admitted to the millisecond; one that
+// obeys Retry-After is too, later.
+func TestHeadersObeyedToTheMillisecond(t *testing.T) {
+	for _, limits := range [][]string{{"3/1s"}, {"3/1s", "10/7s"}, {"1/1ms"}, {"5000/999ms", "2/333ms"}} {
+		now := epoch
+		h := limited(ratelimit.NewMemory(ratelimit.MemoryOptions{}), &now, limits...)
+		denials := 0
+		for i := range 500 {
+			w := visit(h, "a")
+			if w.Code == http.StatusNoContent {
+				if w.Header().Get("Retry-After") != "" || w.Header().Get("Retry-After-Ms") != "" {
+					t.Fatalf("%v: admitted and told to wait", limits)
+				}
+				now = now.Add(time.Duration(i%4*7) * time.Millisecond)
+				continue
+			}
+			denials++
+			ms, err := strconv.Atoi(w.Header().Get("Retry-After-Ms"))
+			seconds, err2 := strconv.Atoi(w.Header().Get("Retry-After"))
+			if w.Code != http.StatusTooManyRequests || err != nil || err2 != nil || ms < 1 || seconds != (ms+999)/1000 {
+				t.Fatalf("%v: %d with %v", limits, w.Code, w.Header())
+			}
+			wait := time.Duration(ms) * time.Millisecond
+			now = now.Add(wait - time.Millisecond)
+			if early := visit(h, "a"); early.Code != http.StatusTooManyRequests {
+				t.Fatalf("%v: admitted a millisecond early", limits)
+			}
+			now = now.Add(time.Millisecond)
+			if w := visit(h, "a"); w.Code != http.StatusNoContent {
+				t.Fatalf("%v: obeyed and denied", limits)
+			}
+		}
+		if denials == 0 {
+			t.Errorf("%v: nothing was denied", limits)
+		}
+	}
+}
+
+func TestHeaders(t *testing.T) {
+	m := ratelimit.NewMemory(ratelimit.MemoryOptions{})
+	subjects := []ratelimit.Subject{subject("ip", "a", "2/1500ms"), subject("odd \"\\\xff", "b", "9/1h")}
+	take(t, m, epoch, subjects...)
+	d := take(t, m, epoch.Add(1*time.Millisecond), subjects...)
+	h := http.Header{}
+	ratelimit.SetHeaders(h, subjects, &d)
+	if got, want := h.Get("RateLimit-Policy"), `"ip";q=2;w=2, "odd \"\\?";q=9;w=3600`; got != want {
+		t.Errorf("RateLimit-Policy %s, want %s", got, want)
+	}
+	if got, want := h.Get("RateLimit"), `"ip";r=0;t=2, "odd \"\\?";r=7;t=3600`; got != want {
+		t.Errorf("RateLimit %s, want %s", got, want)
+	}
+	if h.Get("Retry-After") != "" {
+		t.Error("admitted and told to wait")
+	}
+}
+
+func TestMiddlewareWithoutSubjectsAndOnErrors(t *testing.T) {
+	now := epoch
+	h := limited(ratelimit.NewMemory(ratelimit.MemoryOptions{MaxKeys: 8}), &now, "1/1h")
+	for range 3 {
+		if w := visit(h, ""); w.Code != http.StatusNoContent || w.Header().Get("RateLimit") != "" {
+			t.Errorf("no subjects: %d %v", w.Code, w.Header())
+		}
+	}
+	for i := range 8 {
+		visit(h, strconv.Itoa(i+1))
+	}
+	if w := visit(h, "one too many"); w.Code != http.StatusServiceUnavailable {
+		t.Errorf("no room: %d", w.Code)
+	}
+	var failed error
+	h = ratelimit.Middleware(ratelimit.HTTPOptions{
+		Limiter:  ratelimit.NewMemory(ratelimit.MemoryOptions{}),
+		Subjects: func(*http.Request, []ratelimit.Subject) []ratelimit.Subject { return make([]ratelimit.Subject, 1) },
+		Failed:   func(_ http.ResponseWriter, _ *http.Request, err error) { failed = err },
+	})(http.NotFoundHandler())
+	if visit(h, "a"); !errors.Is(failed, ratelimit.ErrInvalidSubject) {
+		t.Errorf("invalid subject: %v", failed)
+	}
+}

@@ -1,0 +1,115 @@
+package ratelimit
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"errors"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+//go:embed merge.lua
+var mergeScript string
+
+//go:embed alive.lua
+var aliveScript string
+
+// aliveName is the set of instances that are alive. No subject has this name:
+// there is no colon in it.
+const aliveName = "instances"
+
+// merge counts in Redis what a process admitted without it. Stamps are moved by
+// offset milliseconds, from this process's clock to Redis's.
+func (r *Redis) merge(ctx context.Context, rec *record, offset int64) error {
+	name := rec.name()
+	number := func(n int64) string { return strconv.FormatInt(n, 10) }
+	args := []string{number(rec.keep), number(rec.covers), r.exact, number(int64(len(rec.stamps)))}
+	for _, stamp := range rec.stamps {
+		args = append(args, number(stamp+offset))
+	}
+	args = append(args, number(int64(len(rec.wides))))
+	for _, w := range rec.wides {
+		args = append(args, number(w.window), number(int64(len(w.runs))))
+		for _, run := range w.runs {
+			args = append(args, number(run.last+offset), number(int64(run.n)))
+		}
+	}
+	_, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
+		return r.mergeLua.Exec(context.Background(), client, []string{r.prefix + name, largeName(r.prefix, name)}, args)
+	})
+	r.denials.forget(name)
+	return err
+}
+
+// mergeAll merges many records, several at a time, and returns those that failed
+// and why.
+func (r *Redis) mergeAll(ctx context.Context, records []record, offset int64) (failed []record, err error) {
+	const atOnce = 16
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	next := make(chan *record)
+	for range min(atOnce, len(records)) {
+		all.Go(func() {
+			for rec := range next {
+				e := err0(&mu, &err)
+				if e == nil {
+					e = r.merge(ctx, rec, offset)
+				}
+				if e != nil {
+					mu.Lock()
+					failed, err = append(failed, *rec), e
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	for i := range records {
+		next <- &records[i]
+	}
+	close(next)
+	all.Wait()
+	return failed, err
+}
+
+// err0 reads an error under its lock: after the first, nothing more is tried.
+func err0(mu *sync.Mutex, err *error) error {
+	mu.Lock()
+	defer mu.Unlock()
+	return *err
+}
+
+// census is Redis's answer to an instance that says it is alive.
+type census struct {
+	now     int64  // Redis's clock in milliseconds
+	alive   int64  // instances
+	settled int64  // of those, how many said so since the instant asked for
+	data    string // the name of Redis's data: when it changes, what Redis held was lost
+}
+
+// alive says that an instance is alive, or with "" nothing, and that another one
+// leaves.
+func (r *Redis) alive(ctx context.Context, instance string, silence time.Duration, since int64, leaves string) (census, error) {
+	args := []string{instance, strconv.FormatInt(silence.Milliseconds(), 10), rand.Text(), strconv.FormatInt(since, 10), leaves}
+	reply, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
+		return r.aliveLua.Exec(context.Background(), client, []string{r.prefix + aliveName}, args)
+	})
+	if err != nil {
+		return census{}, err
+	}
+	values, err := reply.ToArray()
+	if err != nil || len(values) != 4 {
+		return census{}, unavailable(errors.New("the answer is not that of the script"))
+	}
+	var numbers [3]int64
+	for i := range numbers {
+		if numbers[i], err = values[i].AsInt64(); err != nil {
+			return census{}, unavailable(err)
+		}
+	}
+	data, err := values[3].ToString()
+	return census{numbers[0], numbers[1], numbers[2], data}, err
+}

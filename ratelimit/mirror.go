@@ -1,0 +1,105 @@
+package ratelimit
+
+import (
+	"sync"
+	"time"
+)
+
+// mirror remembers what Redis last told of each key: how many of the requests
+// that counted were other processes'. It is bounded: where there is no room, any
+// key is forgotten.
+type mirror struct {
+	max int
+
+	mu    sync.Mutex
+	known map[mirrored]told
+}
+
+type mirrored struct{ subjectType, key string }
+
+// told is what Redis told of a key at an instant of this process's clock.
+type told struct {
+	at     int64
+	others []int32 // for each limit
+}
+
+func newMirror(maximum int) *mirror {
+	return &mirror{max: maximum, known: map[mirrored]told{}}
+}
+
+// mirroredAs is the name of a subject in the mirror. A key too long to keep has
+// none: it is hashed, and so rare that what is told of it is not kept.
+func mirroredAs(s *Subject) (m mirrored, ok bool) {
+	return mirrored{s.Type, s.Key}, len(s.Key) <= MaxKey
+}
+
+// learn notes what Redis told of a subject: for each limit how many requests
+// count there, and how many of those may be this process's own.
+func (m *mirror) learn(at int64, s *Subject, counts, own []int, underWay int) {
+	name, ok := mirroredAs(s)
+	if !ok {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t, ok := m.known[name]
+	if ok && t.at > at {
+		return // answers out of order
+	}
+	if !ok && len(m.known) >= m.max {
+		for other := range m.known {
+			delete(m.known, other)
+			break
+		}
+	}
+	if len(t.others) != len(counts) {
+		t.others = make([]int32, len(counts))
+	}
+	t.at = at
+	for i, n := range counts {
+		// Of the own ones, Redis may not have counted those under way.
+		t.others[i] = int32(max(0, n-max(0, own[i]-underWay)))
+	}
+	m.known[name] = t
+}
+
+// othersOf says how many requests of other processes may still count for a limit.
+// All of them are taken to be as young as Redis's answer.
+func (m *mirror) othersOf(now int64, s *Subject, limit int) int {
+	name, ok := mirroredAs(s)
+	if !ok {
+		return 0
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.known[name]
+	if limit >= len(t.others) || now-t.at >= s.Limits[limit].windowMS() {
+		return 0
+	}
+	return int(t.others[limit])
+}
+
+func (m *mirror) forget(name string) {
+	subjectType, key, hashed, ok := splitName(name)
+	if !ok || hashed {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.known, mirrored{subjectType, key})
+}
+
+// told notes what Redis told in its answer to a question asked at now.
+func (s *Switch) told(now time.Time, subjects []Subject, x *scratch) {
+	if len(x.aside.counts) == 0 { // a remembered denial
+		return
+	}
+	ms, underWay, first := now.UnixMilli(), int(s.asking.Load()), 0
+	s.offset.Store(x.theirs.Now.UnixMilli() - ms)
+	for i := range subjects {
+		sub := &subjects[i]
+		x.own = s.memory.used(ms, sub, x.own[:0])
+		s.mirror.learn(ms, sub, x.aside.counts[first:first+len(sub.Limits)], x.own, underWay)
+		first += len(sub.Limits)
+	}
+}

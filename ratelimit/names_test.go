@@ -1,0 +1,29 @@
+package ratelimit_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/gatehouse-io/gatehouse/ratelimit"
+)
+
+// Whatever bytes a subject is made of, its name in Redis tells it, and has no
+// braces: those would put a cluster's keys elsewhere than is reckoned with.
+func FuzzStoredName(f *testing.F) {
+	for _, s := range [][2]string{{"ip", "203.0.113.7"}, {"odd type:#%{}", "a{b}c%7Bd"}, {"ip", ""}, {"ip", "\x00\xff"}, {"a", "%"}, {"a+b", "c d"}} {
+		f.Add(s[0], s[1])
+	}
+	f.Fuzz(func(t *testing.T, subjectType, key string) {
+		if subjectType == "" || len(subjectType) > ratelimit.MaxType {
+			return
+		}
+		name := ratelimit.StoredName(subjectType, key)
+		if strings.ContainsAny(name, "{}") {
+			t.Errorf("braces in %q", name)
+		}
+		gotType, gotKey, hashed, ok := ratelimit.SplitName(name)
+		if !ok || gotType != subjectType || hashed != (len(key) > ratelimit.MaxKey) || !hashed && gotKey != key {
+			t.Errorf("%q, %q is %q, which is %q, %q", subjectType, key, name, gotType, gotKey)
+		}
+	})
+}

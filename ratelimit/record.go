@@ -1,0 +1,120 @@
+package ratelimit
+
+import (
+	"slices"
+)
+
+// record is what Memory knows of one key, taken out of it.
+type record struct {
+	subjectType, key string
+	hashed           bool  // key is the SHA-256 of the real one
+	keep             int64 // milliseconds that the longest window needs
+	covers           int64 // the longest window that the stamps cover; 0 where they are only the newest
+	stamps           []int64
+	wides            []wide
+}
+
+// name is the record's name in Redis.
+func (r *record) name() string {
+	if r.hashed {
+		return storedHash(r.subjectType, r.key)
+	}
+	return storedName(r.subjectType, r.key)
+}
+
+// record copies what the shard knows of an entry.
+func (s *shard) record(e *entry) record {
+	t := 1 + int(e.buf[0]&^hashedKey)
+	r := record{
+		subjectType: string(e.buf[1:t]), key: string(e.buf[t:e.name]), hashed: e.buf[0]&hashedKey != 0,
+		keep: int64(e.keep) * 1000, covers: int64(e.keep) * 1000,
+	}
+	for i := range e.count {
+		r.stamps = append(r.stamps, e.at(i))
+	}
+	if ws := s.wides(e); ws != nil {
+		r.covers = ws.stamps
+		for _, w := range ws.all {
+			w.runs = slices.Clone(w.runs)
+			r.wides = append(r.wides, w)
+		}
+	}
+	return r
+}
+
+// records copies every key of a shard, and with remove takes them out.
+func (m *Memory) records(shard int, remove bool) []record {
+	s := &m.shards[shard]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]record, 0, s.live)
+	for i := 0; i < len(s.slots); {
+		if s.slots[i] == 0 {
+			i++
+			continue
+		}
+		all = append(all, s.record(s.entry(uint32(s.slots[i])-1)))
+		if !remove {
+			i++
+			continue
+		}
+		s.remove(uint32(i)) // another key may have moved here: look again
+	}
+	return all
+}
+
+// restore puts back what records took out, before what was counted meanwhile.
+// Where there is no room for it, it is lost.
+func (m *Memory) restore(r *record, now int64) {
+	var o op
+	m.place(&o, r.subjectType, r.key, r.hashed)
+	s := o.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, _ := s.find(o.tag, o.mark, r.subjectType, o.key)
+	if e == nil {
+		if e = s.insert(o.tag, o.mark, r.subjectType, o.key, now, nil); e == nil {
+			return
+		}
+	}
+	later := s.record(e)
+	stamps := slices.Concat(r.stamps, later.stamps)
+	slices.Sort(stamps)
+	e.head, e.count = 0, 0
+	e.resize(uint32(max(1, len(stamps))))
+	for _, stamp := range stamps {
+		e.push(stamp, uint32(len(stamps)))
+	}
+	e.keep = max(e.keep, uint32((r.keep+999)/1000))
+	e.lone = r.covers == 0 && (later.covers == 0 || later.keep == 0)
+	if len(r.wides) == 0 && len(later.wides) == 0 {
+		return
+	}
+	ws := &wides{all: r.wides, stamps: max(r.covers, later.covers)}
+	for _, w := range later.wides {
+		if before := ws.of(w.window); before != nil {
+			before.runs = append(before.runs, w.runs...)
+			before.total += w.total
+		} else {
+			ws.all = append(ws.all, w)
+		}
+	}
+	s.keepWides(e, ws)
+}
+
+// used appends to counts how many requests count for each limit of a subject.
+func (m *Memory) used(now int64, subject *Subject, counts []int) []int {
+	var o op
+	m.locate(&o, subject.Type, subject.Key)
+	o.shard.mu.Lock()
+	defer o.shard.mu.Unlock()
+	e, _ := o.shard.find(o.tag, o.mark, subject.Type, o.key)
+	for _, l := range subject.Limits {
+		n := 0
+		if e != nil {
+			n = e.stand(now, e.instant(now), l.Requests, l.windowMS(), m.exact, o.shard.wides(e)).used
+		}
+		counts = append(counts, n)
+	}
+	return counts
+}
