@@ -42,8 +42,9 @@ type Config struct {
 	Environment string `env:"GATEHOUSE_ENV" envDefault:"production" help:"Name of the environment; a database belongs to one."`
 	DatabaseURL string `env:"DATABASE_URL" help:"postgres://..., or the path of a SQLite file. Default: gatehouse.db in GATEHOUSE_DATA."`
 
-	RedisURL     string        `env:"REDIS_URL" help:"redis://... or rediss://...: limits are shared by all instances. Default: limits in memory."`
+	RedisURL     string        `env:"REDIS_URL" help:"redis://[user:password@]host:port, or rediss:// for TLS: limits are shared by all instances. A cluster by some of its nodes: redis://a:6379?addr=b:6379. Default: limits in memory."`
 	RedisTimeout time.Duration `env:"REDIS_TIMEOUT" envDefault:"25ms" help:"How long one decision may wait for Redis before memory decides."`
+	WithoutRedis string        `env:"LIMITS_WITHOUT_REDIS" envDefault:"share" help:"While Redis is away each instance admits its share of what is left (share), the limit by itself (full), or nothing (deny)."`
 
 	OrganizationsFromTokens bool          `env:"ORGANIZATIONS_FROM_TOKENS" envDefault:"false" help:"Make an organization on the first valid token that names it."`
 	CredentialReveal        bool          `env:"CREDENTIAL_REVEAL" envDefault:"false" help:"Let owners read credentials back in the clear."`
@@ -205,6 +206,9 @@ func (c *Config) Check() error {
 	if c.RedisTimeout < time.Millisecond || c.RedisTimeout > 10*time.Second {
 		add("REDIS_TIMEOUT must be from 1ms to 10s")
 	}
+	if _, err := c.withoutRedis(); err != nil {
+		mistakes = append(mistakes, err)
+	}
 	if c.SecretStaleMax < 0 || c.SecretStaleMax > time.Hour {
 		add("SECRET_STALE_MAX must be from 0s to 1h")
 	}
@@ -288,6 +292,18 @@ func (c *Config) redis() (rueidis.ClientOption, error) {
 		return option, errors.New("REDIS_URL must be of the form redis://[user:password@]host:port[/database], or rediss:// for TLS")
 	}
 	return option, nil
+}
+
+func (c *Config) withoutRedis() (ratelimit.Without, error) {
+	switch c.WithoutRedis {
+	case "share":
+		return ratelimit.Share, nil
+	case "full":
+		return ratelimit.Full, nil
+	case "deny":
+		return ratelimit.Deny, nil
+	}
+	return 0, errors.New("LIMITS_WITHOUT_REDIS must be share, full or deny")
 }
 
 // eachOf puts the variable in front of every line of err.

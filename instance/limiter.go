@@ -21,8 +21,12 @@ func (in *Instance) newLimiter(c Config) (ratelimit.Limiter, error) {
 	if err != nil {
 		return nil, err
 	}
+	without, err := c.withoutRedis()
+	if err != nil {
+		return nil, err
+	}
 	in.redis = ratelimit.OpenRedis(option, ratelimit.RedisOptions{Timeout: c.RedisTimeout})
-	return ratelimit.NewSwitch(in.redis, memory, ratelimit.SwitchOptions{OnChange: in.limiterChanged}), nil
+	return ratelimit.NewSwitch(in.redis, memory, ratelimit.SwitchOptions{OnChange: in.limiterChanged, Without: without}), nil
 }
 
 func (in *Instance) closeLimiter() {

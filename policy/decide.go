@@ -144,7 +144,7 @@ func (l *Limits) Take(ctx context.Context, caller access.Caller, now time.Time, 
 		for i, s := range r.Decision.Statuses {
 			if s.Full {
 				c := &r.counted[i]
-				l.top.add(now, typeOf(c.class), c.key)
+				l.top.Count(now, typeOf(c.class), c.key)
 				l.log.Security(ctx, caller, exceeded(typeOf(c.class), c.key, s, r.Decision.Store, c.by))
 			}
 		}
@@ -218,7 +218,7 @@ func (r *Request) Blocks() bool { return r.block != nil }
 
 func (l *Limits) blocked(ctx context.Context, caller access.Caller, r *Request) {
 	for i := range r.subjects {
-		l.top.add(r.Decision.Now, typeOf(r.counted[i].class), r.counted[i].key)
+		l.top.Count(r.Decision.Now, typeOf(r.counted[i].class), r.counted[i].key)
 	}
 	e := audit.Event{
 		Action: audit.AccessDeny, Reason: ErrBlocked.Code, Permission: access.CredentialUse.String(),

@@ -64,7 +64,7 @@ type Limits struct {
 
 	snapshot  atomic.Pointer[snapshot]
 	reloading sync.Mutex
-	top       *offenders
+	top       *ratelimit.Offenders
 }
 
 // New gives the policy over a limiter, with the defaults alone. [Limits.Load]
@@ -76,7 +76,7 @@ func New(limiter ratelimit.Limiter, db *store.DB, log *audit.Log, defaults Defau
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	l := &Limits{limiter: limiter, defaults: defaults, db: db, log: log, opts: opts, now: opts.Now, top: newOffenders()}
+	l := &Limits{limiter: limiter, defaults: defaults, db: db, log: log, opts: opts, now: opts.Now, top: ratelimit.NewOffenders(topSpan, topCounters)}
 	l.snapshot.Store(compile(0, nil))
 	return l
 }

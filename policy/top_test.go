@@ -28,10 +28,10 @@ func TestTop(t *testing.T) {
 	if len(top) == 0 || len(top) > 100 {
 		t.Fatalf("%d are listed", len(top))
 	}
-	if o := top[0]; o.Type != policy.Organization || o.Key != "greedy" || o.Denied < 6000 || o.Denied-o.Error > 6000 {
+	if o := top[0]; o.Type != policy.Organization || o.Key != "greedy" || o.Denied < 6000 || o.Denied-o.Over > 6000 {
 		t.Errorf("the first is %+v, want greedy with 6000", o)
 	}
-	if o := top[1]; o.Type != policy.IP || o.Key != "10.1.2.3" || o.Denied < 600 || o.Denied-o.Error > 600 {
+	if o := top[1]; o.Type != policy.IP || o.Key != "10.1.2.3" || o.Denied < 600 || o.Denied-o.Over > 600 {
 		t.Errorf("the second is %+v, want 10.1.2.3 with 600", o)
 	}
 	if _, err := r.Top(t.Context(), admin); err == nil {

@@ -30,6 +30,7 @@ type Offender struct {
 	Type, Key string
 	Denied    int64 // times, never less than the truth
 	Over      int64 // by how much Denied may be more than it
+	Last      time.Time
 }
 
 // NewOffenders returns an empty count over a span, such as an hour, which keeps
@@ -44,19 +45,22 @@ func (o *Offenders) Add(now time.Time, subjects []Subject, d *Decision) {
 	if d.Admitted {
 		return
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	p := o.at(now)
 	for i := range d.Statuses {
 		if d.Statuses[i].Full {
-			s := &subjects[i]
-			key := s.Key
-			if len(key) > MaxKey {
-				key = strings.Clone(key[:MaxKey])
-			}
-			p.add(mirrored{s.Type, key}, o.capacity)
+			o.Count(now, subjects[i].Type, subjects[i].Key)
 		}
 	}
+}
+
+// Count counts one refusal of a subject, whatever the reason for it was. A key
+// longer than [MaxKey] is cut.
+func (o *Offenders) Count(now time.Time, subjectType, key string) {
+	if len(key) > MaxKey {
+		key = strings.Clone(key[:MaxKey])
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.at(now).add(mirrored{subjectType, key}, o.capacity, now)
 }
 
 // at is the part of an instant, emptied if it was of an earlier round. An instant
@@ -84,7 +88,11 @@ func (o *Offenders) Top(now time.Time, n int) []Offender {
 		}
 		for _, c := range p.least {
 			sum := sums[c.subject]
-			sums[c.subject] = Offender{c.subject.subjectType, c.subject.key, sum.Denied + c.count, sum.Over + c.over}
+			last := c.last
+			if last.Before(sum.Last) {
+				last = sum.Last
+			}
+			sums[c.subject] = Offender{c.subject.subjectType, c.subject.key, sum.Denied + c.count, sum.Over + c.over, last}
 		}
 	}
 	top := make([]Offender, 0, len(sums))
@@ -107,12 +115,13 @@ type summary struct {
 type denied struct {
 	subject     mirrored
 	count, over int64
+	last        time.Time
 	at          int // in the heap
 }
 
 // add counts one denial. A new subject takes the place, and the count, of the one
 // counted least.
-func (s *summary) add(subject mirrored, capacity int) {
+func (s *summary) add(subject mirrored, capacity int, now time.Time) {
 	c, ok := s.known[subject]
 	switch {
 	case ok:
@@ -130,6 +139,7 @@ func (s *summary) add(subject mirrored, capacity int) {
 		s.known[subject] = c
 	}
 	c.count++
+	c.last = now
 	heap.Fix(&s.least, c.at)
 }
 

@@ -61,13 +61,18 @@ func (s *Server) setLimitHeaders(h http.Header, limits *policy.Request) {
 		states.WriteString(`"` + names.of(class, status.Limit) + `";r=` + strconv.Itoa(status.Remaining) + ";t=" + seconds(status.Reset.Sub(limits.Decision.Now)))
 	}
 	var policies strings.Builder
-	seen := make(map[string]bool)
+	var seen map[string]bool
+	if names[policy.IPIndex] > 1 || names[policy.OrganizationIndex] > 1 {
+		seen = make(map[string]bool)
+	}
 	limits.Limits(func(class int, l ratelimit.Limit) {
 		name := names.of(class, l)
 		if seen[name] { // the operator's and the organization's own are alike
 			return
 		}
-		seen[name] = true
+		if seen != nil {
+			seen[name] = true
+		}
 		if policies.Len() > 0 {
 			policies.WriteString(", ")
 		}

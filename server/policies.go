@@ -114,7 +114,7 @@ func (s *Server) topOffenders(ctx context.Context, caller access.Caller, _ *stru
 	}
 	out := &offendersOut{Body: api.LimitOffenders{WindowSeconds: int(time.Hour.Seconds()), Offenders: make([]api.LimitOffender, len(top))}}
 	for i, o := range top {
-		out.Body.Offenders[i] = api.LimitOffender{Type: o.Type, Key: o.Key, Denied: o.Denied, Error: o.Error, LastAt: api.At(o.LastAt)}
+		out.Body.Offenders[i] = api.LimitOffender{Type: o.Type, Key: o.Key, Denied: o.Denied, Error: o.Over, LastAt: api.At(o.Last)}
 	}
 	return out, nil
 }
