@@ -27,7 +27,7 @@ var arrows = map[string][]string{
 	"auth":           {"access", "org", "internal/fault"},
 	"vault":          {"access", "audit", "catalog", "seal", "store", "internal/fault", "internal/recheck"},
 	"policy":         {"access", "audit", "ratelimit", "store", "internal/fault"},
-	"policy/compare": {"policy"},
+	"policy/compare": {"policy", "ratelimit/replay"},
 
 	"envoy":   {"access", "audit", "policy", "internal/fault"},
 	"gateway": {"access", "audit", "catalog", "internal/fault"},

@@ -1,0 +1,123 @@
+package replay
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Lines reads a recorded traffic file: CSV with a header line. Its errors name
+// the line, counted from 1, and what it should be.
+type Lines struct {
+	csv     *csv.Reader
+	columns []string
+}
+
+// NewLines reads the header of a file.
+func NewLines(r io.Reader) (*Lines, error) {
+	l := &Lines{csv: csv.NewReader(r)}
+	l.csv.ReuseRecord = true
+	header, err := l.csv.Read()
+	if errors.Is(err, io.EOF) {
+		return nil, errors.New("the file is empty: want a header line with the names of the columns")
+	}
+	if err != nil {
+		return nil, lineError(err)
+	}
+	l.columns = slices.Clone(header)
+	l.columns[0] = strings.TrimPrefix(l.columns[0], "\ufeff")
+	return l, nil
+}
+
+// Column gives the position of a column, or an error that lists the columns
+// there are.
+func (l *Lines) Column(name string) (int, error) {
+	if i := slices.Index(l.columns, name); i >= 0 {
+		return i, nil
+	}
+	shown := l.columns
+	if len(shown) > 20 {
+		shown = shown[:20]
+	}
+	list := fmt.Sprintf("%q", shown)
+	if len(list) > 500 {
+		list = list[:500] + "..."
+	}
+	return 0, fmt.Errorf("there is no column %q; the columns are %s", name, list)
+}
+
+// Next gives the fields of the next line, good until the next call, or io.EOF.
+func (l *Lines) Next() ([]string, error) {
+	fields, err := l.csv.Read()
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, lineError(err)
+	}
+	return fields, err
+}
+
+// Wrong says that the field in a column of the line just read is not what it
+// should be.
+func (l *Lines) Wrong(column int, err error) error {
+	line, _ := l.csv.FieldPos(column)
+	return fmt.Errorf("line %d: column %q: %w", line, l.columns[column], err)
+}
+
+// Offset is how many bytes have been read.
+func (l *Lines) Offset() int64 { return l.csv.InputOffset() }
+
+// lineError names the line of a broken record.
+func lineError(err error) error {
+	if parse := new(csv.ParseError); errors.As(err, &parse) {
+		if errors.Is(parse.Err, csv.ErrFieldCount) {
+			return fmt.Errorf("line %d: not as many fields as the header has", parse.Line)
+		}
+		return fmt.Errorf("line %d: %w", parse.Line, parse.Err)
+	}
+	return err
+}
+
+var errTime = errors.New("not a time: want RFC 3339, 2006-01-02 15:04:05 or a number since 1970")
+
+// ParseTime reads a time as the package comment lists them, in milliseconds
+// since 1970.
+func ParseTime(s string) (int64, error) {
+	s = strings.TrimSpace(s)
+	if len(s) > 10 && s[4] == '-' {
+		layout := time.RFC3339
+		if s[10] == ' ' {
+			layout = time.DateTime
+		}
+		t, err := time.Parse(layout, s)
+		if err != nil || t.UnixMilli() < 0 {
+			return 0, errTime
+		}
+		return t.UnixMilli(), nil
+	}
+	whole, fraction, _ := strings.Cut(s, ".")
+	if len(whole) > 18 || !digits(whole) || !digits(fraction) || whole == "" {
+		return 0, errTime
+	}
+	n, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil {
+		return 0, errTime
+	}
+	switch {
+	case n < 1e11: // seconds
+		ms, _ := strconv.ParseInt((fraction + "000")[:3], 10, 64) // digits alone
+		return n*1000 + ms, nil
+	case n < 1e14:
+		return n, nil
+	case n < 1e17:
+		return n / 1000, nil
+	}
+	return 0, errTime
+}
+
+func digits(s string) bool {
+	return strings.Trim(s, "0123456789") == ""
+}
