@@ -1,9 +1,7 @@
 package org_test
 
 import (
-	"database/sql"
 	"errors"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -141,7 +139,7 @@ func TestDatabaseAway(t *testing.T) {
 	admits(t, d, member, nil)
 	admits(t, d, disabled, org.ErrDisabled)
 
-	back := shut(t, address)
+	back := gatehousetest.Shut(t, address)
 	clock.pass(org.Fresh)
 	admits(t, d, member, nil)
 	admits(t, d, disabled, org.ErrDisabled)
@@ -159,30 +157,4 @@ func TestDatabaseAway(t *testing.T) {
 	back()
 	admits(t, d, member, nil)
 	admits(t, d, disabled, org.ErrDisabled)
-}
-
-// shut ends every session of a PostgreSQL database and lets no new one begin,
-// until the function it gives is called.
-func shut(t testing.TB, address string) (back func()) {
-	t.Helper()
-	u, err := url.Parse(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := u.Path[1:]
-	u.Path = "/postgres"
-	server, err := sql.Open("pgx", u.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Close() })
-	do := func(statement string) {
-		t.Helper()
-		if _, err := server.ExecContext(t.Context(), statement); err != nil {
-			t.Fatal(err)
-		}
-	}
-	do(`ALTER DATABASE ` + name + ` ALLOW_CONNECTIONS false`)
-	do(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '` + name + `'`)
-	return func() { do(`ALTER DATABASE ` + name + ` ALLOW_CONNECTIONS true`) }
 }

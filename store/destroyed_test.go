@@ -3,10 +3,10 @@ package store_test
 import (
 	"bytes"
 	"database/sql"
-	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
@@ -30,12 +30,12 @@ func TestDeletedBytesAreGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	fold(t, path)
-	if found := occurrences(t, path, []byte("sealed-value.")); found == 0 {
+	if found := gatehousetest.Occurrences(t, path, []byte("sealed-value.")); found == 0 {
 		t.Fatal("the values are not to be found while they are there: this test proves nothing")
 	}
 	sqlExec(t, db, `DELETE FROM secrets WHERE id = 'small' OR id = 'large'`, `UPDATE secrets SET sealed = 'none' WHERE id = 'replaced'`)
 	fold(t, path)
-	if found := occurrences(t, path, []byte("sealed-value.")); found != 0 {
+	if found := gatehousetest.Occurrences(t, path, []byte("sealed-value.")); found != 0 {
 		t.Errorf("deleted bytes are still in the files, %d times", found)
 	}
 }
@@ -52,20 +52,4 @@ func fold(t *testing.T, path string) {
 	if err := raw.QueryRowContext(t.Context(), `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &done); err != nil || busy != 0 {
 		t.Fatalf("checkpoint: busy %d, %v", busy, err)
 	}
-}
-
-func occurrences(t *testing.T, path string, b []byte) (n int) {
-	t.Helper()
-	files, err := filepath.Glob(path + "*")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no files", err)
-	}
-	for _, file := range files {
-		content, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		n += bytes.Count(content, b)
-	}
-	return n
 }

@@ -1,15 +1,10 @@
 package vault_test
 
 import (
-	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"log/slog"
 	"net/http"
-	"net/url"
-	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -206,46 +201,3 @@ func (h *house) uses(t testing.TB, name, key string, want error) {
 }
 
 func text(s string) *string { return &s }
-
-// shut ends every session of a PostgreSQL database and lets no new one begin,
-// until the function it gives is called.
-func shut(t testing.TB, address string) (back func()) {
-	t.Helper()
-	u, err := url.Parse(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := u.Path[1:]
-	u.Path = "/postgres"
-	server, err := sql.Open("pgx", u.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Close() })
-	do := func(statement string) {
-		t.Helper()
-		if _, err := server.ExecContext(t.Context(), statement); err != nil {
-			t.Fatal(err)
-		}
-	}
-	do(`ALTER DATABASE ` + name + ` ALLOW_CONNECTIONS false`)
-	do(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '` + name + `'`)
-	return func() { do(`ALTER DATABASE ` + name + ` ALLOW_CONNECTIONS true`) }
-}
-
-// occurrences counts b in the files of a SQLite database.
-func occurrences(t testing.TB, path string, b []byte) (n int) {
-	t.Helper()
-	files, err := filepath.Glob(path + "*")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no files", err)
-	}
-	for _, file := range files {
-		content, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		n += bytes.Count(content, b)
-	}
-	return n
-}

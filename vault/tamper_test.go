@@ -256,7 +256,7 @@ func TestDeletedSealsAreGone(t *testing.T) {
 		}
 	}
 	fold()
-	if occurrences(t, path, sealed[20:]) == 0 {
+	if gatehousetest.Occurrences(t, path, sealed[20:]) == 0 {
 		t.Fatal("the sealed bytes are not to be found while they are there: this test proves nothing")
 	}
 	if err := h.Delete(t.Context(), owner, c.ID, vault.Match{}); err != nil {
@@ -267,7 +267,7 @@ func TestDeletedSealsAreGone(t *testing.T) {
 		"a deleted credential": sealed[20:60], "a rotated version": first[20:60], "a payload": sealed[len(sealed)-30:],
 		"a key": []byte(apiKey), "another key": []byte(apiKeyTwo), "the master secret": []byte(gatehousetest.EncryptionKey),
 	} {
-		if n := occurrences(t, path, b); n != 0 {
+		if n := gatehousetest.Occurrences(t, path, b); n != 0 {
 			t.Errorf("%s is in the files, %d times", what, n)
 		}
 	}

@@ -128,7 +128,7 @@ func TestDatabaseAway(t *testing.T) {
 	h.clock.pass(vault.Fresh)
 	h.uses(t, "gone", "", vault.ErrNoneNamed)
 
-	back := shut(t, address)
+	back := gatehousetest.Shut(t, address)
 	unavailable := func(name string) {
 		t.Helper()
 		if _, err := h.use(t, owner, "openai", name); fault.KindOf(err) != fault.Unavailable {

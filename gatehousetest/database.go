@@ -1,0 +1,53 @@
+package gatehousetest
+
+import (
+	"bytes"
+	"database/sql"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// Shut ends every session of a database that [Postgres] made and lets no new one begin, until the function it gives
+// is called.
+func Shut(t testing.TB, databaseURL string) (back func()) {
+	t.Helper()
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal("gatehousetest: not the URL of a database")
+	}
+	name := u.Path[1:]
+	u.Path = "/postgres"
+	server, err := sql.Open("pgx", u.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	do := func(statement string) {
+		t.Helper()
+		if _, err := server.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do(`ALTER DATABASE ` + name + ` ALLOW_CONNECTIONS false`)
+	do(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '` + name + `'`)
+	return func() { do(`ALTER DATABASE ` + name + ` ALLOW_CONNECTIONS true`) }
+}
+
+// Occurrences counts what in the files of the SQLite database at path: the database itself, its log and its index.
+func Occurrences(t testing.TB, path string, what []byte) (n int) {
+	t.Helper()
+	files, err := filepath.Glob(path + "*")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("gatehousetest: no files of a database, %v", err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += bytes.Count(content, what)
+	}
+	return n
+}
