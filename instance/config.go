@@ -53,6 +53,7 @@ type Config struct {
 	TrustedProxies   []string        `env:"TRUSTED_PROXIES" help:"Addresses or CIDR ranges whose X-Forwarded-For is believed, separated by commas. Default: none."`
 	ChatIPLimit      ratelimit.Limit `env:"CHAT_IP_LIMIT" envDefault:"100/1m" help:"Requests per window for each client address on chat and proxy routes."`
 	ChatOrgLimit     ratelimit.Limit `env:"CHAT_ORG_LIMIT" envDefault:"1000/1h" help:"Requests per window for each organization on chat and proxy routes."`
+	IPv6Prefix       int             `env:"CHAT_IPV6_PREFIX" envDefault:"64" help:"How long the prefix is by which IPv6 clients are told apart: 64, or 48 where one client holds more."`
 	TestLimit        ratelimit.Limit `env:"CREDENTIAL_TEST_LIMIT" envDefault:"20/1m" help:"Tests of credentials per window for each organization."`
 	AuthFailureLimit ratelimit.Limit `env:"AUTH_FAILURE_LIMIT" envDefault:"30/1m" help:"Refused tokens per window before an address is shut out."`
 
@@ -118,6 +119,8 @@ func (c *Config) parseMistake(err error) error {
 		return fmt.Errorf("%s must be a number of requests and a window, such as 100/1m", name)
 	case reflect.TypeFor[time.Duration]():
 		return fmt.Errorf("%s must be a duration, such as 30s or 5m", name)
+	case reflect.TypeFor[int]():
+		return fmt.Errorf("%s must be a whole number", name)
 	case reflect.TypeFor[bool]():
 		return fmt.Errorf("%s must be true or false", name)
 	}
@@ -205,6 +208,9 @@ func (c *Config) Check() error {
 	}
 	if c.RedisTimeout < time.Millisecond || c.RedisTimeout > 10*time.Second {
 		add("REDIS_TIMEOUT must be from 1ms to 10s")
+	}
+	if c.IPv6Prefix < 32 || c.IPv6Prefix > 64 {
+		add("CHAT_IPV6_PREFIX must be from 32 to 64")
 	}
 	if _, err := c.withoutRedis(); err != nil {
 		mistakes = append(mistakes, err)

@@ -152,7 +152,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	in.limits = policy.New(in.limiter, in.DB, in.Audit, policy.Defaults{
 		IP: []ratelimit.Limit{c.ChatIPLimit}, Organization: []ratelimit.Limit{c.ChatOrgLimit},
 		Tests: []ratelimit.Limit{c.TestLimit},
-	}, policy.Options{KnownService: knownService(services), Observed: in.metrics.Observed, Logger: log})
+	}, policy.Options{IPv6Prefix: c.IPv6Prefix, KnownService: knownService(services), Observed: in.metrics.Observed, Logger: log})
 	if err := in.limits.Load(ctx); err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ type Check struct {
 // may ask about anybody. Others may ask about their organization and their own
 // address, and to count something takes the right to send such a request,
 // credential:use: what they may use up by asking they could use up anyway.
-func MayCheck(caller access.Caller, own netip.Addr, c Check) error {
+func (l *Limits) MayCheck(caller access.Caller, own netip.Addr, c Check) error {
 	if caller.Operator() {
 		return nil
 	}
@@ -31,7 +31,7 @@ func MayCheck(caller access.Caller, own netip.Addr, c Check) error {
 			return err
 		}
 	}
-	if c.Addr.IsValid() && IPKey(c.Addr) != IPKey(own) {
+	if c.Addr.IsValid() && l.IPKey(c.Addr) != l.IPKey(own) {
 		return access.Allow(caller, access.LimitRead, access.InstanceOrganization)
 	}
 	if err := access.Allow(caller, access.LimitRead, caller.Organization); err != nil {
@@ -44,9 +44,9 @@ func MayCheck(caller access.Caller, own netip.Addr, c Check) error {
 }
 
 // Check decides on c at now; the answer is r.Outcome and r.Decision. own is the
-// caller's address; see [MayCheck] for who may. A block is no error here.
+// caller's address; see [Limits.MayCheck] for who may. A block is no error here.
 func (l *Limits) Check(ctx context.Context, caller access.Caller, own netip.Addr, c Check, now time.Time, r *Request) error {
-	if err := MayCheck(caller, own, c); err != nil {
+	if err := l.MayCheck(caller, own, c); err != nil {
 		return err
 	}
 	l.prepare(r, c.Organization, Visit{Addr: c.Addr, Service: c.Service, Path: c.Path}, now, c.Addr.IsValid(), c.Organization != "")

@@ -69,7 +69,7 @@ func (l *Limits) prepare(r *Request, organization string, v Visit, now time.Time
 	r.subjects, r.Decision.Statuses = r.subjects[:0], r.Decision.Statuses[:0]
 	if s.rules == 0 {
 		if address {
-			r.add(IPIndex, IPKey(v.Addr), nil, l.defaults.IP)
+			r.add(IPIndex, l.IPKey(v.Addr), nil, l.defaults.IP)
 		}
 		if tenant {
 			r.add(OrganizationIndex, organization, nil, l.defaults.Organization)
@@ -84,7 +84,7 @@ func (l *Limits) prepare(r *Request, organization string, v Visit, now time.Time
 	r.exemption = s.operator[enforced][kindExempt].find(q)
 	ipKey := ""
 	if address {
-		ipKey = IPKey(v.Addr)
+		ipKey = l.IPKey(v.Addr)
 		r.addOver(IPIndex, ipKey, s.operator[enforced][kindIP].find(q), l.defaults.IP)
 	}
 	if tenant {

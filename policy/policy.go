@@ -48,6 +48,7 @@ type Defaults struct {
 type Options struct {
 	KnownService func(name string) bool // which services a policy may name; nil: any
 	Observed     func(effect string)    // told of each request that an observed policy would have refused
+	IPv6Prefix   int                    // how long the prefix is by which IPv6 clients are told apart; 64 when 0
 	Now          func() time.Time
 	Logger       *slog.Logger
 }
@@ -73,6 +74,9 @@ func New(limiter ratelimit.Limiter, db *store.DB, log *audit.Log, defaults Defau
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
+	if opts.IPv6Prefix == 0 {
+		opts.IPv6Prefix = 64
+	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -82,11 +86,11 @@ func New(limiter ratelimit.Limiter, db *store.DB, log *audit.Log, defaults Defau
 }
 
 // IPKey gives the key of an address: itself for IPv4 (mapped forms included),
-// the first address of its /64 for IPv6.
-func IPKey(addr netip.Addr) string {
+// the first address of its network for IPv6, see Options.IPv6Prefix.
+func (l *Limits) IPKey(addr netip.Addr) string {
 	addr = addr.Unmap().WithZone("")
 	if addr.Is6() {
-		return netip.PrefixFrom(addr, 64).Masked().Addr().String()
+		return netip.PrefixFrom(addr, l.opts.IPv6Prefix).Masked().Addr().String()
 	}
 	return addr.String()
 }
@@ -161,7 +165,7 @@ func (l *Limits) Own(ctx context.Context, caller access.Caller, addr netip.Addr)
 	if err := l.Peek(ctx, now, &r); err != nil {
 		return ip, organization, d, err
 	}
-	ip = Subject{IP, IPKey(addr), *r.Standing(IPIndex)}
+	ip = Subject{IP, l.IPKey(addr), *r.Standing(IPIndex)}
 	organization = Subject{Organization, caller.Organization, *r.Standing(OrganizationIndex)}
 	return ip, organization, r.Decision, nil
 }
@@ -228,7 +232,7 @@ func (l *Limits) subject(typ, key string) (s ratelimit.Subject, owner string, er
 			return s, "", fault.InvalidFields(fault.Field{Name: "key", Message: "must be an IPv4 or IPv6 address, without a prefix length"})
 		}
 		limits := l.baseLimits(kindIP, Visit{Addr: addr}, "")
-		return ratelimit.Subject{Type: IP, Key: IPKey(addr), Limits: limits}, access.InstanceOrganization, nil
+		return ratelimit.Subject{Type: IP, Key: l.IPKey(addr), Limits: limits}, access.InstanceOrganization, nil
 	case Organization, "organization":
 		if !ValidOrganization(key) {
 			return s, "", fault.InvalidFields(fault.Field{Name: "key", Message: "must be an organization's id"})

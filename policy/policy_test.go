@@ -101,10 +101,15 @@ func TestIPKey(t *testing.T) {
 		"0.0.0.0":                               "0.0.0.0",
 		"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ff": "ffff:ffff:ffff:ffff::",
 	}
+	l := policy.New(memory(), nil, nil, policy.Defaults{}, policy.Options{})
 	for in, want := range tests {
-		if got := policy.IPKey(netip.MustParseAddr(in)); got != want {
+		if got := l.IPKey(netip.MustParseAddr(in)); got != want {
 			t.Errorf("IPKey(%s) = %s, want %s", in, got, want)
 		}
+	}
+	wide := policy.New(memory(), nil, nil, policy.Defaults{}, policy.Options{IPv6Prefix: 48})
+	if got := wide.IPKey(netip.MustParseAddr("2001:db8:1:2::7")); got != "2001:db8:1::" {
+		t.Errorf("by /48: %s", got)
 	}
 }
 

@@ -24,7 +24,7 @@ var (
 // that failed too often is answered before its token is looked at. Only tokens
 // that were sent and refused count as failures.
 func (s *Server) authenticate(r *http.Request, x *exchange) error {
-	failures := []ratelimit.Subject{{Type: policy.IP, Key: policy.IPKey(x.ip), Limits: []ratelimit.Limit{s.cfg.AuthFailures}}}
+	failures := []ratelimit.Subject{{Type: policy.IP, Key: s.cfg.Limits.IPKey(x.ip), Limits: []ratelimit.Limit{s.cfg.AuthFailures}}}
 	var d ratelimit.Decision
 	if err := s.failures.Peek(r.Context(), x.start, failures, &d); err == nil && d.Statuses[0].Full {
 		err := errShutOut.After(d.RetryAfter)

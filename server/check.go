@@ -59,7 +59,7 @@ func (s *Server) checkLimits(ctx context.Context, caller access.Caller, in *chec
 		return nil, fault.InvalidFields(wrong...)
 	}
 	for _, c := range checks {
-		if err := policy.MayCheck(caller, x.ip, c); err != nil {
+		if err := s.cfg.Limits.MayCheck(caller, x.ip, c); err != nil {
 			return nil, err
 		}
 	}
@@ -87,7 +87,7 @@ func (s *Server) answerCheck(ctx context.Context, x *exchange, caller access.Cal
 		RetryAfterMs: r.Decision.RetryAfter.Milliseconds(), Store: r.Decision.Store, Degraded: r.Decision.Degraded,
 	}
 	if status := r.Standing(policy.IPIndex); status != nil {
-		d.Subjects = append(d.Subjects, wireStatus(policy.Subject{Type: policy.IP, Key: policy.IPKey(c.Addr), Status: *status}))
+		d.Subjects = append(d.Subjects, wireStatus(policy.Subject{Type: policy.IP, Key: s.cfg.Limits.IPKey(c.Addr), Status: *status}))
 	}
 	if status := r.Standing(policy.OrganizationIndex); status != nil {
 		d.Subjects = append(d.Subjects, wireStatus(policy.Subject{Type: policy.Organization, Key: c.Organization, Status: *status}))
