@@ -116,8 +116,9 @@ const (
 // resets wait for it already.
 var ErrPending = errors.New("too many resets are waiting for Redis")
 
-// NewSwitch returns a limiter on Redis and memory, which it takes over: others
-// should not use them for the same subjects. It begins on Redis; where Redis is
+// NewSwitch returns a limiter on Redis and memory, which it takes over. The mirror
+// of what Redis told holds as many keys as memory, some 150 bytes each. Others
+// should not use the two for the same subjects. It begins on Redis; where Redis is
 // not there, the first look notices within the Redis limiter's timeout. Close
 // ends its goroutine.
 func NewSwitch(redis *Redis, memory *Memory, options SwitchOptions) *Switch {
