@@ -94,11 +94,13 @@ type Switch struct {
 	// writing while the last of those are merged before Redis decides again.
 	gate sync.RWMutex
 	data string // the name of Redis's data when it was last looked at
+	lost int    // shards of memory that were merged since the data was lost
 
 	mu      sync.Mutex
 	since   time.Time       // of the last change
 	changes []Change        // not told yet
 	pending map[string]bool // names reset while Redis was away
+	rest    []record        // what could not be merged yet
 
 	wake  chan struct{}
 	stop  context.CancelFunc
@@ -186,7 +188,7 @@ func (s *Switch) Status() SwitchStatus {
 	defer s.mu.Unlock()
 	return SwitchStatus{
 		Degraded: s.degraded.Load(), Since: s.since, Changes: s.flaps.Load(),
-		Instances: int(s.instances.Load()), Owed: s.owed.Stats().Keys,
+		Instances: int(s.instances.Load()), Owed: s.owed.Stats().Keys + len(s.rest),
 	}
 }
 
