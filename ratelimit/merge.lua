@@ -1,7 +1,7 @@
 -- Count what an instance admitted while Redis was away.
 --
 -- KEYS     the two of a subject, see take.lua
--- ARGV     for how many milliseconds a request may count; the longest window that the stamps
+-- ARGV     an id: what has been merged under it is not merged again; for how many milliseconds a request may count; the longest window that the stamps
 --          cover, 0 where they only tell the time; up to how many requests a limit is exact;
 --          the number of stamps and the stamps; then the number of windows counted in
 --          sub-buckets and for each its length, the number of its sub-buckets, and for each
@@ -9,10 +9,11 @@
 local key, large = KEYS[1], KEYS[2]
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local keep, covers, exact = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local keep, covers, exact = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+if not redis.call('SET', large .. 'merged:' .. ARGV[1], '1', 'NX', 'PX', 600000) then return 0 end
 local function text(n) return string.format('%.0f', n) end
 
-local arg = 4
+local arg = 5
 local function number()
   arg = arg + 1
   return tonumber(ARGV[arg - 1])

@@ -6,8 +6,8 @@ import (
 )
 
 // mirror remembers what Redis last told of each key: how many of the requests
-// that counted were other processes'. It is bounded: where there is no room, any
-// key is forgotten.
+// that counted were other processes'. It is bounded: each new key drops a few that
+// nothing counts for any more, and where there is no room, any key.
 type mirror struct {
 	max int
 
@@ -20,6 +20,7 @@ type mirrored struct{ subjectType, key string }
 // told is what Redis told of a key at an instant of this process's clock.
 type told struct {
 	at     int64
+	until  int64   // nothing of it counts from then on
 	others []int32 // for each limit
 }
 
@@ -46,21 +47,38 @@ func (m *mirror) learn(at int64, s *Subject, counts, own []int, underWay int) {
 	if ok && t.at > at {
 		return // answers out of order
 	}
-	if !ok && len(m.known) >= m.max {
-		for other := range m.known {
-			delete(m.known, other)
-			break
-		}
+	if !ok {
+		m.sweep(at)
 	}
 	if len(t.others) != len(counts) {
 		t.others = make([]int32, len(counts))
 	}
-	t.at = at
+	t.at, t.until = at, at
 	for i, n := range counts {
+		t.until = max(t.until, at+s.Limits[i].windowMS())
 		// Of the own ones, Redis may not have counted those under way.
 		t.others[i] = int32(max(0, n-max(0, own[i]-underWay)))
 	}
 	m.known[name] = t
+}
+
+// sweep looks at a few keys and makes room for one.
+func (m *mirror) sweep(now int64) {
+	looked := 0
+	for name, t := range m.known {
+		if looked++; looked > 4 {
+			break
+		}
+		if t.until <= now {
+			delete(m.known, name)
+		}
+	}
+	for name := range m.known {
+		if len(m.known) < m.max {
+			break
+		}
+		delete(m.known, name)
+	}
 }
 
 // othersOf says how many requests of other processes may still count for a limit.

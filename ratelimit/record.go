@@ -6,6 +6,7 @@ import (
 
 // record is what Memory knows of one key, taken out of it.
 type record struct {
+	id               string // of its merge into Redis, so that none is merged twice
 	subjectType, key string
 	hashed           bool  // key is the SHA-256 of the real one
 	keep             int64 // milliseconds that the longest window needs
@@ -61,45 +62,6 @@ func (m *Memory) records(shard int, remove bool) []record {
 		s.remove(uint32(i)) // another key may have moved here: look again
 	}
 	return all
-}
-
-// restore puts back what records took out, before what was counted meanwhile.
-// Where there is no room for it, it is lost.
-func (m *Memory) restore(r *record, now int64) {
-	var o op
-	m.place(&o, r.subjectType, r.key, r.hashed)
-	s := o.shard
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e, _ := s.find(o.tag, o.mark, r.subjectType, o.key)
-	if e == nil {
-		if e = s.insert(o.tag, o.mark, r.subjectType, o.key, now, nil); e == nil {
-			return
-		}
-	}
-	later := s.record(e)
-	stamps := slices.Concat(r.stamps, later.stamps)
-	slices.Sort(stamps)
-	e.head, e.count = 0, 0
-	e.resize(uint32(max(1, len(stamps))))
-	for _, stamp := range stamps {
-		e.push(stamp, uint32(len(stamps)))
-	}
-	e.keep = max(e.keep, uint32((r.keep+999)/1000))
-	e.lone = r.covers == 0 && (later.covers == 0 || later.keep == 0)
-	if len(r.wides) == 0 && len(later.wides) == 0 {
-		return
-	}
-	ws := &wides{all: r.wides, stamps: max(r.covers, later.covers)}
-	for _, w := range later.wides {
-		if before := ws.of(w.window); before != nil {
-			before.runs = append(before.runs, w.runs...)
-			before.total += w.total
-		} else {
-			ws.all = append(ws.all, w)
-		}
-	}
-	s.keepWides(e, ws)
 }
 
 // used appends to counts how many requests count for each limit of a subject.

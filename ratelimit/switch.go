@@ -94,11 +94,13 @@ type Switch struct {
 	// writing while the last of those are merged before Redis decides again.
 	gate sync.RWMutex
 	data string // the name of Redis's data when it was last looked at
+	lost int    // shards of memory that were merged since the data was lost
 
 	mu      sync.Mutex
 	since   time.Time       // of the last change
 	changes []Change        // not told yet
 	pending map[string]bool // names reset while Redis was away
+	rest    []record        // what could not be merged yet
 
 	wake  chan struct{}
 	stop  context.CancelFunc
@@ -116,8 +118,9 @@ const (
 // resets wait for it already.
 var ErrPending = errors.New("too many resets are waiting for Redis")
 
-// NewSwitch returns a limiter on Redis and memory, which it takes over: others
-// should not use them for the same subjects. It begins on Redis; where Redis is
+// NewSwitch returns a limiter on Redis and memory, which it takes over. The mirror
+// of what Redis told holds as many keys as memory, some 150 bytes each. Others
+// should not use the two for the same subjects. It begins on Redis; where Redis is
 // not there, the first look notices within the Redis limiter's timeout. Close
 // ends its goroutine.
 func NewSwitch(redis *Redis, memory *Memory, options SwitchOptions) *Switch {
@@ -185,7 +188,7 @@ func (s *Switch) Status() SwitchStatus {
 	defer s.mu.Unlock()
 	return SwitchStatus{
 		Degraded: s.degraded.Load(), Since: s.since, Changes: s.flaps.Load(),
-		Instances: int(s.instances.Load()), Owed: s.owed.Stats().Keys,
+		Instances: int(s.instances.Load()), Owed: s.owed.Stats().Keys + len(s.rest),
 	}
 }
 

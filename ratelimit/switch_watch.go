@@ -2,8 +2,9 @@ package ratelimit
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"slices"
 	"time"
 )
@@ -137,7 +138,7 @@ func (s *Switch) watch(ctx context.Context) {
 		case s.degraded.Load():
 			wait *= time.Duration(backoff)
 		}
-		timer := time.NewTimer(wait*4/5 + rand.N(wait*2/5))
+		timer := time.NewTimer(wait*4/5 + mathrand.N(wait*2/5))
 	waiting:
 		for {
 			select {
@@ -191,7 +192,11 @@ func (s *Switch) look(ctx context.Context, point, since int64) (int64, census, b
 	if err != nil {
 		return fail(err)
 	}
-	if s.data != "" && s.data != seen.data && !s.mergeAll(ctx) || !s.settle(ctx) {
+	if s.data != "" && s.data != seen.data && !s.mergeAll(ctx) {
+		return point, census{}, false
+	}
+	s.data, s.lost = seen.data, 0
+	if !s.settle(ctx) {
 		return point, census{}, false
 	}
 	// Said last: who is alive has looked and owed nothing.
@@ -199,55 +204,67 @@ func (s *Switch) look(ctx context.Context, point, since int64) (int64, census, b
 	if err != nil {
 		return fail(err)
 	}
-	s.data = seen.data
 	return point, seen, true
 }
 
 // mergeOwed counts in Redis what was admitted here without it, and says whether
 // nothing is owed any more.
 func (s *Switch) mergeOwed(ctx context.Context) bool {
+	if !s.mergeRecords(ctx, nil) {
+		return false
+	}
 	for i := range s.owed.shards {
-		if !s.mergeRecords(ctx, s.owed.records(i, true), true) {
+		if !s.mergeRecords(ctx, s.owed.records(i, true)) {
 			return false
 		}
 	}
 	return true
 }
 
-// mergeAll counts in a Redis that lost its data all that was admitted here.
+// mergeAll counts in a Redis that lost its data all that was admitted here. It goes
+// on where it failed before.
 func (s *Switch) mergeAll(ctx context.Context) bool {
-	// What is owed is in memory too. It is taken first: what is admitted in
-	// between is then counted twice rather than not at all.
-	var owed []record
-	for i := range s.owed.shards {
-		owed = append(owed, s.owed.records(i, true)...)
+	if s.lost == 0 {
+		// All that is owed is in memory too. It is taken first: what is admitted
+		// in between is then counted twice rather than not at all.
+		s.mu.Lock()
+		s.rest = nil
+		s.mu.Unlock()
+		for i := range s.owed.shards {
+			s.owed.records(i, true)
+		}
 	}
-	for i := range s.memory.shards {
-		if !s.mergeRecords(ctx, s.memory.records(i, false), false) {
-			for j := range owed {
-				s.owed.restore(&owed[j], time.Now().UnixMilli())
-			}
+	for s.lost < len(s.memory.shards) {
+		s.lost++
+		if !s.mergeRecords(ctx, s.memory.records(s.lost-1, false)) {
 			return false
 		}
 	}
-	return true
+	return s.mergeRecords(ctx, nil)
 }
 
-// mergeRecords merges records that still count; those that fail are owed again.
-func (s *Switch) mergeRecords(ctx context.Context, records []record, owed bool) bool {
+// mergeRecords merges records that still count, after those that failed before.
+func (s *Switch) mergeRecords(ctx context.Context, records []record) bool {
+	s.mu.Lock()
+	records = append(s.rest, records...)
+	s.rest = nil
+	s.mu.Unlock()
 	now := time.Now().UnixMilli()
 	records = slices.DeleteFunc(records, func(r record) bool {
 		return len(r.stamps) == 0 || r.stamps[len(r.stamps)-1]+r.keep <= now
 	})
+	for i := range records {
+		if records[i].id == "" {
+			records[i].id = rand.Text()
+		}
+	}
 	failed, err := s.redis.mergeAll(ctx, records, s.offset.Load())
 	if err == nil {
 		return true
 	}
-	if owed {
-		for i := range failed {
-			s.owed.restore(&failed[i], now)
-		}
-	}
+	s.mu.Lock()
+	s.rest = append(s.rest, failed...)
+	s.mu.Unlock()
 	if ctx.Err() == nil {
 		s.failed(err)
 	}

@@ -199,4 +199,7 @@ func (s *Switch) forget(name string) {
 	s.share.Load().resetNamed(name)
 	s.owed.resetNamed(name)
 	s.mirror.forget(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rest = slices.DeleteFunc(s.rest, func(r record) bool { return r.name() == name })
 }
