@@ -80,7 +80,7 @@ func bounded(s string, n int) string {
 		for cut > n-utf8.UTFMax && !utf8.RuneStart(s[cut]) {
 			cut--
 		}
-		s = s[:cut]
+		s = strings.Clone(s[:cut]) // not the whole of it in memory
 	}
 	if strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError }) < 0 {
 		return s

@@ -9,6 +9,7 @@ var (
 
 const (
 	MaxSeries    = maxSeries
+	MaxSeriesOf  = maxSeriesOf
 	MaxCanonical = maxCanonical
 )
 

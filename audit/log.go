@@ -64,7 +64,7 @@ func New(db *store.DB, opts Options) *Log {
 	}
 	return &Log{
 		db: db, opts: opts,
-		series: seriesTable{open: make(map[seriesKey]*series)},
+		series: seriesTable{open: make(map[seriesKey]*series), of: make(map[string]int)},
 		wake:   make(chan struct{}, 1), flushes: make(chan chan struct{}),
 	}
 }
@@ -125,6 +125,7 @@ func (l *Log) Reserve() (Slot, error) {
 func (s Slot) Record(ctx context.Context, caller access.Caller, e Event) {
 	e.Class = Access
 	s.log.fill(ctx, caller, &e)
+	e = e.normal() // what waits in the spool is bounded too
 	s.log.mu.Lock()
 	s.log.reserved--
 	s.log.queue = append(s.log.queue, e)

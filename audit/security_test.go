@@ -74,9 +74,7 @@ func TestSeriesAreToldApart(t *testing.T) {
 			func(e *audit.Event) { e.Action = audit.LimitExceed },
 			func(e *audit.Event) { e.Reason = "other" },
 			func(e *audit.Event) { e.Request.IP = "192.0.2.2" },
-			func(e *audit.Event) { e.Request.UserAgent = "other" },
 			func(e *audit.Event) { e.Request.Route = "/api/y" },
-			func(e *audit.Event) { e.Request.Method = "PUT" },
 			func(e *audit.Event) { e.Permission = "audit:read" },
 			func(e *audit.Event) { e.Actor = audit.Actor{Type: "user", ID: "u-2"} },
 			func(e *audit.Event) { e.Targets = []audit.Target{{Type: "credential", ID: "cred_1"}} },
@@ -122,15 +120,22 @@ func TestCountsAreExact(t *testing.T) {
 func TestPastTheBoundOfSeries(t *testing.T) {
 	db := openStore(t, t.TempDir()+"/gatehouse.db") // the bound is in memory: one database will do
 	l := audit.New(db, audit.Options{Coalesce: time.Hour})
-	const n = audit.MaxSeries + 2345
+	const n = audit.MaxSeriesOf + 2345
 	for i := range n {
 		e := denial(fmt.Sprint("198.51.100.", i))
 		e.Targets = []audit.Target{{Type: "ip", ID: "ip", Name: e.Request.IP}}
 		e.Personal = map[string]string{"key": e.Request.IP}
 		l.Security(t.Context(), access.Caller{}, e)
 	}
-	if l.Series() > audit.MaxSeries+1 {
+	if l.Series() > audit.MaxSeriesOf+1 {
 		t.Errorf("%d series are kept", l.Series())
+	}
+	// A flood elsewhere takes nothing from a tenant's trail, and what a client
+	// writes as it likes makes no series of its own.
+	for i := range 50 {
+		e := denial("203.0.113.9")
+		e.Request.UserAgent = fmt.Sprint("agent ", i)
+		l.Security(t.Context(), owner, e)
 	}
 	stop := run(t, l)
 	flush(t, l) // the firsts, which are many
@@ -139,8 +144,12 @@ func TestPastTheBoundOfSeries(t *testing.T) {
 	if total(events) != n {
 		t.Errorf("%d events stand for %d denials, want %d", len(events), total(events), n)
 	}
+	tenant := stored(t, db, "acme")
+	if len(tenant) != 2 || total(tenant) != 50 || tenant[0].Request.IP != "203.0.113.9" || tenant[0].Actor.ID != owner.ID {
+		t.Errorf("a tenant's denials beside the flood: %+v", tenant)
+	}
 	merged := events[len(events)-1]
-	if merged.Count != n-audit.MaxSeries || merged.Metadata["merged"] != true {
+	if merged.Count != n-audit.MaxSeriesOf || merged.Metadata["merged"] != true {
 		t.Fatalf("the merged rest: %+v", merged)
 	}
 	if merged.Request != (audit.Request{}) || merged.Personal != nil || merged.Targets != nil || merged.Actor.ID != "several" {

@@ -6,22 +6,26 @@ import (
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
-// maxSeries bounds how many series of denials are told apart at once. Past it
-// repeats are counted per organization, action and reason, so that a flood
-// from a million addresses costs bounded memory and loses no count.
-const maxSeries = 10000
+// maxSeries bounds how many series of denials are told apart at once, and
+// maxSeriesOf how many of one organization, so that a flood in one takes nothing
+// from the others. Past either, denials are counted per organization, action and
+// reason: a flood from a million addresses costs bounded memory and rows, and
+// loses no count.
+const (
+	maxSeries   = 10000
+	maxSeriesOf = 1000
+)
 
-// seriesKey is what makes two denials alike.
+// seriesKey is what makes two denials alike. What the client writes as it likes,
+// such as its user agent, is not in it.
 type seriesKey struct {
 	organization string
 	action       Action
 	actor        string
 	reason       string
 	permission   string
-	method       string
 	route        string
 	ip           string
-	userAgent    string
 	target       Target
 }
 
@@ -34,12 +38,25 @@ type series struct {
 // seriesTable counts denials. Its owner locks it.
 type seriesTable struct {
 	open map[seriesKey]*series
+	of   map[string]int // open series by organization
+}
+
+func (t *seriesTable) start(key seriesKey, s *series) {
+	t.open[key] = s
+	t.of[key.organization]++
+}
+
+func (t *seriesTable) close(key seriesKey) {
+	delete(t.open, key)
+	if t.of[key.organization]--; t.of[key.organization] == 0 {
+		delete(t.of, key.organization)
+	}
 }
 
 func keyOf(e Event) seriesKey {
 	k := seriesKey{
 		organization: e.Organization, action: e.Action, actor: e.Actor.ID, reason: e.Reason, permission: e.Permission,
-		method: e.Request.Method, route: e.Request.Route, ip: e.Request.IP, userAgent: e.Request.UserAgent,
+		route: e.Request.Route, ip: e.Request.IP,
 	}
 	if len(e.Targets) > 0 {
 		k.target = e.Targets[0]
@@ -52,12 +69,12 @@ func keyOf(e Event) seriesKey {
 func (t *seriesTable) count(e Event, room bool) (first bool) {
 	key := keyOf(e)
 	s, known := t.open[key]
-	if !known && (len(t.open) >= maxSeries || !room) {
+	if !known && (len(t.open) >= maxSeries || t.of[e.Organization] >= maxSeriesOf || !room) {
 		key = seriesKey{organization: e.Organization, action: e.Action, reason: e.Reason}
 		e.Request, e.Targets, e.Personal, e.Metadata = Request{}, nil, nil, map[string]any{"merged": true}
 		e.Actor, e.Permission = Actor{Type: "anonymous", ID: "several"}, ""
 		if s, known = t.open[key]; !known {
-			t.open[key] = &series{event: e, since: e.OccurredAt, count: 1}
+			t.start(key, &series{event: e, since: e.OccurredAt, count: 1})
 			return false
 		}
 	}
@@ -66,7 +83,7 @@ func (t *seriesTable) count(e Event, room bool) (first bool) {
 		s.count++
 		return false
 	}
-	t.open[key] = &series{event: e, since: e.OccurredAt}
+	t.start(key, &series{event: e, since: e.OccurredAt})
 	return true
 }
 
@@ -78,7 +95,7 @@ func (t *seriesTable) due(now time.Time, age time.Duration, queue []Event, room 
 			continue
 		}
 		if s.count == 0 {
-			delete(t.open, key)
+			t.close(key)
 			continue
 		}
 		if len(queue) >= room {
@@ -106,7 +123,7 @@ func (t *seriesTable) end(queue []Event) []Event {
 		if s.count > 0 {
 			queue = append(queue, s.take(s.since))
 		}
-		delete(t.open, key)
+		t.close(key)
 	}
 	return queue
 }

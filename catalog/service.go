@@ -37,6 +37,12 @@ type Field struct {
 	pattern *regexp.Regexp
 }
 
+// Destination says whether the field decides where the credential is sent. A
+// secret must not outlive a change of it.
+func (f *Field) Destination() bool {
+	return f.Format == Label || f.Format == Host || f.Format == MailPort
+}
+
 // Format is what the value of a field must be, because of where it goes.
 type Format uint8
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/internal/fault"
@@ -25,29 +26,29 @@ var (
 // arrived: a Content-Length is a claim, and the rest is given as it comes true.
 const firstRead = 64 << 10
 
-// readBody reads the whole body of r. charge is what it counts against the
-// memory for all bodies and goes to release when the body is done with, also on
-// an error. After an error the connection is of no more use to the caller.
-func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (body []byte, charge int64, err error) {
+// readBody reads the whole body of r. What it counts against the memory for all
+// bodies is in c, to be released when the body is done with, also on an error.
+// After an error the connection is of no more use to the caller.
+func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, c *charge) (body []byte, err error) {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
-		return nil, 0, nil
+		return nil, nil
 	}
 	if r.ContentLength > g.limits.body {
-		return nil, 0, errBodyTooLarge
+		return nil, errBodyTooLarge
 	}
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Now().Add(g.limits.bodyTime))
-	body, charge, err = g.readAll(r.Body, r.ContentLength)
+	body, err = g.readAll(r.Body, r.ContentLength, c)
 	if err != nil {
 		// The deadline stays: the server must not wait for the rest either.
-		return nil, charge, err
+		return nil, err
 	}
 	_ = rc.SetReadDeadline(time.Time{})
-	return body, charge, nil
+	return body, nil
 }
 
 // readAll reads length bytes, or until the end where length is negative.
-func (g *Gateway) readAll(from io.Reader, length int64) (body []byte, charge int64, err error) {
+func (g *Gateway) readAll(from io.Reader, length int64, c *charge) (body []byte, err error) {
 	size := int64(firstRead)
 	if length >= 0 {
 		size = min(length, size)
@@ -62,12 +63,8 @@ func (g *Gateway) readAll(from io.Reader, length int64) (body []byte, charge int
 			if length >= 0 {
 				grown = min(grown, length)
 			}
-			if grown > firstRead {
-				more := grown - charge
-				charge = grown
-				if g.buffered.Add(more) > g.limits.buffered {
-					return nil, charge, errBusy
-				}
+			if grown > firstRead && !c.grow(grown) {
+				return nil, errBusy
 			}
 			body = append(make([]byte, 0, grown), body...)
 		}
@@ -75,22 +72,63 @@ func (g *Gateway) readAll(from io.Reader, length int64) (body []byte, charge int
 		body = body[:len(body)+n]
 		switch {
 		case int64(len(body)) > g.limits.body:
-			return nil, charge, errBodyTooLarge
+			return nil, errBodyTooLarge
 		case int64(len(body)) == length:
-			return body, charge, nil
+			return body, nil
 		case err == io.EOF && length < 0:
-			return body, charge, nil
+			return body, nil
 		case err != nil:
-			return nil, charge, bodyError(err)
+			return nil, bodyError(err)
 		}
 	}
 }
 
-// release gives back what readBody charged.
-func (g *Gateway) release(charge int64) {
-	if charge != 0 {
-		g.buffered.Add(-charge)
+// buffers counts the memory that large request bodies take: of all, and of
+// each organization, so that none takes it from the others.
+type buffers struct {
+	mu    sync.Mutex
+	total int64
+	of    map[string]int64
+
+	max, share int64 // of all, and of one organization
+}
+
+// charge is what one request's body counts. Its owner releases it.
+type charge struct {
+	buffers      *buffers
+	organization string
+	bytes        int64
+}
+
+// grow counts a body that has grown to size bytes, and reports whether there is
+// room for it.
+func (c *charge) grow(size int64) bool {
+	b := c.buffers
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	more := size - c.bytes
+	if b.total+more > b.max || b.of[c.organization]+more > b.share {
+		return false
 	}
+	b.total += more
+	b.of[c.organization] += more
+	c.bytes = size
+	return true
+}
+
+// release gives back what was counted.
+func (c *charge) release() {
+	if c.bytes == 0 {
+		return
+	}
+	b := c.buffers
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.total -= c.bytes
+	if b.of[c.organization] -= c.bytes; b.of[c.organization] == 0 {
+		delete(b.of, c.organization)
+	}
+	c.bytes = 0
 }
 
 // linger is how long a refused body is still read, and thrown away, so that the

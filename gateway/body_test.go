@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/gateway"
 )
 
@@ -172,6 +173,42 @@ func TestLargeBodiesAreBoundedTogether(t *testing.T) {
 	if answer, _ := f.call(t, "POST", "/api/chat/up/v1", large); answer.StatusCode != 200 {
 		t.Errorf("after the memory is free: %d", answer.StatusCode)
 	}
+}
+
+// One organization's large bodies take nothing from another's.
+func TestLargeBodiesOfOneOrganization(t *testing.T) {
+	upstream, _ := recorder(t, nil)
+	f := serve(t, upstream, func(o *gateway.Options) { o.MaxRequestBody, o.MaxBuffered = 1<<20, 8<<20 })
+	release := make(chan struct{})
+	var all sync.WaitGroup
+	for range 6 { // a quarter of 8 MiB is room for two
+		holding := make(chan struct{})
+		held := io.MultiReader(strings.NewReader(strings.Repeat("x", 900<<10)), readerFunc(func([]byte) (int, error) {
+			close(holding)
+			<-release
+			return 0, io.ErrUnexpectedEOF
+		}))
+		done := make(chan struct{})
+		all.Go(func() {
+			defer close(done)
+			r := httptest.NewRequest("POST", "/", held)
+			r.URL.Host, r.ContentLength = "", 1<<20
+			f.Gateway.Serve(httptest.NewRecorder(), r, gateway.Visit{
+				Route: gateway.Chat, Service: "up", Path: "v1", Caller: access.NewCaller("greedy", access.User, "u_9", access.Owner),
+			})
+		})
+		select {
+		case <-holding:
+		case <-done: // refused
+		}
+	}
+	for range 2 {
+		if answer, _ := f.call(t, "POST", "/api/chat/up/v1", strings.Repeat("y", 900<<10)); answer.StatusCode != 200 {
+			t.Errorf("another organization: %d %v", answer.StatusCode, answer.Header)
+		}
+	}
+	close(release)
+	all.Wait()
 }
 
 type readerFunc func([]byte) (int, error)

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
@@ -133,8 +132,8 @@ type Gateway struct {
 	app       *app // nil without a backend of the operator's own
 	limits    limits
 
-	buffered  atomic.Int64 // bytes of large request bodies in memory
-	exchanges sync.Pool    // of *exchange
+	buffered  buffers   // large request bodies in memory
+	exchanges sync.Pool // of *exchange
 	running   running
 }
 
@@ -159,7 +158,9 @@ func New(o Options) (*Gateway, error) {
 		},
 		transport: newTransport(o),
 	}
-	g.limits.buffered = max(g.limits.buffered, g.limits.body)
+	g.buffered.of = make(map[string]int64)
+	g.buffered.max = max(g.limits.buffered, g.limits.body+1)
+	g.buffered.share = max(g.buffered.max/buffersOfOne, g.limits.body+1)
 	g.limits.renew = min(g.limits.idle, g.limits.write) / 4
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
@@ -180,6 +181,9 @@ func New(o Options) (*Gateway, error) {
 	}
 	return g, nil
 }
+
+// buffersOfOne is the part of the memory for bodies that one organization may take.
+const buffersOfOne = 4
 
 // Close closes idle connections to upstreams. What is running goes on.
 func (g *Gateway) Close() { g.transport.CloseIdleConnections() }

@@ -75,8 +75,9 @@ func (t *transfer) serve() {
 		t.fail(err)
 		return
 	}
-	body, charge, err := t.gateway.readBody(t.w, t.r)
-	defer t.gateway.release(charge)
+	c := charge{buffers: &t.gateway.buffered, organization: t.visit.Caller.Organization}
+	defer c.release()
+	body, err := t.gateway.readBody(t.w, t.r, &c)
 	if err != nil {
 		t.refuseBody(err)
 		return

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -272,6 +274,10 @@ func (c *Config) trustedProxies() ([]netip.Prefix, error) {
 			mistakes = append(mistakes, fmt.Errorf("TRUSTED_PROXIES: entry %d must be an address or a CIDR range, such as 10.0.0.0/8", i+1))
 			continue
 		}
+		if prefix.Bits() == 0 {
+			mistakes = append(mistakes, fmt.Errorf("TRUSTED_PROXIES: entry %d trusts every address, so that each client could choose its own; name your proxies", i+1))
+			continue
+		}
 		prefixes = append(prefixes, prefix.Masked())
 	}
 	return prefixes, errors.Join(mistakes...)
@@ -341,6 +347,13 @@ func (c *Config) Database() string {
 		return c.DatabaseURL
 	}
 	return filepath.Join(c.Data, "gatehouse.db")
+}
+
+// NewDatabase reports whether the database is a SQLite file that is not there yet.
+func (c *Config) NewDatabase() bool {
+	path := strings.TrimPrefix(strings.TrimPrefix(c.Database(), "sqlite:"), "//")
+	_, err := os.Stat(path)
+	return !strings.HasPrefix(path, "postgres") && errors.Is(err, fs.ErrNotExist)
 }
 
 // Describe lists every variable with its default and meaning, for --help.

@@ -21,6 +21,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -124,7 +125,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	}
 
 	// Tenants and who may act in them.
-	in.Orgs = org.New(in.DB, in.Audit, org.Options{FromTokens: c.OrganizationsFromTokens, StaleMax: c.SecretStaleMax})
+	in.Orgs = org.New(in.DB, in.Audit, org.Options{FromTokens: c.OrganizationsFromTokens, StaleMax: c.staleMax()})
 	authenticator := auth.New(in.Orgs, auth.Options{Secret: []byte(c.JWTSecret), Issuer: c.JWTIssuer, Audience: c.JWTAudience})
 
 	// The catalogue, the ways out, and the vault.
@@ -141,7 +142,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 		return err
 	}
 	in.Vault = vault.New(in.DB, in.Audit, services, ring, vault.Options{
-		Environment: c.Environment, Reveal: c.CredentialReveal, StaleMax: c.SecretStaleMax, Probe: out.probe, Logger: log,
+		Environment: c.Environment, Reveal: c.CredentialReveal, StaleMax: c.staleMax(), Probe: out.probe, Logger: log,
 	})
 
 	// The limits: in memory, or on Redis with memory to fall back on.
@@ -241,6 +242,18 @@ func (c *Config) warn(log *slog.Logger) {
 	if c.RedisURL == "" && strings.HasPrefix(c.Database(), "postgres") {
 		log.Warn("REDIS_URL is not set: each instance counts for itself, so that several admit several times the limits")
 	}
+	for _, port := range []struct{ variable, address string }{{"GATEHOUSE_METRICS_ADDR", c.MetricsAddr}, {"GATEHOUSE_ENVOY_ADDR", c.EnvoyAddr}} {
+		if host, _, err := net.SplitHostPort(port.address); err == nil && !isLoopback(host) {
+			log.Warn("this port asks for no token and is open beyond this machine: keep it inside your network", "variable", port.variable)
+		}
+	}
+	if proxies, err := c.trustedProxies(); err == nil {
+		for _, p := range proxies {
+			if p.Addr().Is4() && p.Bits() < 8 || p.Addr().Is6() && p.Bits() < 16 {
+				log.Warn("TRUSTED_PROXIES holds a very wide range: whoever is in it chooses the address that limits and the trail go by", "range", p.String())
+			}
+		}
+	}
 	if c.CredentialReveal && !c.dev {
 		log.Warn("CREDENTIAL_REVEAL is on: owners can read credentials in the clear")
 	}
@@ -251,6 +264,15 @@ func (c *Config) warn(log *slog.Logger) {
 		log.Info("CHAT_HOSTS adds services of your own", "services", entryNames(c.ChatHosts))
 	}
 }
+
+func isLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+// staleMax gives the rooms SECRET_STALE_MAX, whose 0 means never: theirs means
+// their default.
+func (c *Config) staleMax() time.Duration { return max(c.SecretStaleMax, time.Nanosecond) }
 
 func entryNames(hosts string) []string {
 	var names []string

@@ -49,12 +49,13 @@ type Request struct {
 	Outcome  Outcome
 	Decision ratelimit.Decision
 
-	subjects  []ratelimit.Subject
-	counted   [maxSubjects]counted
-	snapshot  *snapshot
-	question  question
-	block     *rule
-	exemption *rule
+	organization string // whose trail a denial stands in
+	subjects     []ratelimit.Subject
+	counted      [maxSubjects]counted
+	snapshot     *snapshot
+	question     question
+	block        *rule
+	exemption    *rule
 }
 
 // Prepare fills r for a caller's visit at now.
@@ -66,6 +67,10 @@ func (l *Limits) Prepare(r *Request, caller access.Caller, v Visit, now time.Tim
 func (l *Limits) prepare(r *Request, organization string, v Visit, now time.Time, address, tenant bool) {
 	s := l.snapshot.Load()
 	r.snapshot, r.block, r.exemption, r.Outcome = s, nil, nil, ""
+	r.organization = access.InstanceOrganization
+	if tenant {
+		r.organization = organization
+	}
 	r.subjects, r.Decision.Statuses = r.subjects[:0], r.Decision.Statuses[:0]
 	if s.rules == 0 {
 		if address {
@@ -145,7 +150,9 @@ func (l *Limits) Take(ctx context.Context, caller access.Caller, now time.Time, 
 			if s.Full {
 				c := &r.counted[i]
 				l.top.Count(now, typeOf(c.class), c.key)
-				l.log.Security(ctx, caller, exceeded(typeOf(c.class), c.key, s, r.Decision.Store, c.by))
+				e := exceeded(typeOf(c.class), c.key, s, r.Decision.Store, c.by)
+				e.Organization = r.organization
+				l.log.Security(ctx, caller, e)
 			}
 		}
 		return nil
@@ -221,7 +228,7 @@ func (l *Limits) blocked(ctx context.Context, caller access.Caller, r *Request) 
 		l.top.Count(r.Decision.Now, typeOf(r.counted[i].class), r.counted[i].key)
 	}
 	e := audit.Event{
-		Action: audit.AccessDeny, Reason: ErrBlocked.Code, Permission: access.CredentialUse.String(),
+		Organization: r.organization, Action: audit.AccessDeny, Reason: ErrBlocked.Code, Permission: access.CredentialUse.String(),
 		Targets:  []audit.Target{{Type: "policy", ID: r.block.id}},
 		Metadata: map[string]any{"policy": r.block.id},
 	}

@@ -107,7 +107,7 @@ func (s *Server) problemOf(ctx context.Context, x *exchange, err error) *problem
 	case errors.As(err, &denied):
 		p.Status, p.Code = http.StatusForbidden, "permission_denied"
 		p.Detail = "Your roles do not allow this: " + denied.Error() + "."
-	case errors.Is(err, store.ErrUnavailable):
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		p.Status, p.Code, p.retryAfter = http.StatusServiceUnavailable, "database_unavailable", time.Second
 		p.Detail = "The database does not answer; try again shortly."
 		s.log.ErrorContext(ctx, "request failed", "code", p.Code, "error", err)

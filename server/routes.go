@@ -83,6 +83,8 @@ func op[I, O any](fn func(ctx context.Context, caller access.Caller, in *I) (*O,
 	return func(s *Server, rt route) {
 		huma.Register(s.api, s.operation(rt), func(ctx context.Context, in *I) (*O, error) {
 			x := exchangeOf(ctx)
+			ctx, cancel := context.WithTimeout(ctx, operationTimeout)
+			defer cancel()
 			out, err := fn(ctx, x.caller, in)
 			if err != nil {
 				p := s.problemOf(ctx, x, err)
@@ -95,6 +97,10 @@ func op[I, O any](fn func(ctx context.Context, caller access.Caller, in *I) (*O,
 		})
 	}
 }
+
+// operationTimeout bounds one operation, so that a database that hangs does not
+// hold requests for good.
+const operationTimeout = 30 * time.Second
 
 type rawRequestKey struct{}
 

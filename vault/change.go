@@ -41,6 +41,8 @@ type Change struct {
 	Fields    map[string]*string // a field that is absent stays, nil removes it
 	ExpiresAt *time.Time         // the zero time takes the expiry away
 	Disabled  *bool
+
+	renew bool // an expiry that has passed was that of the old values
 }
 
 func (ch Change) empty() bool {
@@ -60,7 +62,7 @@ func (v *Vault) Update(ctx context.Context, caller access.Caller, id string, mat
 // Rotate puts new values in place of the old: the new version is active at
 // once, the old one destroyed. It needs credential:rotate. A field that is
 // absent stays, so that a token can be rotated without repeating the account
-// it belongs to.
+// it belongs to. An expiry that has passed is taken away.
 func (v *Vault) Rotate(ctx context.Context, caller access.Caller, id string, match Match, fields map[string]string) (Credential, []catalog.Problem, error) {
 	if err := access.Allow(caller, access.CredentialRotate, caller.Organization); err != nil {
 		return Credential{}, nil, err
@@ -68,7 +70,7 @@ func (v *Vault) Rotate(ctx context.Context, caller access.Caller, id string, mat
 	if len(fields) == 0 {
 		return Credential{}, nil, fault.InvalidFields(fault.Field{Name: "credentials", Message: "must hold the new values"})
 	}
-	ch := Change{Fields: make(map[string]*string, len(fields))}
+	ch := Change{Fields: make(map[string]*string, len(fields)), renew: true}
 	for name, value := range fields {
 		ch.Fields[name] = &value
 	}
@@ -143,6 +145,9 @@ func (v *Vault) apply(ctx context.Context, caller access.Caller, key rowKey, old
 	if ch.Disabled != nil {
 		next.disabled = *ch.Disabled
 	}
+	if ch.renew && old.Status == Expired {
+		next.ExpiresAt = time.Time{}
+	}
 	if len(ch.Fields) == 0 {
 		if len(wrong) > 0 {
 			err = fault.InvalidFields(wrong...)
@@ -157,9 +162,12 @@ func (v *Vault) apply(ctx context.Context, caller access.Caller, key rowKey, old
 	if problems := service.CheckNames(slices.Collect(maps.Keys(ch.Fields))); len(problems) > 0 {
 		return next, nil, nil, fault.InvalidFields(append(wrong, asFields(problems)...)...)
 	}
-	merged, err := v.merge(ctx, caller, key, old, sealed, ch.Fields)
+	merged, moved, err := v.merge(ctx, caller, key, old, sealed, service, ch.Fields)
 	if err != nil {
 		return next, nil, nil, err
+	}
+	if len(moved) > 0 {
+		return next, nil, nil, fault.InvalidFields(append(wrong, moved...)...)
 	}
 	problems, warnings := service.Check(merged)
 	if wrong = append(wrong, asFields(problems)...); len(wrong) > 0 {
@@ -171,9 +179,11 @@ func (v *Vault) apply(ctx context.Context, caller access.Caller, key rowKey, old
 }
 
 // merge gives the fields of old with changes on top. It opens the old version
-// only where one of its fields stays.
-func (v *Vault) merge(ctx context.Context, caller access.Caller, key rowKey, old Credential, sealed seal.Sealed, changes map[string]*string) (map[string]string, error) {
-	merged := make(map[string]string, len(old.Fields)+len(changes))
+// only where one of its fields stays. A secret that would stay while the place
+// it is sent to changes is refused in moved: whoever may change a credential
+// could otherwise have the secret sent to a host of their own.
+func (v *Vault) merge(ctx context.Context, caller access.Caller, key rowKey, old Credential, sealed seal.Sealed, service *catalog.Service, changes map[string]*string) (merged map[string]string, moved []fault.Field, err error) {
+	merged = make(map[string]string, len(old.Fields)+len(changes))
 	stays := false
 	for _, name := range old.Fields {
 		if _, changed := changes[name]; !changed {
@@ -183,12 +193,13 @@ func (v *Vault) merge(ctx context.Context, caller access.Caller, key rowKey, old
 	if stays {
 		fields, err := v.open(ctx, caller, key, old, sealed)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		defer fields.Wipe()
 		for name, value := range fields {
 			merged[name] = value.ExposeSecret()
 		}
+		moved = movedSecrets(service, merged, changes)
 	}
 	for name, value := range changes {
 		if value == nil {
@@ -197,7 +208,28 @@ func (v *Vault) merge(ctx context.Context, caller access.Caller, key rowKey, old
 			merged[name] = *value
 		}
 	}
-	return merged, nil
+	return merged, moved, nil
+}
+
+// movedSecrets names the secrets of stored that changes would keep while they
+// change where the credential is sent.
+func movedSecrets(service *catalog.Service, stored map[string]string, changes map[string]*string) []fault.Field {
+	elsewhere := false
+	for name, value := range changes {
+		f, known := service.Field(name)
+		if known && f.Destination() && (value == nil || *value != stored[name]) {
+			elsewhere = true
+		}
+	}
+	var moved []fault.Field
+	for _, f := range service.Fields {
+		_, kept := stored[f.Name]
+		_, given := changes[f.Name]
+		if elsewhere && f.Secret && kept && !given {
+			moved = append(moved, fault.Field{Name: "credentials." + f.Name, Message: "must be sent again with a change of where it is sent to"})
+		}
+	}
+	return moved
 }
 
 // write puts next in place of old in one transaction with its event, or gives
@@ -222,6 +254,10 @@ func (v *Vault) write(ctx context.Context, caller access.Caller, key rowKey, old
 				return err
 			}
 			if err := destroyVersions(ctx, tx, key, next.Version); err != nil {
+				return err
+			}
+			// A test of the old values says nothing of the new ones.
+			if _, err := tx.Exec(ctx, `UPDATE credentials SET last_test = NULL WHERE organization = $1 AND id = $2`, key.organization, key.id); err != nil {
 				return err
 			}
 			metadata["fingerprint"] = version.fingerprint

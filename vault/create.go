@@ -89,6 +89,9 @@ func (v *Vault) create(ctx context.Context, caller access.Caller, n NewCredentia
 		return Credential{}, nil, public(err)
 	}
 	v.forget(organization, n.Service, n.Name)
+	// It is stored: a caller that leaves now does not make that untrue.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
 	c, _, err = v.read(ctx, key)
 	return c, warnings, public(err)
 }

@@ -171,7 +171,7 @@ func public(err error) error {
 		return ErrNotFound
 	case errors.Is(err, store.ErrExists):
 		return ErrExists.Because(err)
-	case errors.Is(err, store.ErrUnavailable):
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		return errAway.Because(err)
 	case errors.Is(err, seal.ErrBusy):
 		return errBusy.Because(err)

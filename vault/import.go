@@ -167,7 +167,10 @@ func (v *Vault) importService(ctx context.Context, caller access.Caller, service
 	}
 	c, _, err := v.create(ctx, caller, NewCredential{Service: service.Name, Fields: fields}, audit.CredentialImport)
 	if errors.Is(err, ErrExists) { // somebody was faster
-		if _, err = v.compareStored(ctx, caller, fields, r); err != nil {
+		switch stored, again := v.compareStored(ctx, caller, fields, r); {
+		case again != nil:
+			r.fail(again)
+		case !stored: // and has taken it away again
 			r.fail(err)
 		}
 		return
@@ -177,7 +180,10 @@ func (v *Vault) importService(ctx context.Context, caller access.Caller, service
 		return
 	}
 	r.ID, r.Status = c.ID, c.Status
-	if err := v.verifyImport(ctx, caller, c, fields); err != nil {
+	// Also an import that is stopped leaves nothing unverified.
+	verify, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := v.verifyImport(verify, caller, c, fields); err != nil {
 		r.fail(err)
 	}
 }

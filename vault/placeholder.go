@@ -57,6 +57,9 @@ func isPlaceholder(f *catalog.Field, value string) bool {
 	if !plainWords.MatchString(value) || len(words) == 0 {
 		return false
 	}
+	if f.Format == catalog.Host && strings.HasSuffix(strings.ToLower(value), ".your-server.de") {
+		return false // a hosting company's real domain
+	}
 	joined := strings.Join(words, "")
 	return slices.Contains(standIns, joined) || asksForValue(words) ||
 		f.Secret && (slices.Contains(noSecrets, joined) || onlyNames(words))

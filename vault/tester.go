@@ -75,11 +75,19 @@ func (v *Vault) TestStored(ctx context.Context, caller access.Caller, id string)
 	for name, value := range fields {
 		plain[name] = value.ExposeSecret()
 	}
-	result := v.probe(ctx, service, plain)
-	stored, err := json.Marshal(result)
+	slot, err := v.log.Reserve() // for the event, should the database go away meanwhile
 	if err != nil {
 		return TestResult{}, err
 	}
+	result := v.probe(ctx, service, plain)
+	stored, err := json.Marshal(result)
+	if err != nil {
+		slot.Release()
+		return TestResult{}, err
+	}
+	// The key has been out: that is told also when the caller has left.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
 	event := testEvent(result)
 	event.Targets = []audit.Target{{Type: "credential", ID: c.ID, Name: c.Name}}
 	event.Metadata["version"] = c.Version
@@ -92,7 +100,12 @@ func (v *Vault) TestStored(ctx context.Context, caller access.Caller, id string)
 		}
 		return v.log.Append(ctx, tx, caller, event)
 	})
-	return result, public(err)
+	if err != nil {
+		slot.Record(ctx, caller, event)
+		return TestResult{}, public(err)
+	}
+	slot.Release()
+	return result, nil
 }
 
 func (v *Vault) probe(ctx context.Context, service *catalog.Service, fields map[string]string) TestResult {

@@ -183,10 +183,14 @@ func withDirectory(ctx context.Context, fn func(*org.Directory) error) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s", errUsage, listMistakes(err))
 	}
+	isNew := c.NewDatabase()
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
 	db, err := store.Open(ctx, c.Database(), quiet)
 	if err != nil {
 		return err
+	}
+	if isNew {
+		fmt.Fprintf(os.Stderr, "Made a new database at %s; is this where your server looks?\n", c.Database())
 	}
 	return errors.Join(fn(org.New(db, audit.New(db, audit.Options{}), org.Options{})), db.Close())
 }

@@ -12,7 +12,6 @@ package recheck
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -32,19 +31,18 @@ type Cache[K comparable, V any] struct {
 	opts    Options
 	entries *otter.Cache[K, entry[V]]
 
-	failed atomic.Int64 // when a look last failed for a reason that Stale accepts, Unix nanoseconds
-
 	mu      sync.Mutex
 	looking map[K]*look[V]
 }
 
-// failurePause is how long old values are served without a look after a look
-// failed, so that a database that hangs does not hold up every request.
+// failurePause is how long an old value is served without a look after a look
+// for it failed, so that a database that hangs does not hold up every request.
 const failurePause = time.Second
 
 type entry[V any] struct {
-	value V
-	at    time.Time
+	value  V
+	at     time.Time
+	failed time.Time // when a later look failed for a reason that Stale accepts
 }
 
 type look[V any] struct {
@@ -74,7 +72,7 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K, load func(context.Context)
 	if ok && now.Sub(known.at) < c.opts.Fresh {
 		return known.value, nil
 	}
-	if ok && now.UnixNano()-c.failed.Load() < int64(failurePause) && now.Sub(known.at) < c.opts.StaleMax {
+	if since := now.Sub(known.failed); ok && since >= 0 && since < failurePause && now.Sub(known.at) < c.opts.StaleMax {
 		return known.value, nil // a look has just failed: waiting for another would not help
 	}
 	c.mu.Lock()
@@ -108,16 +106,18 @@ func (c *Cache[K, V]) run(ctx context.Context, key K, l *look[V], load func(cont
 	defer cancel()
 	at := c.opts.Now() // before the look: what changes meanwhile counts as newer
 	l.value, l.err = load(ctx)
-	if l.err != nil && c.away(l.err) {
-		c.failed.Store(c.opts.Now().UnixNano())
-	}
 	c.mu.Lock()
 	switch {
 	case l.forgotten:
 	case l.err == nil:
-		c.entries.Set(key, entry[V]{l.value, at})
+		c.entries.Set(key, entry[V]{value: l.value, at: at})
 	case !c.away(l.err):
 		c.entries.Invalidate(key) // the old value is known to be wrong: it must not come back once look-ups fail
+	default:
+		if known, ok := c.entries.GetIfPresent(key); ok {
+			known.failed = c.opts.Now()
+			c.entries.Set(key, known)
+		}
 	}
 	if c.looking[key] == l {
 		delete(c.looking, key)
