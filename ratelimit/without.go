@@ -27,7 +27,7 @@ const (
 func (s *Switch) ask(ctx context.Context, now time.Time, subjects []Subject, x *scratch, take bool) error {
 	verb := "peek"
 	x.debt = nil
-	x.aside = aside{counts: x.aside.counts}
+	x.aside = aside{counts: x.aside.counts[:0]} // empty also where a remembered denial asks nobody
 	if take {
 		verb = "take"
 		x.aside.late = func() func() {
