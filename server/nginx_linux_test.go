@@ -25,7 +25,7 @@ func startNginx(t *testing.T, gatehouse, app string) string {
 	program, err := exec.LookPath("nginx")
 	if err != nil {
 		if program, err = exec.LookPath("/usr/sbin/nginx"); err != nil {
-			t.Skip("nginx is not installed: apt-get install nginx-light")
+			t.Fatal("nginx is needed and not in PATH or /usr/sbin; install it with: apt-get install nginx-light (or run tools/setup-tests.sh)")
 		}
 	}
 	document, err := os.ReadFile("../docs/limits.md")

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes sure that PostgreSQL (15 or newer) and Redis are here for the tests, as package gatehousetest looks for them: in
-# PATH, and PostgreSQL in /usr/lib/postgresql/*/bin too. What is missing is installed with apt-get, as root or by
+# Makes sure that PostgreSQL (15 or newer), Redis and nginx are here for the tests, as they look for them: in PATH,
+# PostgreSQL in /usr/lib/postgresql/*/bin and nginx in /usr/sbin too. What is missing is installed with apt-get, as root or by
 # "sudo -n". Ends with 1, and says what is missing, where that cannot be done. Does nothing when all is there.
 set -eu
 
@@ -17,16 +17,17 @@ postgres_version() {
 missing() {
 	[ "$(postgres_version)" -ge 15 ] || echo postgresql
 	command -v redis-server >/dev/null || echo redis-server
+	command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || echo nginx-light
 }
 
 packages=$(missing | tr '\n' ' ')
 if [ -z "$packages" ]; then
-	echo "PostgreSQL and Redis are here."
+	echo "PostgreSQL, Redis and nginx are here."
 	exit 0
 fi
 
 fail() {
-	echo "The tests need PostgreSQL 15 or newer and Redis. Missing: ${packages% }; $1" >&2
+	echo "The tests need PostgreSQL 15 or newer, Redis and nginx. Missing: ${packages% }; $1" >&2
 	exit 1
 }
 
@@ -39,7 +40,7 @@ else
 	fail "run: sudo apt-get install $packages"
 fi
 
-# Neither package needs its service here: every test starts a server of its own.
+# No package needs its service here: every test starts a server of its own.
 echo "Installing: $packages"
 $sudo apt-get update -q || fail "apt-get update failed."
 # shellcheck disable=SC2086 # both are lists of words
