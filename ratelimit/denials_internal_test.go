@@ -1,8 +1,11 @@
 package ratelimit
 
 import (
+	"errors"
 	"testing"
 	"time"
+
+	"github.com/redis/rueidis"
 )
 
 // Inside the package because it is about what happens between a question to
@@ -27,5 +30,27 @@ func TestDenialFromBeforeAResetIsNotLearned(t *testing.T) {
 	m.learn(age, now, names, subjects, &denied)
 	if _, known := m.answer(now, names, subjects, &d); known {
 		t.Fatalf("learned from before the reset: %+v", d)
+	}
+}
+
+// A remembered denial asks nobody, so it tells the mirror nothing: least of all
+// what the decision before it was told of other subjects.
+func TestRememberedDenialTellsNothing(t *testing.T) {
+	now := time.Now()
+	limits := []Limit{{Requests: 1, Window: time.Minute}, {Requests: 5, Window: time.Hour}}
+	names, subjects := []string{storedName("ip", "a")}, []Subject{{Type: "ip", Key: "a", Limits: limits}}
+	denied := Decision{Now: now, Statuses: []Status{{Limit: limits[0], Used: 1, Full: true, Reset: now.Add(time.Minute)}}}
+	r := newRedis(func() (rueidis.Client, error) { return nil, errors.New("asked") }, func() {}, RedisOptions{})
+	var d Decision
+	age, _ := r.denials.answer(now, names, subjects, &d)
+	r.denials.learn(age, now, names, subjects, &denied)
+
+	s := &Switch{redis: r}
+	x := &scratch{aside: aside{counts: []int{7}}} // of a decision on one limit
+	if err := s.ask(t.Context(), now, subjects, x, false); err != nil {
+		t.Fatalf("the denial is not remembered: %v", err)
+	}
+	if x.theirs.Admitted || len(x.aside.counts) != 0 {
+		t.Errorf("admitted %v, counts %v of another decision", x.theirs.Admitted, x.aside.counts)
 	}
 }
