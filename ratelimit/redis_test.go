@@ -195,11 +195,19 @@ func TestDenialsAreRemembered(t *testing.T) {
 		}
 	}
 	server.thaw()
-	if err := r.Reset(t.Context(), "ip", "a"); err != nil {
-		t.Fatal(err)
-	}
-	if d := take(t, r, now, ip, org); !d.Admitted {
-		t.Errorf("after a reset: %+v", d)
+	// The calls that were given up may be counted by Redis still, also after a
+	// reset on another connection: then another reset is needed.
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if err := r.Reset(t.Context(), "ip", "a"); err != nil {
+			t.Fatal(err)
+		}
+		d := take(t, r, now, ip, org)
+		if d.Admitted {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("after a reset: %+v", d)
+		}
 	}
 }
 
