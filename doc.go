@@ -18,6 +18,7 @@
 //	policy      which limits hold for whom
 //	gateway     to the providers and back
 //	server      the HTTP edge
+//	envoy       the same limits for Envoy, over gRPC
 //	instance    everything wired together, from start to stop
 //	cmd/gatehouse   the command line
 //
