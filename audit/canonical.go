@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -90,7 +89,7 @@ func encode(e Event) (row, error) {
 		p.Names = nil
 	}
 	if p.IP != "" || p.UserAgent != "" || named || len(p.More) > 0 {
-		data, err := marshal(p)
+		data, err := p.append(nil)
 		if err != nil {
 			return row{}, err
 		}
@@ -99,11 +98,11 @@ func encode(e Event) (row, error) {
 		rand.Read(r.salt) // never fails (crypto/rand)
 		c.Personal = commitment(r.salt, data)
 	}
-	data, err := marshal(c)
+	data, err := c.append(nil)
 	if err != nil || len(data) > maxCanonical { // the event is worth more than its metadata
 		c.Metadata = map[string]any{"omitted": true}
 		c.Actor.Roles = nil
-		if data, err = marshal(c); err != nil {
+		if data, err = c.append(nil); err != nil {
 			return row{}, err
 		}
 	}
@@ -118,16 +117,6 @@ func commitment(salt, data []byte) string {
 	h.Write(salt)
 	h.Write(data)
 	return hex.EncodeToString(h.Sum(nil))
-}
-
-func marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
 // decode gives the event back from its stored bytes; personal may be nil.

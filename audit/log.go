@@ -36,8 +36,8 @@ type Log struct {
 	opts Options
 
 	mu       sync.Mutex
-	queue    []Event // in order of arrival
-	reserved int     // slots handed out and not yet used
+	queue    queue
+	reserved int // slots handed out and not yet used
 	series   seriesTable
 
 	wake    chan struct{}
@@ -114,7 +114,7 @@ type Slot struct{ log *Log }
 func (l *Log) Reserve() (Slot, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.queue)+l.reserved >= l.opts.Spool {
+	if l.queue.length+l.reserved >= l.opts.Spool {
 		return Slot{}, ErrFull
 	}
 	l.reserved++
@@ -128,8 +128,8 @@ func (s Slot) Record(ctx context.Context, caller access.Caller, e Event) {
 	e = e.normal() // what waits in the spool is bounded too
 	s.log.mu.Lock()
 	s.log.reserved--
-	s.log.queue = append(s.log.queue, e)
-	full := len(s.log.queue) >= batchSize
+	s.log.queue.push(e)
+	full := s.log.queue.length >= batchSize
 	s.log.mu.Unlock()
 	if full {
 		s.log.poke()
@@ -153,9 +153,9 @@ func (l *Log) Security(ctx context.Context, caller access.Caller, e Event) {
 	l.fill(ctx, caller, &e)
 	e = e.normal()
 	l.mu.Lock()
-	first := l.series.count(e, len(l.queue) < l.opts.Spool)
+	first := l.series.count(e, l.queue.length < l.opts.Spool)
 	if first {
-		l.queue = append(l.queue, e)
+		l.queue.push(e)
 	}
 	l.mu.Unlock()
 	if first {
@@ -175,7 +175,7 @@ func (l *Log) poke() {
 func (l *Log) Backlog() (waiting int, lost int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.queue), l.lost.Load()
+	return l.queue.length, l.lost.Load()
 }
 
 // Flush waits until every event handed in before the call is on disk, or ctx
@@ -221,7 +221,7 @@ func (l *Log) Run(ctx context.Context) {
 			return
 		case <-tick.C:
 			l.mu.Lock()
-			l.queue = l.series.due(l.opts.Now(), l.opts.Coalesce, l.queue, l.opts.Spool)
+			l.series.due(l.opts.Now(), l.opts.Coalesce, &l.queue, l.opts.Spool)
 			l.mu.Unlock()
 			drain(ctx)
 		case <-l.wake:
@@ -237,7 +237,7 @@ func (l *Log) finish(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	l.mu.Lock()
-	l.queue = l.series.end(l.queue)
+	l.series.end(&l.queue)
 	l.mu.Unlock()
 	for !l.drain(ctx) {
 		if ctx.Err() != nil {
@@ -253,20 +253,17 @@ func (l *Log) finish(ctx context.Context) {
 func (l *Log) drain(ctx context.Context) bool {
 	for {
 		l.mu.Lock()
-		n := min(len(l.queue), batchSize)
-		batch := append([]Event(nil), l.queue[:n]...)
+		batch := l.queue.first()
 		l.mu.Unlock()
-		if n == 0 {
+		if len(batch) == 0 {
 			return true
 		}
 		if err := l.writeBatch(ctx, batch); err != nil {
-			l.opts.Logger.ErrorContext(ctx, "audit events wait for the database", "events", n, "error", err)
+			l.opts.Logger.ErrorContext(ctx, "audit events wait for the database", "events", len(batch), "error", err)
 			return false
 		}
 		l.mu.Lock()
-		rest := copy(l.queue, l.queue[n:])
-		clear(l.queue[rest:])
-		l.queue = l.queue[:rest]
+		l.queue.drop(len(batch))
 		l.mu.Unlock()
 	}
 }
@@ -277,7 +274,7 @@ func (l *Log) drain(ctx context.Context) bool {
 func (l *Log) writeBatch(ctx context.Context, batch []Event) error {
 	rows := make([]row, 0, len(batch))
 	for _, e := range batch {
-		r, err := encode(e.normal())
+		r, err := encode(e) // what waits is normal already
 		if err != nil {
 			l.lose(ctx, e, err)
 			continue
@@ -319,37 +316,65 @@ func (l *Log) insertAll(ctx context.Context, rows []row) error {
 	})
 }
 
-// rowsPerInsert keeps a statement under the 32,766 parameters that SQLite takes.
-const rowsPerInsert = 64
+// Statements insert this many rows; they are prepared once, and few texts make
+// few of them. 64 rows keep one under the 32,766 parameters that SQLite takes.
+var rowsPerInsert = [...]int{64, 8, 1}
 
 func (l *Log) insert(ctx context.Context, tx *store.Tx, rows []row) error {
 	recorded := store.At(l.opts.Now())
-	for len(rows) > 0 {
-		n := min(len(rows), rowsPerInsert)
-		var events, persons []any
-		for _, r := range rows[:n] {
-			e := r.event
-			events = append(events, e.Organization, e.ID, store.At(e.OccurredAt), recorded,
+	var args []any
+	persons := make([]row, 0, len(rows))
+	for _, r := range rows {
+		if r.personal != nil {
+			persons = append(persons, r)
+		}
+	}
+	err := inPieces(rows, func(n int, piece []row) error {
+		args = args[:0]
+		for _, r := range piece {
+			e := &r.event
+			args = append(args, e.Organization, e.ID, store.At(e.OccurredAt), recorded,
 				string(e.Class), string(e.Action), string(e.Outcome), e.Actor.ID, r.canonical)
-			if r.personal != nil {
-				persons = append(persons, e.Organization, e.ID, r.salt, string(r.personal))
-			}
 		}
-		_, err := tx.Exec(ctx, `INSERT INTO events (organization, id, occurred_at, recorded_at, class, action, outcome,
-			actor_id, canonical) VALUES `+placeholders(n, 9), events...)
-		if err != nil {
-			return err
+		_, err := tx.ExecPrepared(ctx, insertEvents[n], args...)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return inPieces(persons, func(n int, piece []row) error {
+		args = args[:0]
+		for _, r := range piece {
+			args = append(args, r.event.Organization, r.event.ID, r.salt, string(r.personal))
 		}
-		if len(persons) > 0 {
-			_, err := tx.Exec(ctx, `INSERT INTO event_persons (organization, event_id, salt, data) VALUES `+
-				placeholders(len(persons)/4, 4), persons...)
-			if err != nil {
+		_, err := tx.ExecPrepared(ctx, insertPersons[n], args...)
+		return err
+	})
+}
+
+// inPieces calls fn with pieces of rows that a statement inserts at once, and
+// which of the statements that is.
+func inPieces(rows []row, fn func(n int, piece []row) error) error {
+	for n, size := range rowsPerInsert {
+		for len(rows) >= size {
+			if err := fn(n, rows[:size]); err != nil {
 				return err
 			}
+			rows = rows[size:]
 		}
-		rows = rows[n:]
 	}
 	return nil
+}
+
+var insertEvents, insertPersons = inserts(`INSERT INTO events (organization, id, occurred_at, recorded_at, class, action, outcome,
+	actor_id, canonical) VALUES `, 9), inserts(`INSERT INTO event_persons (organization, event_id, salt, data) VALUES `, 4)
+
+// inserts gives a statement for each of rowsPerInsert.
+func inserts(head string, columns int) (all [len(rowsPerInsert)]string) {
+	for n, size := range rowsPerInsert {
+		all[n] = head + placeholders(size, columns)
+	}
+	return all
 }
 
 // placeholders gives "($1, $2), ($3, $4)" for two rows of two columns.

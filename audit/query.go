@@ -57,7 +57,7 @@ func (l *Log) Events(ctx context.Context, caller access.Caller, f Filter) (Page,
 		return Page{}, err
 	}
 	l.mu.Lock()
-	l.queue = l.series.settle(f.Organization, l.opts.Now(), l.queue, l.opts.Spool)
+	l.series.settle(f.Organization, l.opts.Now(), &l.queue, l.opts.Spool)
 	l.mu.Unlock()
 	wait, cancel := context.WithTimeout(ctx, time.Second)
 	_ = l.Flush(wait) // what is late is on the next page view

@@ -89,7 +89,7 @@ func (t *seriesTable) count(e Event, room bool) (first bool) {
 
 // due moves the repeats of every series that is older than age to the queue,
 // as far as there is room, and closes series without repeats.
-func (t *seriesTable) due(now time.Time, age time.Duration, queue []Event, room int) []Event {
+func (t *seriesTable) due(now time.Time, age time.Duration, queue *queue, room int) {
 	for key, s := range t.open {
 		if now.Sub(s.since) < age {
 			continue
@@ -98,34 +98,31 @@ func (t *seriesTable) due(now time.Time, age time.Duration, queue []Event, room 
 			t.close(key)
 			continue
 		}
-		if len(queue) >= room {
+		if queue.length >= room {
 			continue // counted on, written when there is room
 		}
-		queue = append(queue, s.take(now))
+		queue.push(s.take(now))
 	}
-	return queue
 }
 
 // settle moves the repeats of one organization's series to the queue, as far as
 // there is room, so that what is read is complete. The series stay open.
-func (t *seriesTable) settle(organization string, now time.Time, queue []Event, room int) []Event {
+func (t *seriesTable) settle(organization string, now time.Time, queue *queue, room int) {
 	for _, s := range t.open {
-		if s.count > 0 && s.event.Organization == organization && len(queue) < room {
-			queue = append(queue, s.take(now))
+		if s.count > 0 && s.event.Organization == organization && queue.length < room {
+			queue.push(s.take(now))
 		}
 	}
-	return queue
 }
 
 // end moves all repeats to the queue and closes every series.
-func (t *seriesTable) end(queue []Event) []Event {
+func (t *seriesTable) end(queue *queue) {
 	for key, s := range t.open {
 		if s.count > 0 {
-			queue = append(queue, s.take(s.since))
+			queue.push(s.take(s.since))
 		}
 		t.close(key)
 	}
-	return queue
 }
 
 func (s *series) take(now time.Time) Event {

@@ -61,6 +61,7 @@ type DB struct {
 	write   *sql.DB // on SQLite one connection, so that writers queue instead of failing
 	read    *sql.DB // on PostgreSQL the same pool
 	bound   sync.Map
+	ready   prepared
 }
 
 // Open opens the database at url, makes it where it is a SQLite file that does
@@ -154,7 +155,7 @@ func withoutPassword(err error, password string) error {
 
 // Close closes the database. Transactions that run are waited for by the driver.
 func (db *DB) Close() error {
-	err := db.write.Close()
+	err := errors.Join(db.ready.close(), db.write.Close())
 	if db.read != db.write {
 		err = errors.Join(err, db.read.Close())
 	}
@@ -182,6 +183,7 @@ const attempts = 24
 // commits when fn gives nil. On PostgreSQL fn is run again after a
 // serialization failure.
 func (db *DB) Update(ctx context.Context, organization string, fn func(*Tx) error) error {
+	db.ready.prepare(ctx, db)
 	for attempt := 1; ; attempt++ {
 		err := db.run(ctx, db.write, &sql.TxOptions{Isolation: db.isolation()}, organization, fn)
 		if err == nil || attempt == attempts || !isRetryable(err) {

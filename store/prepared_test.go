@@ -1,0 +1,63 @@
+package store_test
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/store"
+)
+
+// A prepared statement does what the plain one does: on its first use and
+// later, from many transactions at once, when it fails, and in a transaction that
+// is taken back.
+func TestPreparedStatements(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		db := open(t, url)
+		const insert = `INSERT INTO organizations (id, name, created_at) VALUES ($1, $2, $3)`
+		add := func(id string, after error) error {
+			return db.Update(t.Context(), id, func(tx *store.Tx) error {
+				n, err := tx.ExecPrepared(t.Context(), insert, id, "name", store.At(time.Unix(1, 0)))
+				if err == nil && n != 1 {
+					t.Errorf("%d rows", n)
+				}
+				return errors.Join(err, after)
+			})
+		}
+		var all sync.WaitGroup
+		for i := range 20 {
+			all.Go(func() {
+				id := "org-" + string(rune('a'+i))
+				if err := add(id, nil); err != nil {
+					t.Error(err)
+				}
+				if err := add(id, nil); !errors.Is(err, store.ErrExists) {
+					t.Errorf("a second time: %v", err)
+				}
+				if err := add(id+"-back", errors.New("taken back")); err == nil {
+					t.Error("no error")
+				}
+			})
+		}
+		all.Wait()
+		var count int
+		err := db.View(t.Context(), "acme", func(tx *store.Tx) error {
+			return tx.Row(t.Context(), `SELECT count(*) FROM organizations`).Scan(&count)
+		})
+		if err != nil || count != 20 {
+			t.Errorf("%d organizations, %v", count, err)
+		}
+		err = db.Update(t.Context(), "acme", func(tx *store.Tx) error {
+			_, err := tx.ExecPrepared(t.Context(), `INSERT INTO nowhere VALUES ($1)`, 1)
+			return err
+		})
+		if err == nil {
+			t.Error("a statement on no table was taken")
+		}
+		if err := add("org-last", nil); err != nil {
+			t.Errorf("after one that cannot be prepared: %v", err)
+		}
+	})
+}
