@@ -14,6 +14,10 @@ type Service struct {
 	Chat   bool    // true on the chat routes, false on the proxy routes
 	Fields []Field // in the order of a form; none when no credential is needed
 
+	// PageLinks are the members of JSON answers that hold an absolute link to
+	// the provider, such as the next page; the gateway makes them lead through it.
+	PageLinks []string
+
 	origin   func(fields map[string]string) string // nil: never put on a request
 	inject   []injected
 	defaults []header

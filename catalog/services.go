@@ -130,6 +130,8 @@ func zendesk() *Service {
 				return base64.StdEncoding.EncodeToString([]byte(f["email"] + "/token:" + f["apiToken"]))
 			},
 		}},
+		// Offset pages, cursor pages (in "links" and, older, beside them), incremental exports.
+		PageLinks: []string{"next_page", "previous_page", "next", "prev", "after_url", "before_url"},
 		// users/me.json would answer 200 to a visitor without any credential.
 		probe: probe{path: "/api/v2/users.json", query: "per_page=1"},
 		read:  readZendesk,

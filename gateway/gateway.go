@@ -87,6 +87,13 @@ type Visit struct {
 	Service    string // the path segment that names the service
 	Path       string // the rest as sent, still escaped, without the slash before it; see [SplitPath]
 	Credential string // which of several, by name (the header Gatehouse-Credential); "" is the default
+
+	// What links in answers are made of. AtRoot says that the host or port that was
+	// asked serves this service alone, at its root; Secure that the caller came by
+	// https; Origin is this instance's public origin, "" for the host that was asked.
+	AtRoot bool
+	Secure bool
+	Origin string
 }
 
 // StatusClientClosed is [Result.Status] when the caller left before an answer

@@ -11,28 +11,55 @@ import (
 // header points to another origin, out of the base path, or to a path that we
 // would refuse.
 func (t *transfer) location(sent *http.Request, location string) string {
-	ref, err := url.Parse(location)
+	through, _ := t.through(sent, location)
+	return through
+}
+
+// through gives the path, with query and fragment, by which a link of the
+// upstream's leads through the gateway, if it does.
+func (t *transfer) through(sent *http.Request, link string) (string, bool) {
+	ref, err := url.Parse(link)
 	if err != nil || ref.Opaque != "" || ref.User != nil {
-		return ""
+		return "", false
 	}
 	base, err := url.Parse(t.upstream.scheme + "://" + t.upstream.host + sent.URL.Opaque)
 	if err != nil {
-		return ""
+		return "", false
 	}
 	target := base.ResolveReference(ref)
 	if !sameOrigin(target, base) {
-		return ""
+		return "", false
 	}
 	path, ok := strings.CutPrefix(target.EscapedPath(), t.upstream.base)
 	if !ok || path != "" && path[0] != '/' {
-		return ""
+		return "", false
 	}
 	path = strings.TrimPrefix(path, "/")
 	if !validPath(path) {
+		return "", false
+	}
+	rest := url.URL{RawQuery: target.RawQuery, Fragment: target.Fragment, RawFragment: target.RawFragment}
+	return t.visit.prefix() + "/" + path + rest.String(), true
+}
+
+// prefix is what stands before a path of the service on the address that the
+// caller asked.
+func (v Visit) prefix() string {
+	if v.AtRoot {
 		return ""
 	}
-	through := url.URL{RawQuery: target.RawQuery, Fragment: target.Fragment, RawFragment: target.RawFragment}
-	return "/api/" + string(t.visit.Route) + "/" + t.visit.Service + "/" + path + through.String()
+	return "/api/" + string(v.Route) + "/" + v.Service
+}
+
+// origin is the address that the caller asked.
+func (t *transfer) origin() string {
+	switch {
+	case t.visit.Origin != "" && !t.visit.AtRoot:
+		return t.visit.Origin
+	case t.visit.Secure:
+		return "https://" + t.r.Host
+	}
+	return "http://" + t.r.Host
 }
 
 func sameOrigin(a, b *url.URL) bool {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/audit"
@@ -47,6 +48,9 @@ func (t *transfer) answerHeader(answer *http.Response) {
 			h["Location"] = []string{through}
 		}
 	}
+	if links := h["Link"]; len(links) > 0 {
+		h["Link"] = t.linkHeader(answer.Request, links)
+	}
 }
 
 func (t *transfer) secrets() []string {
@@ -72,6 +76,10 @@ func (t *transfer) whole(e *exchange, answer *http.Response) {
 	}
 	e.phase.Store(writing)
 	t.answerHeader(answer)
+	if pages := t.pageLinks(answer); pages != nil {
+		body = pages.rewriteAll(body)
+		t.w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
+	}
 	rc := http.NewResponseController(t.w)
 	_ = rc.SetWriteDeadline(time.Now().Add(t.gateway.limits.write))
 	t.w.WriteHeader(answer.StatusCode)
@@ -90,6 +98,11 @@ func (t *transfer) whole(e *exchange, answer *http.Response) {
 // stream passes an answer on as it comes.
 func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
 	t.answerHeader(answer)
+	body := io.Reader(answer.Body)
+	if pages := t.pageLinks(answer); pages != nil {
+		body, answer.ContentLength = pages.reader(body), -1
+		delete(t.w.Header(), "Content-Length")
+	}
 	rc := http.NewResponseController(t.w)
 	e.phase.Store(writing)
 	e.renewed = time.Time{}
@@ -108,7 +121,7 @@ func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
 		// The first event may be long in coming; SDKs wait for the header first.
 		s.writeErr = flush(rc)
 	}
-	s.copy(e, answer.Body)
+	s.copy(e, body)
 	t.result.BytesOut = s.written
 	switch {
 	case s.writeErr != nil:

@@ -38,6 +38,8 @@ type Config struct {
 	EncryptionKeysOld []string `env:"ENCRYPTION_KEYS_OLD" help:"Master secrets that may still open and never seal, separated by commas."`
 
 	Addr        string `env:"GATEHOUSE_ADDR" envDefault:"127.0.0.1:8080" help:"Address to listen on."`
+	Domain      string `env:"GATEHOUSE_DOMAIN" help:"Serves each service at the root of {service}.DOMAIN, for SDKs whose base URL takes no path. Default: none."`
+	PublicURL   string `env:"GATEHOUSE_URL" help:"This instance as callers reach it, such as https://gatehouse.example.com: links in answers lead there. Default: the host that was asked, with https where a trusted proxy says so."`
 	MetricsAddr string `env:"GATEHOUSE_METRICS_ADDR" help:"Address that serves /metrics for Prometheus, without a token: keep it inside. Default: none."`
 	EnvoyAddr   string `env:"GATEHOUSE_ENVOY_ADDR" help:"Address that serves Envoy's rate limit service over gRPC, without a token: keep it inside. Default: none."`
 	Data        string `env:"GATEHOUSE_DATA" envDefault:"./data" help:"Folder for everything kept on disk."`
@@ -229,6 +231,7 @@ func (c *Config) Check() error {
 	if _, err := c.chatUpstream(); err != nil {
 		mistakes = append(mistakes, err)
 	}
+	mistakes = append(mistakes, c.checkPublic())
 	if _, err := c.logLevel(); err != nil {
 		mistakes = append(mistakes, err)
 	}

@@ -176,6 +176,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	in.Server, err = server.New(server.Config{
 		DB: in.DB, Audit: in.Audit, Orgs: in.Orgs, Auth: authenticator, Catalog: services, Vault: in.Vault,
 		Limits: in.limits, LimitsDegraded: in.limitsDegraded, Gateway: newGateway, Metrics: in.metrics, AuthFailures: c.AuthFailureLimit, TrustedProxies: proxies,
+		Domain: c.Domain, PublicOrigin: c.publicOrigin(),
 		Version: Version, Logger: log,
 	})
 	if err != nil {

@@ -60,6 +60,7 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, x *exchang
 	result := s.gateway.Serve(w, r, gateway.Visit{
 		Route: family, Caller: x.caller, RequestID: x.id, Service: service, Path: path,
 		Credential: r.Header.Get("Gatehouse-Credential"),
+		AtRoot:     servedAtRoot(r), Secure: s.secure(r), Origin: s.cfg.PublicOrigin,
 	})
 	x.request.Status = result.Status
 	slot.Record(r.Context(), x.caller, visitEvent(family, s.serviceName(service), result))
@@ -67,25 +68,6 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, x *exchang
 	if result.Abort {
 		panic(http.ErrAbortHandler)
 	}
-}
-
-// Service gives a handler that serves one service of the gateway at its root,
-// for SDKs whose base URL takes no path.
-func (s *Server) Service(name string) http.Handler {
-	prefix := "/api/proxy/" + name
-	if service, ok := s.cfg.Catalog.Service(name); name == catalog.AppName || ok && service.Chat {
-		prefix = "/api/chat/" + name
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		inner := *r
-		if !strings.HasPrefix(r.RequestURI, prefix+"/") { // a Location that came back through the gateway has it already
-			inner.RequestURI = prefix + r.RequestURI
-		}
-		if !strings.HasPrefix(r.RequestURI, "/") { // absolute-form and * name no path of the service
-			inner.RequestURI = prefix + "/%00"
-		}
-		s.ServeHTTP(w, &inner)
-	})
 }
 
 // enter decides whether the visit may go on. Who lacks the permission, or

@@ -60,6 +60,8 @@ type Config struct {
 	Metrics        *telemetry.Metrics // nil: nothing is counted
 	AuthFailures   ratelimit.Limit    // failed authentications of one address before it is shut out
 	TrustedProxies []netip.Prefix     // whose X-Forwarded-For is believed
+	Domain         string             // {service}.Domain serves that service at its root; "" for none
+	PublicOrigin   string             // of links to this instance in answers; "": the host that was asked
 	Version        string
 
 	Now    func() time.Time
@@ -141,6 +143,14 @@ const slowClient = time.Minute
 
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if name, ok := serviceOfHost(r.Host, s.cfg.Domain); ok {
+		s.serveAtRoot(w, r, name)
+		return
+	}
+	s.serve(w, r)
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{server: s, start: s.now(), ip: clientIP(r, s.cfg.TrustedProxies), route: "unmatched"}
 	x.id = requestID(r)
 	x.request = audit.Request{ID: x.id, Method: methodOf(r), IP: x.ip.String(), UserAgent: r.UserAgent()}

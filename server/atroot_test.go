@@ -1,0 +1,107 @@
+package server_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/gatehousetest"
+)
+
+// {service}.GATEHOUSE_DOMAIN is the service at its root: no route of ours is
+// there, and no other host is one.
+func TestServiceByHostName(t *testing.T) {
+	stripe := gatehousetest.Stripe(t)
+	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "stripe=" + stripe.URL, "GATEHOUSE_DOMAIN": "gw.example.com"})
+	c := as(t, s, "acme", "u1", access.Owner)
+	c.store("stripe", map[string]string{"secretKey": stripe.Key()})
+	get := func(host, path string) answer {
+		r := c.request("GET", path, nil)
+		r.Host = host
+		return c.send(r)
+	}
+	for _, host := range []string{"stripe.gw.example.com", "Stripe.GW.example.com:8443", "stripe.gw.example.com."} {
+		if a := get(host, "/v1/charges"); a.Status != 200 {
+			t.Errorf("%s: %d %s", host, a.Status, a.Body)
+		}
+	}
+	if a := get("stripe.gw.example.com", credentialsPath); a.Status != 404 || strings.Contains(a.Body, `"credentials"`) || a.Header.Get("Gatehouse-Error") != "" {
+		t.Errorf("our route by the service's name: %d %s", a.Status, a.Body)
+	}
+	before := len(stripe.Requests())
+	for _, host := range []string{"nope.gw.example.com", "a.stripe.gw.example.com", "stripe%2f.gw.example.com", ".gw.example.com"} {
+		if a := get(host, "/v1/charges"); a.Status != 404 && a.Status != 400 {
+			t.Errorf("%s: %d %s", host, a.Status, a.Body)
+		}
+	}
+	for _, host := range []string{"gw.example.com", "example.com", "stripegw.example.com", "stripe.gw.example.com.evil.example"} {
+		if a := get(host, "/v1/charges"); a.Status != 404 || a.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: %d %q", host, a.Status, a.Header)
+		}
+		if a := get(host, credentialsPath); a.Status != 200 {
+			t.Errorf("%s: our own route: %d", host, a.Status)
+		}
+	}
+	if n := len(stripe.Requests()); n != before {
+		t.Errorf("the provider saw %d requests for other hosts", n-before)
+	}
+}
+
+// Links that a provider puts into its answers lead back through Gatehouse, by the
+// address that was asked; links elsewhere stay.
+func TestProvidersLinksLeadThroughGatehouse(t *testing.T) {
+	zendesk := gatehousetest.Zendesk(t, gatehousetest.Items(5))
+	github := gatehousetest.Stripe(t) // any provider: what it answers is said below
+	s := gatehousetest.Serve(t, map[string]string{
+		"SERVICE_HOSTS": "zendesk=" + zendesk.URL + ",stripe=" + github.URL, "GATEHOUSE_LISTEN_ZENDESK": "127.0.0.1:0",
+		"GATEHOUSE_DOMAIN": "gw.example.com", "TRUSTED_PROXIES": "127.0.0.1",
+	})
+	c := as(t, s, "acme", "u1", access.Owner)
+	c.store("zendesk", map[string]string{"subdomain": "acme", "email": "agent@example.com", "apiToken": zendesk.Key()})
+	c.store("stripe", map[string]string{"secretKey": github.Key()})
+
+	next := func(a answer) string {
+		t.Helper()
+		var page struct {
+			Next string `json:"next_page"`
+		}
+		if err := json.Unmarshal([]byte(a.Body), &page); err != nil || a.Status != 200 {
+			t.Fatalf("%d %s: %v", a.Status, a.Body, err)
+		}
+		if n := a.Header.Get("Content-Length"); n != fmt.Sprint(len(a.Body)) {
+			t.Errorf("Content-Length %s of %d bytes", n, len(a.Body))
+		}
+		return page.Next
+	}
+	const page = "/api/v2/users.json?per_page=2"
+	if got, want := next(c.get("/api/proxy/zendesk"+page)), s.URL+"/api/proxy/zendesk/api/v2/users.json?page=2&per_page=2"; got != want {
+		t.Errorf("the next page is %s, want %s", got, want)
+	}
+	port := *c
+	port.url = s.ServiceURLs["zendesk"]
+	if got, want := next(port.get(page)), port.url+"/api/v2/users.json?page=2&per_page=2"; got != want {
+		t.Errorf("the next page is %s, want %s", got, want)
+	}
+	r := c.request("GET", page, nil, "X-Forwarded-Proto", "https")
+	r.Host = "zendesk.gw.example.com"
+	if got, want := next(c.send(r)), "https://zendesk.gw.example.com/api/v2/users.json?page=2&per_page=2"; got != want {
+		t.Errorf("the next page is %s, want %s", got, want)
+	}
+
+	github.Always(gatehousetest.Handler(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Link", fmt.Sprintf(`<%s/repos?page=2>; rel="next", <https://elsewhere.example/x>; rel="help", </repos?page=9>; rel="last", <%s/../x>; rel="up"`, github.URL, github.URL))
+		w.Header().Set("Location", github.URL+"/v1/new")
+		w.WriteHeader(http.StatusCreated)
+	}))
+	a := c.get("/api/proxy/stripe/repos")
+	want := fmt.Sprintf(`<%s/api/proxy/stripe/repos?page=2>; rel="next", <https://elsewhere.example/x>; rel="help", <%s/api/proxy/stripe/repos?page=9>; rel="last", <%s/api/proxy/stripe/x>; rel="up"`, s.URL, s.URL, s.URL)
+	if got := a.Header.Get("Link"); got != want {
+		t.Errorf("Link: %s\nwant  %s", got, want)
+	}
+	if got := a.Header.Get("Location"); got != "/api/proxy/stripe/v1/new" {
+		t.Errorf("Location: %s", got)
+	}
+}
