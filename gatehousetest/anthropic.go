@@ -11,7 +11,8 @@ import (
 )
 
 // Anthropic starts a fake of api.anthropic.com: GET /v1/models (paged by limit, after_id and before_id) and
-// /v1/models/{id}, and POST /v1/messages, whole or as the documented series of events. It wants x-api-key and anthropic-version, as the real one does.
+// /v1/models/{id}, and POST /v1/messages, whole or as the documented series of events. It wants anthropic-version and the key as
+// x-api-key, or as Bearer, which is how the newer SDKs send it.
 // It answers like [OpenAI]. Its scopes are made up ("models" and "messages"); a key that lacks one gets 403 permission_error.
 //
 // Sources: the API reference (Messages, Streaming, Models, Errors, Rate limits) and the source of anthropic-sdk-go.
@@ -20,10 +21,15 @@ func Anthropic(t testing.TB, opts ...Option) *Provider {
 	c := newConfig(opts)
 	f := &anthropic{reply: c.reply, models: c.items}
 	return startProvider(t, dialect{
-		prefix:     "sk-ant-",
-		credential: func(r *http.Request) string { return r.Header.Get("X-Api-Key") },
-		header:     f.header,
-		refuse:     f.refuse,
+		prefix: "sk-ant-",
+		credential: func(r *http.Request) string {
+			if key := r.Header.Get("X-Api-Key"); key != "" {
+				return key
+			}
+			return bearer(r)
+		},
+		header: f.header,
+		refuse: f.refuse,
 		routes: []route{
 			{pattern: "GET /v1/models", scope: "models", serve: f.versioned(f.listModels)},
 			{pattern: "GET /v1/models/{id}", scope: "models", serve: f.versioned(f.getModel)},

@@ -1,6 +1,7 @@
 package gatehousetest
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -8,10 +9,11 @@ import (
 	"time"
 )
 
-// Intercom starts a fake of api.intercom.io: GET /me, whose app.region is what [Region] says, and GET /contacts, paged
+// Intercom starts a fake of api.intercom.io: GET /me, whose app.region is what [Region] says, GET /contacts, paged
 // by per_page and starting_after. It repeats Intercom-Version, and each answer to a valid token carries X-RateLimit-Limit,
 // -Remaining and -Reset (Unix seconds), the very names that a gateway may use for its own. The last of them is also all that a 429
-// says about when to come back: no Retry-After is documented. The one scope is "contacts:read".
+// says about when to come back: no Retry-After is documented. Scopes are "contacts:read" and
+// "contacts:write".
 //
 // Sources: the API reference (Identify an admin, List all contacts, Error codes, Rate limiting, Pagination).
 func Intercom(t testing.TB, opts ...Option) *Provider {
@@ -30,6 +32,7 @@ func Intercom(t testing.TB, opts ...Option) *Provider {
 		refuse: f.refuse,
 		routes: []route{
 			{pattern: "GET /me", serve: f.me},
+			{pattern: "POST /contacts", scope: "contacts:write", serve: f.createContact},
 			{pattern: "GET /contacts", scope: "contacts:read", serve: f.listContacts},
 		},
 	}, c)
@@ -83,6 +86,17 @@ func (f *intercom) me(w http.ResponseWriter, r *http.Request) {
 		"app": object{"type": "app", "id_code": "fake1234", "name": "Fake workspace", "created_at": epoch, "secure": false,
 			"identity_verification": false, "timezone": "Etc/UTC", "region": f.region},
 		"avatar": object{"type": "avatar", "image_url": nil}, "has_inbox_seat": true})
+}
+
+func (f *intercom) createContact(w http.ResponseWriter, r *http.Request) {
+	f.version(w, r)
+	var in struct{ Email string }
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil || in.Email == "" {
+		f.refuse(w, r, refusal{kind: badRequest, detail: "email or external_id is required"})
+		return
+	}
+	writeJSON(w, 200, object{"type": "contact", "id": newID(""), "role": "user", "email": in.Email, "created_at": epoch,
+		"updated_at": epoch, "workspace_id": "fake1234"})
 }
 
 func (f *intercom) listContacts(w http.ResponseWriter, r *http.Request) {

@@ -3,6 +3,7 @@ package gatehousetest
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -32,6 +33,7 @@ func OpenAI(t testing.TB, opts ...Option) *Provider {
 			{pattern: "GET /v1/models", scope: "api.model.read", serve: f.listModels},
 			{pattern: "GET /v1/models/{id}", scope: "api.model.read", serve: f.getModel},
 			{pattern: "POST /v1/chat/completions", scope: "model.request", serve: f.chat},
+			{pattern: "POST /v1/files", scope: "api.files.write", serve: f.upload},
 		},
 	}, c)
 }
@@ -112,6 +114,22 @@ func (f *openAI) getModel(w http.ResponseWriter, r *http.Request) {
 	}
 	writeJSON(w, 404, object{"error": object{"message": "The model does not exist or you do not have access to it.",
 		"type": "invalid_request_error", "param": "model", "code": "model_not_found"}})
+}
+
+// upload takes a file as multipart/form-data and keeps nothing of it but its size.
+func (f *openAI) upload(w http.ResponseWriter, r *http.Request) {
+	file, header, err := r.FormFile("file")
+	if err != nil || r.FormValue("purpose") == "" {
+		f.refuse(w, r, refusal{kind: badRequest, detail: "'file' and 'purpose' are required."})
+		return
+	}
+	size, err := io.Copy(io.Discard, file)
+	if err != nil {
+		f.refuse(w, r, refusal{kind: badRequest, detail: "The file could not be read."})
+		return
+	}
+	writeJSON(w, 200, object{"id": newID("file-"), "object": "file", "bytes": size, "created_at": epoch, "filename": header.Filename,
+		"purpose": r.FormValue("purpose"), "status": "processed"})
 }
 
 func (f *openAI) chat(w http.ResponseWriter, r *http.Request) {

@@ -1,6 +1,7 @@
 package gatehousetest
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -11,7 +12,7 @@ import (
 
 // Zendesk starts a fake of one {subdomain}.zendesk.com: GET /api/v2/users.json (offset pages, whose next_page is an absolute
 // link to the host that was asked) and GET /api/v2/users/me.json, which also answers, 200, to nobody: its user then has the id
-// null. The credential is Basic with [User] + "/token" and the API token, or an OAuth access token as Bearer. The one scope is "users:read".
+// null. The credential is Basic with [User] + "/token" and the API token, or an OAuth access token as Bearer. Scopes are "users:read" and "users:write".
 //
 // A wrong credential at users/me.json is taken for an anonymous caller. The reference does not say so; integrators
 // report it (node-zendesk: users answer 401, users/me a guest), and it is the harsher of the two for a tester of credentials.
@@ -35,6 +36,8 @@ func Zendesk(t testing.TB, opts ...Option) *Provider {
 		routes: []route{
 			{pattern: "GET /api/v2/users.json", scope: "users:read", serve: f.listUsers},
 			{pattern: "GET /api/v2/users", scope: "users:read", serve: f.listUsers},
+			{pattern: "POST /api/v2/users.json", scope: "users:write", serve: f.createUser},
+			{pattern: "POST /api/v2/users", scope: "users:write", serve: f.createUser},
 			{pattern: "GET /api/v2/users/me.json", open: true, serve: f.me},
 			{pattern: "GET /api/v2/users/me", open: true, serve: f.me},
 		},
@@ -107,6 +110,18 @@ func (f *zendesk) me(w http.ResponseWriter, r *http.Request) {
 	user := f.user(r, 0)
 	user["authenticity_token"] = nil
 	writeJSON(w, 200, object{"user": user})
+}
+
+func (f *zendesk) createUser(w http.ResponseWriter, r *http.Request) {
+	var in struct{ User struct{ Name, Email string } }
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil || in.User.Name == "" {
+		f.refuse(w, r, refusal{kind: badRequest, detail: "name: cannot be blank"})
+		return
+	}
+	user := f.user(r, f.users+1)
+	user["name"], user["email"], user["role"] = in.User.Name, in.User.Email, "end-user"
+	w.Header().Set("Location", fmt.Sprint(user["url"]))
+	writeJSON(w, 201, object{"user": user})
 }
 
 func (f *zendesk) listUsers(w http.ResponseWriter, r *http.Request) {
