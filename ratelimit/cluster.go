@@ -2,7 +2,7 @@ package ratelimit
 
 import (
 	"context"
-	_ "embed"
+	"encoding/binary"
 	"errors"
 	"strconv"
 	"sync"
@@ -11,72 +11,95 @@ import (
 	"github.com/redis/rueidis"
 )
 
-//go:embed giveback.lua
-var giveBackScript string
-
 // giveBackTries is how often a unit that must be given back is tried to: a node
 // that is failing over comes back within seconds.
 const giveBackTries = 5
 
 // decideSpread decides on subjects in different slots of a cluster, each on its
-// own node and clock, and gives the reply that one script would have given: all
+// own node and clock, and gives the answer that one script would have given: all
 // instants on the first subject's clock.
-func (r *Redis) decideSpread(client rueidis.Client, keys, args []string, subjectArgs [][]string) ([]int64, error) {
-	replies := make([][]int64, len(subjectArgs))
-	failed := make([]error, len(subjectArgs))
+func (r *Redis) decideSpread(client rueidis.Client, q *question) (answer, error) {
+	parts := make([]part, len(q.keys))
 	var all sync.WaitGroup
-	for i, own := range subjectArgs {
+	rest := q.shapes
+	for i := range parts {
+		p := &parts[i]
+		p.question = &question{keys: q.keys[i : i+1], take: q.take, at: q.at}
+		p.question.shapes, rest = shape(rest)
 		all.Go(func() {
-			replies[i], failed[i] = r.take.Exec(context.Background(), client, keys[2*i:2*i+2], append(args[:3:3], own...)).AsIntSlice()
-			if failed[i] == nil && len(replies[i]) < 5 {
-				failed[i] = errors.New("the answer is not that of the script")
+			var replies []answer
+			if replies, p.err = r.run(client, []*question{p.question}); p.err == nil {
+				p.answer = replies[0]
 			}
 		})
 	}
 	all.Wait()
-	err := errors.Join(failed...)
-	admitted := err == nil
-	for _, reply := range replies {
-		admitted = admitted && reply[0] == 1
+	var err error
+	admitted := true
+	for i := range parts {
+		err = errors.Join(err, parts[i].err)
+		admitted = admitted && parts[i].answer.admitted
 	}
-	if args[0] == "take" && !admitted {
-		for i, reply := range replies {
-			if failed[i] == nil && reply[0] == 1 {
-				all.Go(func() { r.returnTaken(client, keys[2*i:2*i+2], reply) })
+	if q.take && !admitted {
+		for i := range parts {
+			if parts[i].answer.admitted {
+				all.Go(func() { r.returnTaken(client, &parts[i]) })
 			}
 		}
 		all.Wait()
 	}
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
-	joined := []int64{0, replies[0][1]}
-	if admitted {
-		joined[0] = 1
+	joined := answer{now: parts[0].answer.now, admitted: admitted}
+	for i := range parts {
+		joined.standing += parts[i].moved(joined.now)
 	}
-	var counts []int64
-	for _, reply := range replies {
-		now := joined[1] - reply[1]
-		joined = append(joined, reply[2], reply[3], reply[4]+now)
-		counts = append(counts, reply[5:]...)
-	}
-	return append(joined, counts...), nil
+	return joined, nil
 }
 
-// returnTaken gives back what a subject's script took, and makes its reply what it
-// would have been: the reset of a subject that is not full is that of its oldest
-// request, and so is that of one which has just become full.
-func (r *Redis) returnTaken(client rueidis.Client, keys []string, reply []int64) {
+// part is the decision on one of the subjects.
+type part struct {
+	question *question
+	answer   answer
+	err      error
+	returned bool // what it took was given back
+}
+
+// returnTaken gives back what a subject's script took.
+func (r *Redis) returnTaken(client rueidis.Client, p *part) {
+	p.returned = true
 	for try := range giveBackTries {
-		if r.giveBack.Exec(context.Background(), client, keys, []string{strconv.FormatInt(reply[1], 10)}).Error() == nil {
+		if r.giveBack.Exec(context.Background(), client, p.question.keys, []string{strconv.FormatInt(p.answer.now, 10)}).Error() == nil {
 			break
 		}
 		time.Sleep(time.Duration(try+1) * 100 * time.Millisecond)
 	}
-	if reply[3]--; reply[3] == 0 {
-		reply[4] = reply[1]
+}
+
+// moved gives how the subject stands, with its reset on the clock that said now,
+// and where its unit was given back, as it would have stood without: the reset of a
+// subject that is not full is that of its oldest request, and so is that of one
+// which has just become full.
+func (p *part) moved(now int64) string {
+	limits := int(p.question.shapes[0])
+	b := []byte(p.answer.standing)
+	one := b
+	if limits > 1 {
+		one = b[1:]
 	}
-	for i := range reply[5:] {
-		reply[5+i]--
+	used, reset := read32(p.answer.standing[len(b)-len(one):]), read48(p.answer.standing[len(b)-len(one)+4:])
+	if p.returned {
+		if used--; used == 0 {
+			reset = p.answer.now
+		}
+		for i := range limits {
+			if limits > 1 {
+				binary.LittleEndian.PutUint32(b[11+4*i:], binary.LittleEndian.Uint32(b[11+4*i:])-1)
+			}
+		}
 	}
+	binary.LittleEndian.PutUint32(one, uint32(used))
+	append48(one[4:4], reset+now-p.answer.now)
+	return string(b)
 }

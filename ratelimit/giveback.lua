@@ -1,28 +1,43 @@
 -- Give back a request that was admitted.
 --
--- KEYS     the two of the subject, see take.lua
+-- KEYS     the subject's, see queue.lua and large.lua
 -- ARGV     the instant at which it was admitted, in milliseconds
-local at = tonumber(ARGV[1])
-local lone = redis.call('HGET', KEYS[2], 'stamps') == '0' -- the stamp tells the time, it does not count
-if not lone then
-  -- Time may have stood still at a later stamp: that one it is then.
-  for i = -1, -redis.call('LLEN', KEYS[1]), -1 do
-    local stamp = redis.call('LINDEX', KEYS[1], i)
-    if tonumber(stamp) < at then break end
-    if tonumber(stamp) == at or i == -redis.call('LLEN', KEYS[1])
-        or tonumber(redis.call('LINDEX', KEYS[1], i - 1)) < at then
-      redis.call('LREM', KEYS[1], -1, stamp)
-      break
+local call, field, pack = redis.call, struct.unpack, struct.pack
+local now = tonumber(ARGV[1])
+local key, s = KEYS[1], redis.call('GET', KEYS[1])
+local large = key .. ':w'
+
+--include queue.lua
+
+local q = open(key, s)
+local n = length(q)
+-- With large limits alone the one stamp tells the time, it does not count.
+if n > 0 and not (q.version == 3 and call('HGET', large, 'stamps') == '0') then
+  -- Time may have stood still at a later stamp: the first of those it is then.
+  local i = n
+  while i > 0 and at(q, i - 1) >= now do i = i - 1 end
+  if i < n then
+    if i >= q.front + 8 * q.middle then
+      local from = 5 * (i - 8 * q.middle)
+      q.body = string.sub(q.body, 1, from) .. string.sub(q.body, from + 6)
+    else
+      local list = all(q)
+      table.remove(list, i + 1)
+      refill(q, list)
     end
+    local value, ttl = close(q), call('PTTL', key)
+    if value then call('SET', key, value, 'PX', math.max(ttl, 1000)) else call('DEL', key) end
   end
 end
-for _, window in ipairs(redis.call('HKEYS', KEYS[2])) do
-  if window ~= 'stamps' then
-    -- One less from the sub-bucket on that holds it: the first that ends then or later.
-    local key = KEYS[2] .. window
-    for i = redis.call('LLEN', key) - 2, 2, -2 do
-      if tonumber(redis.call('LINDEX', key, i)) < at then break end
-      redis.call('LSET', key, i + 1, string.format('%.0f', redis.call('LINDEX', key, i + 1) - 1))
+if q.version == 3 then
+  for _, window in ipairs(call('HKEYS', large)) do
+    if window ~= 'stamps' then
+      -- One less from the sub-bucket on that holds it: the first that ends then or later.
+      local list = large .. window
+      for i = call('LLEN', list) - 2, 2, -2 do
+        if tonumber(call('LINDEX', list, i)) < now then break end
+        call('LSET', list, i + 1, string.format('%.0f', call('LINDEX', list, i + 1) - 1))
+      end
     end
   end
 end

@@ -3,7 +3,6 @@ package ratelimit
 import (
 	"context"
 	"crypto/rand"
-	_ "embed"
 	"errors"
 	"strconv"
 	"sync"
@@ -11,12 +10,6 @@ import (
 
 	"github.com/redis/rueidis"
 )
-
-//go:embed merge.lua
-var mergeScript string
-
-//go:embed alive.lua
-var aliveScript string
 
 // aliveName is the set of instances that are alive. No subject has this name:
 // there is no colon in it.
@@ -27,7 +20,7 @@ const aliveName = "instances"
 func (r *Redis) merge(ctx context.Context, rec *record, offset int64) error {
 	name := rec.name()
 	number := func(n int64) string { return strconv.FormatInt(n, 10) }
-	args := []string{rec.id, number(rec.keep), number(rec.covers), r.exact, number(int64(len(rec.stamps)))}
+	args := []string{rec.id, number(rec.keep), number(rec.covers), strconv.Itoa(r.exact), number(int64(len(rec.stamps)))}
 	for _, stamp := range rec.stamps {
 		args = append(args, number(stamp+offset))
 	}
@@ -39,7 +32,7 @@ func (r *Redis) merge(ctx context.Context, rec *record, offset int64) error {
 		}
 	}
 	_, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
-		return r.mergeLua.Exec(context.Background(), client, []string{r.prefix + name, largeName(r.prefix, name)}, args)
+		return r.mergeLua.Exec(context.Background(), client, []string{redisKey(r.prefix, name)}, args)
 	})
 	r.denials.forget(name)
 	return err

@@ -2,31 +2,19 @@ package ratelimit
 
 import (
 	"context"
-	_ "embed"
-	"errors"
-	"fmt"
-	"slices"
 	"strconv"
-	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
 )
-
-//go:embed take.lua
-var takeScript string
-
-//go:embed reset.lua
-var resetScript string
-
-//go:embed notereset.lua
-var noteResetScript string
 
 // Defaults of [RedisOptions].
 const (
 	DefaultPrefix      = "gatehouse:limit:"
 	DefaultTimeout     = 25 * time.Millisecond
 	DefaultMaxInFlight = 1024
+	DefaultMaxShared   = 16
 	DefaultMaxDenials  = 1 << 16
 )
 
@@ -46,9 +34,13 @@ type RedisOptions struct {
 	// it, calls fail at once.
 	MaxInFlight int
 
+	// MaxShared is how many decisions one call may carry, at most 16; 0 means
+	// [DefaultMaxShared], and with 1 each has a call of its own. See [Redis].
+	MaxShared int
+
 	// MaxExact is up to how many requests a limit's window is exact; 0 means
-	// [DefaultMaxExact]. Instances that share limits use the same. See "Large
-	// limits" in the package comment.
+	// [DefaultMaxExact]; 65,536 is the most. Instances that share limits use the
+	// same. See "Large limits" in the package comment.
 	MaxExact int
 
 	// MaxDenials bounds the subjects whose denial is remembered, see [Redis];
@@ -59,6 +51,11 @@ type RedisOptions struct {
 // Redis is an exact limiter that any number of processes share. Its clock is
 // that of the Redis server, and the now passed to its methods is not used. Each
 // decision is one round trip that runs one script, on Redis 5 or later.
+//
+// A decision is never held back to wait for company. While calls are under way,
+// though, those that come meanwhile gather, and up to 16 of them share the next
+// call: its script decides them one after another, each as if it were alone, and
+// each keeps its own timeout. A call that fails fails for all that shared it.
 //
 // On a Redis Cluster the subjects of a decision are in different slots: they are
 // taken at once, each by a script of its own, and where one denies, what the others
@@ -82,8 +79,10 @@ type Redis struct {
 	close     func()
 	prefix    string
 	timeout   time.Duration
-	exact     string // MaxExact, as the script reads it
+	exact     int
 	inFlight  chan struct{}
+	sharer    sharer
+	spread    atomic.Bool // on a cluster, where subjects are in different slots: no call is shared
 	take      *rueidis.Lua
 	reset     *rueidis.Lua
 	noteReset *rueidis.Lua
@@ -121,19 +120,23 @@ func newRedis(connect func() (rueidis.Client, error), closeClient func(), option
 	if options.MaxExact <= 0 {
 		options.MaxExact = DefaultMaxExact
 	}
+	if options.MaxShared <= 0 || options.MaxShared > DefaultMaxShared {
+		options.MaxShared = DefaultMaxShared
+	}
 	return &Redis{
-		exact:     strconv.Itoa(options.MaxExact),
+		exact:     min(options.MaxExact, maxExactRedis),
 		connect:   connect,
 		close:     closeClient,
 		prefix:    options.Prefix,
 		timeout:   options.Timeout,
 		inFlight:  make(chan struct{}, options.MaxInFlight),
-		take:      rueidis.NewLuaScript(takeScript),
-		reset:     rueidis.NewLuaScript(resetScript),
-		noteReset: rueidis.NewLuaScript(noteResetScript),
-		giveBack:  rueidis.NewLuaScript(giveBackScript),
-		mergeLua:  rueidis.NewLuaScript(mergeScript),
-		aliveLua:  rueidis.NewLuaScript(aliveScript),
+		sharer:    sharer{most: options.MaxShared},
+		take:      script("take"),
+		reset:     script("reset"),
+		noteReset: script("notereset"),
+		giveBack:  script("giveback"),
+		mergeLua:  script("merge"),
+		aliveLua:  script("alive"),
 		denials:   newDenials(options.MaxDenials),
 	}
 }
@@ -143,12 +146,12 @@ func (r *Redis) Close() { r.close() }
 
 // Take implements [Limiter].
 func (r *Redis) Take(ctx context.Context, now time.Time, subjects []Subject, d *Decision) error {
-	return r.decide(ctx, now, subjects, d, "take", nil)
+	return r.decide(ctx, now, subjects, d, true, nil)
 }
 
 // Peek implements [Limiter].
 func (r *Redis) Peek(ctx context.Context, now time.Time, subjects []Subject, d *Decision) error {
-	return r.decide(ctx, now, subjects, d, "peek", nil)
+	return r.decide(ctx, now, subjects, d, false, nil)
 }
 
 // aside is what a Switch wants to know of a decision besides the answer.
@@ -162,108 +165,44 @@ type aside struct {
 	spent bool // nobody waited for the answer: Redis may have counted the request
 }
 
-func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d *Decision, verb string, a *aside) error {
+func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d *Decision, take bool, a *aside) error {
 	if err := validateSubjects(subjects); err != nil {
 		return err
 	}
 	// Redis's clock in the answer is floored: for what is remembered, the
 	// question was sent up to a millisecond earlier.
-	at, script := time.Now(), ""
+	at := time.Now()
 	sent := at.Add(-time.Millisecond)
 	if r.scripted {
 		at = now.Truncate(time.Millisecond)
-		sent, script = at, strconv.FormatInt(at.UnixMilli(), 10)
+		sent = at
 	}
-	keys := make([]string, len(subjects))
-	args := []string{verb, script, r.exact}
-	subjectArgs := make([][]string, len(subjects))
+	var room [4]string
+	names := room[:0]
 	for i := range subjects {
-		s := &subjects[i]
-		keys[i] = storedName(s.Type, s.Key)
-		own := make([]string, 1, 1+2*len(s.Limits))
-		own[0] = strconv.Itoa(len(s.Limits))
-		for _, l := range s.Limits {
-			own = append(own, strconv.Itoa(l.Requests), strconv.FormatInt(l.windowMS(), 10))
-		}
-		subjectArgs[i] = own
+		names = append(names, storedName(subjects[i].Type, subjects[i].Key))
 	}
-	age, known := r.denials.answer(at, keys, subjects, d)
+	age, known := r.denials.answer(at, names, subjects, d)
 	if known {
 		return nil
 	}
-	redisKeys := make([]string, 0, 2*len(keys))
-	for _, name := range keys {
-		redisKeys = append(redisKeys, r.prefix+name, largeName(r.prefix, name))
-	}
-	var late func() func([]int64)
+	q := newQuestion(r.prefix, names, subjects, take, at)
 	if a != nil {
 		a.counts, a.spent = a.counts[:0], false
-		late = func() func([]int64) {
-			a.spent = true
-			admitted := func() {}
-			if a.late != nil {
-				admitted = a.late()
-			}
-			return func(numbers []int64) {
-				if len(numbers) > 0 && numbers[0] == 1 {
-					admitted()
-				}
-			}
-		}
 	}
-	numbers, err := callLate(ctx, r, late, func(client rueidis.Client) ([]int64, error) {
-		if len(subjectArgs) > 1 && client.Mode() == rueidis.ClientModeCluster && !strings.Contains(r.prefix, "{") {
-			return r.decideSpread(client, redisKeys, args[:3], subjectArgs)
-		}
-		return r.take.Exec(context.Background(), client, redisKeys, slices.Concat(args[:3], slices.Concat(subjectArgs...))).AsIntSlice()
-	})
+	reply, err := r.ask(ctx, q, a)
 	if err != nil {
 		return err
 	}
-	if !readDecision(numbers, subjects, d) {
-		return unavailable(errors.New("the answer is not that of the script"))
-	}
-	r.denials.learn(age, sent, keys, subjects, d)
+	var counts *[]int
 	if a != nil {
-		for _, n := range numbers[2+3*len(subjects):] {
-			a.counts = append(a.counts, int(n))
-		}
+		counts = &a.counts
 	}
+	if !reply.read(subjects, d, counts) {
+		return unavailable(errStrange)
+	}
+	r.denials.learn(age, sent, names, subjects, d)
 	return nil
-}
-
-// readDecision fills d from the script's reply and says whether it makes sense.
-func readDecision(reply []int64, subjects []Subject, d *Decision) bool {
-	want := 2 + 3*len(subjects)
-	for i := range subjects {
-		want += len(subjects[i].Limits)
-	}
-	if len(reply) != want {
-		return false
-	}
-	now := reply[1]
-	d.Admitted = reply[0] == 1
-	d.Now = time.UnixMilli(now).UTC()
-	d.RetryAfter = 0
-	d.Store = StoreRedis
-	d.Degraded = false
-	d.Statuses = d.Statuses[:0]
-	for i := range subjects {
-		number, used, reset := reply[2+3*i], reply[3+3*i], reply[4+3*i]
-		if number < 1 || number > int64(len(subjects[i].Limits)) {
-			return false
-		}
-		s := Status{Limit: subjects[i].Limits[number-1], Used: int(used), Reset: time.UnixMilli(reset).UTC()}
-		s.Remaining = max(0, s.Limit.Requests-s.Used)
-		if s.Full = s.Remaining == 0; s.Full {
-			s.RetryAfter = time.Duration(reset-now) * time.Millisecond
-			if !d.Admitted {
-				d.RetryAfter = max(d.RetryAfter, s.RetryAfter)
-			}
-		}
-		d.Statuses = append(d.Statuses, s)
-	}
-	return true
 }
 
 // Reset implements [Limiter].
@@ -279,7 +218,7 @@ func (r *Redis) resetNamed(ctx context.Context, name string) error {
 	defer r.denials.forget(name) // again, for an answer that was under way
 	// Two scripts: on a cluster, the subject and the resets are in different slots.
 	if _, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
-		return r.reset.Exec(context.Background(), client, []string{r.prefix + name, largeName(r.prefix, name)}, nil)
+		return r.reset.Exec(context.Background(), client, []string{redisKey(r.prefix, name)}, nil)
 	}); err != nil {
 		return err
 	}
@@ -289,76 +228,3 @@ func (r *Redis) resetNamed(ctx context.Context, name string) error {
 	})
 	return err
 }
-
-// call is callLate for a command whose answer is of no use when it is late.
-func (r *Redis) call(ctx context.Context, do func(rueidis.Client) rueidis.RedisResult) (rueidis.RedisResult, error) {
-	return callLate(ctx, r, nil, func(client rueidis.Client) (rueidis.RedisResult, error) {
-		reply := do(client)
-		return reply, reply.Error()
-	})
-}
-
-// callLate runs do and waits for it no longer than the timeout and ctx allow. The
-// client is not given a deadline: on one it would close a connection that is
-// merely slow, and while its pipeline is stuck it would not look at it. Instead,
-// nobody waits any longer, and MaxInFlight bounds what is left behind. An answer
-// that comes after the timeout is handed to what late returns.
-func callLate[T any](ctx context.Context, r *Redis, late func() func(T), do func(rueidis.Client) (T, error)) (T, error) {
-	var none T
-	select {
-	case r.inFlight <- struct{}{}:
-	default:
-		return none, unavailable(errors.New("too many calls are waiting"))
-	}
-	type answer struct {
-		value T
-		err   error
-	}
-	timer := time.NewTimer(r.timeout)
-	defer timer.Stop()
-	done := make(chan answer, 1)
-	go func() {
-		defer func() { <-r.inFlight }()
-		client, err := r.connect()
-		if err != nil {
-			done <- answer{err: err}
-			return
-		}
-		value, err := do(client)
-		done <- answer{value, err}
-	}()
-	select {
-	case a := <-done:
-		if a.err != nil {
-			return none, unavailable(a.err)
-		}
-		return a.value, nil
-	case <-ctx.Done():
-		return none, fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
-	case <-timer.C:
-		if late != nil {
-			use := late()
-			go func() {
-				if a := <-done; a.err == nil {
-					use(a.value)
-				}
-			}()
-		}
-		return none, unavailable(fmt.Errorf("no answer within %v", r.timeout))
-	}
-}
-
-// unavailableError is an ErrUnavailable with its cause.
-type unavailableError struct {
-	cause    error
-	answered bool // Redis itself answered with an error
-}
-
-func unavailable(cause error) error {
-	_, answered := rueidis.IsRedisErr(cause)
-	return &unavailableError{cause, answered}
-}
-
-func (e *unavailableError) Error() string        { return ErrUnavailable.Error() + ": " + e.cause.Error() }
-func (e *unavailableError) Unwrap() error        { return e.cause }
-func (e *unavailableError) Is(target error) bool { return target == ErrUnavailable }

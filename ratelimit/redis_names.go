@@ -37,13 +37,13 @@ func escapeType(subjectType string) string {
 
 var escapeBraces = strings.NewReplacer("%", "%25", "{", "%7B", "}", "%7D")
 
-// largeName names, with the prefix, the windows of a subject that are counted in
-// sub-buckets. It is kept in the same slot of a Redis Cluster as the subject.
-func largeName(prefix, name string) string {
+// redisKey is a subject's key in Redis. Braces around the name put it, and all that
+// is kept beside it, in one slot of a Redis Cluster, unless the prefix says which.
+func redisKey(prefix, name string) string {
 	if strings.Contains(prefix, "{") {
-		return "large:" + prefix + name // the prefix says which slot
+		return prefix + name
 	}
-	return "large:{" + prefix + name + "}"
+	return prefix + "{" + name + "}"
 }
 
 // splitName takes a stored name apart again: for a hashed key, the hash.

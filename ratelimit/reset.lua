@@ -1,6 +1,8 @@
 -- Forget a subject.
 --
--- KEYS     the two of the subject, see take.lua
-for _, window in ipairs(redis.call('HKEYS', KEYS[2])) do redis.call('DEL', KEYS[2] .. window) end
-redis.call('DEL', KEYS[1], KEYS[2])
+-- KEYS     the subject's, see queue.lua and large.lua
+local key = KEYS[1]
+local windows = redis.pcall('HKEYS', key .. ':w')
+for _, window in ipairs(windows) do redis.call('DEL', key .. ':w' .. window) end
+redis.call('DEL', key, key .. ':r', key .. ':w')
 return 1

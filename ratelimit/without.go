@@ -25,11 +25,9 @@ const (
 
 // ask asks Redis, x.theirs being its answer.
 func (s *Switch) ask(ctx context.Context, now time.Time, subjects []Subject, x *scratch, take bool) error {
-	verb := "peek"
 	x.debt = nil
 	x.aside = aside{counts: x.aside.counts[:0]} // empty also where a remembered denial asks nobody
 	if take {
-		verb = "take"
 		x.aside.late = func() func() {
 			kept := slices.Clone(subjects)
 			for i := range kept {
@@ -47,7 +45,7 @@ func (s *Switch) ask(ctx context.Context, now time.Time, subjects []Subject, x *
 	}
 	s.asking.Add(1)
 	defer s.asking.Add(-1)
-	return s.redis.decide(ctx, now, subjects, &x.theirs, verb, &x.aside)
+	return s.redis.decide(ctx, now, subjects, &x.theirs, take, &x.aside)
 }
 
 // takeWithout is Take while Redis is away. It is not done when Redis came back

@@ -1,0 +1,66 @@
+package ratelimit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+var errTooMany = errors.New("too many calls are waiting")
+
+// call runs do, which is no decision, and waits for it no longer than the timeout
+// and ctx allow; see sendOne for why the client has no deadline.
+func (r *Redis) call(ctx context.Context, do func(rueidis.Client) rueidis.RedisResult) (rueidis.RedisResult, error) {
+	var none rueidis.RedisResult
+	select {
+	case r.inFlight <- struct{}{}:
+	default:
+		return none, unavailable(errTooMany)
+	}
+	type answer struct {
+		value rueidis.RedisResult
+		err   error
+	}
+	timer := time.NewTimer(r.timeout)
+	defer timer.Stop()
+	done := make(chan answer, 1)
+	go func() {
+		defer func() { <-r.inFlight }()
+		client, err := r.connect()
+		if err != nil {
+			done <- answer{err: err}
+			return
+		}
+		reply := do(client)
+		done <- answer{reply, reply.Error()}
+	}()
+	select {
+	case a := <-done:
+		if a.err != nil {
+			return none, unavailable(a.err)
+		}
+		return a.value, nil
+	case <-ctx.Done():
+		return none, fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
+	case <-timer.C:
+		return none, unavailable(fmt.Errorf("no answer within %v", r.timeout))
+	}
+}
+
+// unavailableError is an ErrUnavailable with its cause.
+type unavailableError struct {
+	cause    error
+	answered bool // Redis itself answered with an error
+}
+
+func unavailable(cause error) error {
+	_, answered := rueidis.IsRedisErr(cause)
+	return &unavailableError{cause, answered}
+}
+
+func (e *unavailableError) Error() string        { return ErrUnavailable.Error() + ": " + e.cause.Error() }
+func (e *unavailableError) Unwrap() error        { return e.cause }
+func (e *unavailableError) Is(target error) bool { return target == ErrUnavailable }

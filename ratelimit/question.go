@@ -1,0 +1,215 @@
+package ratelimit
+
+import (
+	"encoding/binary"
+	"errors"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// maxExactRedis is the most that [RedisOptions].MaxExact may be: a ring counts its
+// chunks in two bytes.
+const maxExactRedis = 65_536
+
+var errStrange = errors.New("the answer is not that of the script")
+
+// question is one decision to be made by take.lua. It outlives the caller, who may
+// have given up waiting.
+type question struct {
+	keys   []string // of the subjects in Redis
+	shapes []byte   // the limits of each subject: their number, and for each its requests and its window
+	take   bool
+	at     time.Time // for tests, the instant of the decision
+
+	state  atomic.Int32
+	late   func() // what to do when it was given up and is admitted after all
+	answer answer
+	err    error
+	done   chan struct{} // has room for one: the answer is there
+}
+
+// The states of a question. From gathering and sent it is taken over by whoever
+// changes it first: who sends it, who answers it, who gives it up.
+const (
+	gathering = iota
+	sent
+	answered
+	abandoned
+)
+
+func newQuestion(prefix string, names []string, subjects []Subject, take bool, at time.Time) *question {
+	q := &question{keys: make([]string, len(names)), take: take, at: at}
+	size := 0
+	for i := range subjects {
+		size += 1 + 10*len(subjects[i].Limits)
+	}
+	q.shapes = make([]byte, 0, size)
+	for i, name := range names {
+		q.keys[i] = redisKey(prefix, name)
+		q.shapes = append(q.shapes, byte(len(subjects[i].Limits)))
+		for _, l := range subjects[i].Limits {
+			q.shapes = binary.LittleEndian.AppendUint32(q.shapes, uint32(l.Requests))
+			q.shapes = append48(q.shapes, l.windowMS())
+		}
+	}
+	return q
+}
+
+// shape takes the first subject's limits off shapes.
+func shape(shapes []byte) (first, rest []byte) {
+	n := 1 + 10*int(shapes[0])
+	return shapes[:n], shapes[n:]
+}
+
+// append48 appends the six lower bytes of n, the lowest first.
+func append48(b []byte, n int64) []byte {
+	return append(b, byte(n), byte(n>>8), byte(n>>16), byte(n>>24), byte(n>>32), byte(n>>40))
+}
+
+func read48(s string) int64 {
+	return int64(s[0]) | int64(s[1])<<8 | int64(s[2])<<16 | int64(s[3])<<24 | int64(s[4])<<32 | int64(s[5])<<40
+}
+
+func read32(s string) int {
+	return int(s[0]) | int(s[1])<<8 | int(s[2])<<16 | int(s[3])<<24
+}
+
+// call is what goes to the script for some questions.
+type call struct {
+	keys []string
+	args []string
+
+	index  map[string]byte // where a key stands in keys
+	shapes map[string]byte // which shape it is
+}
+
+func newCall(questions []*question, exact int, scripted bool) *call {
+	c := &call{index: make(map[string]byte, 2*len(questions)), shapes: make(map[string]byte, 4)}
+	head := binary.LittleEndian.AppendUint32(make([]byte, 0, 64), uint32(exact))
+	head = append(head, 0)
+	body := make([]byte, 0, 6*len(questions))
+	var given []byte
+	for _, q := range questions {
+		verb := byte(0)
+		if q.take {
+			verb = 1
+		}
+		body = append(body, verb, byte(len(q.keys)))
+		rest := q.shapes
+		for _, key := range q.keys {
+			k, ok := c.index[key]
+			if !ok {
+				c.keys = append(c.keys, key)
+				k = byte(len(c.keys))
+				c.index[key] = k
+			}
+			var own []byte
+			own, rest = shape(rest)
+			s, ok := c.shapes[string(own)]
+			if !ok {
+				head = append(head, own...)
+				head[4]++
+				s = head[4]
+				c.shapes[string(own)] = s
+			}
+			body = append(body, k, s)
+		}
+		if scripted {
+			given = append48(given, q.at.UnixMilli())
+		}
+	}
+	c.args = []string{string(append(head, body...))}
+	if scripted {
+		c.args = append(c.args, string(given))
+	}
+	return c
+}
+
+// answer is what the script says to one question.
+type answer struct {
+	now      int64 // Redis's clock
+	admitted bool
+	standing string // how each subject stands, as the script wrote it
+}
+
+// answers takes apart the reply to some questions. It is false where that makes no
+// sense.
+func answers(reply string, questions []*question, scripted bool) ([]answer, bool) {
+	if len(reply) < 6 {
+		return nil, false
+	}
+	now := read48(reply)
+	reply = reply[6:]
+	all := make([]answer, len(questions))
+	for i, q := range questions {
+		size := 0
+		for own, rest := shape(q.shapes); ; own, rest = shape(rest) {
+			size += standingSize(int(own[0]))
+			if len(rest) == 0 {
+				break
+			}
+		}
+		if len(reply) < 1+size {
+			return nil, false
+		}
+		all[i] = answer{now, reply[0] == 1, reply[1 : 1+size]}
+		if scripted {
+			all[i].now = q.at.UnixMilli()
+		}
+		reply = reply[1+size:]
+	}
+	return all, reply == ""
+}
+
+// standingSize is how many bytes say how a subject of some limits stands.
+func standingSize(limits int) int {
+	if limits == 1 {
+		return 10
+	}
+	return 11 + 4*limits
+}
+
+// read puts an answer into a decision and, where they are asked for, appends how
+// many requests count for each limit of each subject. It is false where that makes
+// no sense.
+func (a *answer) read(subjects []Subject, d *Decision, counts *[]int) bool {
+	d.Admitted = a.admitted
+	d.Now = time.UnixMilli(a.now).UTC()
+	d.RetryAfter = 0
+	d.Store = StoreRedis
+	d.Degraded = false
+	d.Statuses = slices.Grow(d.Statuses[:0], len(subjects))
+	b := a.standing
+	for i := range subjects {
+		limits := subjects[i].Limits
+		speaks, at := 0, 0
+		if len(limits) > 1 {
+			speaks, at = int(b[0])-1, 1
+			if speaks < 0 || speaks >= len(limits) {
+				return false
+			}
+		}
+		reset := read48(b[at+4:])
+		s := Status{Limit: limits[speaks], Used: read32(b[at:]), Reset: time.UnixMilli(reset).UTC()}
+		s.Remaining = max(0, s.Limit.Requests-s.Used)
+		if s.Full = s.Remaining == 0; s.Full {
+			s.RetryAfter = time.Duration(reset-a.now) * time.Millisecond
+			if !d.Admitted {
+				d.RetryAfter = max(d.RetryAfter, s.RetryAfter)
+			}
+		}
+		d.Statuses = append(d.Statuses, s)
+		switch {
+		case counts == nil:
+		case len(limits) == 1:
+			*counts = append(*counts, s.Used)
+		default:
+			for j := range limits {
+				*counts = append(*counts, read32(b[11+4*j:]))
+			}
+		}
+		b = b[standingSize(len(limits)):]
+	}
+	return true
+}
