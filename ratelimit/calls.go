@@ -12,7 +12,7 @@ import (
 var errTooMany = errors.New("too many calls are waiting")
 
 // call runs do, which is no decision, and waits for it no longer than the timeout
-// and ctx allow; see sendOne for why the client has no deadline.
+// and ctx allow; see exchange for why the client has no deadline.
 func (r *Redis) call(ctx context.Context, do func(rueidis.Client) rueidis.RedisResult) (rueidis.RedisResult, error) {
 	var none rueidis.RedisResult
 	select {

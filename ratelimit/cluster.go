@@ -24,8 +24,9 @@ func (r *Redis) decideSpread(client rueidis.Client, q *question) (answer, error)
 	rest := q.shapes
 	for i := range parts {
 		p := &parts[i]
-		p.question = &question{keys: q.keys[i : i+1], take: q.take, at: q.at}
+		p.question = &question{keys: q.keys[i : i+1], verb: q.verb, at: q.at}
 		p.question.shapes, rest = shape(rest)
+		p.question.simple = q.simple
 		all.Go(func() {
 			var replies []answer
 			if replies, p.err = r.run(client, []*question{p.question}); p.err == nil {
@@ -40,7 +41,7 @@ func (r *Redis) decideSpread(client rueidis.Client, q *question) (answer, error)
 		err = errors.Join(err, parts[i].err)
 		admitted = admitted && parts[i].answer.admitted
 	}
-	if q.take && !admitted {
+	if q.verb == 1 && !admitted {
 		for i := range parts {
 			if parts[i].answer.admitted {
 				all.Go(func() { r.returnTaken(client, &parts[i]) })

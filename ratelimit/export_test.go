@@ -1,5 +1,11 @@
 package ratelimit
 
+import (
+	"context"
+	"strconv"
+	"time"
+)
+
 // Scripted makes Redis take the now that is passed to it instead of the
 // server's clock, so that its answers can be compared.
 func (r *Redis) Scripted() *Redis {
@@ -12,3 +18,47 @@ func StoredName(subjectType, key string) string { return storedName(subjectType,
 
 // SplitName takes a stored name apart again.
 func SplitName(name string) (subjectType, key string, hashed, ok bool) { return splitName(name) }
+
+// Asked is one of several decisions to be made by one call.
+type Asked struct {
+	Now      time.Time
+	Subjects []Subject
+	Take     bool
+	Decision *Decision
+}
+
+// Together makes decisions by one call, in their order.
+func (r *Redis) Together(all []Asked) error {
+	if len(all) == 0 {
+		return nil
+	}
+	client, err := r.connect()
+	if err != nil {
+		return err
+	}
+	questions := make([]*question, len(all))
+	for i, a := range all {
+		var names []string
+		for _, s := range a.Subjects {
+			names = append(names, storedName(s.Type, s.Key))
+		}
+		questions[i] = r.newQuestion(names, a.Subjects, a.Take, a.Now)
+	}
+	replies, err := r.run(client, questions)
+	for i := range replies {
+		if !replies[i].read(all[i].Subjects, all[i].Decision, nil) {
+			return errStrange
+		}
+	}
+	return err
+}
+
+// GiveBack gives back a request admitted at an instant in milliseconds.
+func (r *Redis) GiveBack(subjectType, key string, at int64) error {
+	client, err := r.connect()
+	if err != nil {
+		return err
+	}
+	return r.giveBack.Exec(context.Background(), client, []string{redisKey(r.prefix, storedName(subjectType, key))},
+		[]string{strconv.FormatInt(at, 10)}).Error()
+}

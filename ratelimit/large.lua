@@ -8,6 +8,7 @@
 -- key:wWINDOW   the list of that window's sub-buckets, two elements each: the instant of its last
 --               request, and how many requests were ever counted up to then. Before the oldest
 --               that counts, one that does not is kept
+local exact = field('<I4', args)
 local function text(n) return string.format('%.0f', n) end
 local function bucket(key, i) return tonumber(call('LINDEX', key, i)) end
 
@@ -132,8 +133,8 @@ local function admit_large(s)
 end
 
 -- read gives a subject and says whether all its limits have room.
-local function read(k, shape)
-  local s = { k = k, q = open(KEYS[k], value(k)), large = KEYS[k] .. ':w', t = now, limits = {}, window = 0, limit = 0, keep = 0 }
+local function read(k, limits)
+  local s = { k = k, q = open(KEYS[k], values[k]), large = KEYS[k] .. ':w', t = now, limits = limits, window = 0, limit = 0, keep = 0 }
   local n = length(s.q)
   if n > 0 then s.t = math.max(now, at(s.q, n - 1)) end -- stamps stay sorted when the clock steps back
   if s.q.version == 3 then
@@ -149,10 +150,9 @@ local function read(k, shape)
       end
     end
   end
-  local room, any_large, from = true, false, shape_at[shape]
-  for j = 1, string.byte(args, from) do
-    local limit, window = field('<I4I6', args, from + 10 * j - 9)
-    s.limits[j] = { limit, window }
+  local room, any_large = true, false
+  for _, l in ipairs(limits) do
+    local limit, window = l[1], l[2]
     s.keep = math.max(s.keep, window)
     if limit > exact then
       any_large = true

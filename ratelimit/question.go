@@ -17,9 +17,10 @@ var errStrange = errors.New("the answer is not that of the script")
 // question is one decision to be made by take.lua. It outlives the caller, who may
 // have given up waiting.
 type question struct {
-	keys   []string // of the subjects in Redis
-	shapes []byte   // the limits of each subject: their number, and for each its requests and its window
-	take   bool
+	keys   []string  // of the subjects in Redis
+	shapes []byte    // the limits of each subject: their number, and for each its requests and its window
+	simple bool      // one or two subjects of one exact limit each
+	verb   byte      // 1 to count the request, 0 to look
 	at     time.Time // for tests, the instant of the decision
 
 	state  atomic.Int32
@@ -38,15 +39,19 @@ const (
 	abandoned
 )
 
-func newQuestion(prefix string, names []string, subjects []Subject, take bool, at time.Time) *question {
-	q := &question{keys: make([]string, len(names)), take: take, at: at}
+func (r *Redis) newQuestion(names []string, subjects []Subject, take bool, at time.Time) *question {
+	q := &question{keys: make([]string, len(names)), simple: len(names) <= 2, at: at}
+	if take {
+		q.verb = 1
+	}
 	size := 0
 	for i := range subjects {
 		size += 1 + 10*len(subjects[i].Limits)
 	}
 	q.shapes = make([]byte, 0, size)
 	for i, name := range names {
-		q.keys[i] = redisKey(prefix, name)
+		q.keys[i] = redisKey(r.prefix, name)
+		q.simple = q.simple && len(subjects[i].Limits) == 1 && subjects[i].Limits[0].Requests <= r.exact
 		q.shapes = append(q.shapes, byte(len(subjects[i].Limits)))
 		for _, l := range subjects[i].Limits {
 			q.shapes = binary.LittleEndian.AppendUint32(q.shapes, uint32(l.Requests))
@@ -80,50 +85,54 @@ type call struct {
 	keys []string
 	args []string
 
-	index  map[string]byte // where a key stands in keys
-	shapes map[string]byte // which shape it is
+	index map[string]byte // where a key stands in keys
 }
 
 func newCall(questions []*question, exact int, scripted bool) *call {
-	c := &call{index: make(map[string]byte, 2*len(questions)), shapes: make(map[string]byte, 4)}
-	head := binary.LittleEndian.AppendUint32(make([]byte, 0, 64), uint32(exact))
-	head = append(head, 0)
-	body := make([]byte, 0, 6*len(questions))
+	c := &call{}
+	if len(questions) > 1 {
+		c.index = make(map[string]byte, 2*len(questions))
+	}
+	b := binary.LittleEndian.AppendUint32(make([]byte, 0, 4+24*len(questions)), uint32(exact))
 	var given []byte
 	for _, q := range questions {
-		verb := byte(0)
-		if q.take {
-			verb = 1
+		b = append(b, q.verb)
+		if !q.simple {
+			b = append(b, 0)
 		}
-		body = append(body, verb, byte(len(q.keys)))
+		b = append(b, byte(len(q.keys)))
 		rest := q.shapes
 		for _, key := range q.keys {
-			k, ok := c.index[key]
-			if !ok {
-				c.keys = append(c.keys, key)
-				k = byte(len(c.keys))
-				c.index[key] = k
-			}
+			b = append(b, c.keyIndex(key))
 			var own []byte
 			own, rest = shape(rest)
-			s, ok := c.shapes[string(own)]
-			if !ok {
-				head = append(head, own...)
-				head[4]++
-				s = head[4]
-				c.shapes[string(own)] = s
+			if q.simple {
+				own = own[1:]
 			}
-			body = append(body, k, s)
+			b = append(b, own...)
 		}
 		if scripted {
 			given = append48(given, q.at.UnixMilli())
 		}
 	}
-	c.args = []string{string(append(head, body...))}
+	c.args = []string{string(b)}
 	if scripted {
 		c.args = append(c.args, string(given))
 	}
 	return c
+}
+
+// keyIndex gives where a key stands in keys, from 1, and puts it there.
+func (c *call) keyIndex(key string) byte {
+	if k, ok := c.index[key]; ok {
+		return k
+	}
+	c.keys = append(c.keys, key)
+	k := byte(len(c.keys))
+	if c.index != nil {
+		c.index[key] = k
+	}
+	return k
 }
 
 // answer is what the script says to one question.

@@ -186,7 +186,7 @@ func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d
 	if known {
 		return nil
 	}
-	q := newQuestion(r.prefix, names, subjects, take, at)
+	q := r.newQuestion(names, subjects, take, at)
 	if a != nil {
 		a.counts, a.spent = a.counts[:0], false
 	}

@@ -102,7 +102,15 @@ func (s *redisServer) do(words ...string) string {
 }
 
 // commands is how many commands the server has processed so far.
-func (s *redisServer) commands() int {
+func (s *redisServer) commands() int { return s.info("stats", "total_commands_processed:") }
+
+// calls is how often a command was called so far.
+func (s *redisServer) calls(command string) int {
+	return s.info("commandstats", "cmdstat_"+command+":calls=")
+}
+
+// info is a number that follows some text in a section of INFO.
+func (s *redisServer) info(section, text string) int {
 	s.t.Helper()
 	conn, err := net.DialTimeout("tcp", s.addr, time.Second)
 	if err != nil {
@@ -110,9 +118,10 @@ func (s *redisServer) commands() int {
 	}
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
-	_, _ = fmt.Fprintln(conn, "INFO stats")
+	_, _ = fmt.Fprintln(conn, "INFO", section)
 	for lines := bufio.NewScanner(conn); lines.Scan(); {
-		if count, ok := strings.CutPrefix(lines.Text(), "total_commands_processed:"); ok {
+		if count, ok := strings.CutPrefix(lines.Text(), text); ok {
+			count, _, _ = strings.Cut(count, ",")
 			n, err := strconv.Atoi(count)
 			if err != nil {
 				s.t.Fatal(err)
@@ -120,7 +129,7 @@ func (s *redisServer) commands() int {
 			return n
 		}
 	}
-	s.t.Fatal("Redis does not say how many commands it processed")
+	s.t.Fatalf("Redis does not say %s", text)
 	return 0
 }
 

@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -26,43 +27,32 @@ type sharer struct {
 	calls     int // under way
 }
 
-// join adds a question and gives those that are to be sent now.
-func (s *sharer) join(q *question) []*question {
-	if s.most == 1 {
-		return []*question{q}
-	}
+// join adds a question and says whether a call is to be made now.
+func (s *sharer) join(q *question) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.calls < callsAtOnce {
-		s.calls++
-		return []*question{q}
-	}
 	s.gathering = append(s.gathering, q)
-	if len(s.gathering) < s.most {
-		return nil
+	if s.calls >= callsAtOnce && len(s.gathering) < s.most {
+		return false
 	}
 	s.calls++
-	return s.take()
+	return true
 }
 
-// back notes that a call came back and gives those that are to be sent now.
-func (s *sharer) back(shared bool) []*question {
-	if !shared || s.most == 1 {
-		return nil
-	}
+// next gives what gathered for a call, or notes that there is none.
+func (s *sharer) next(into []*question) []*question {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.gathering) == 0 {
+	n := min(s.most, len(s.gathering))
+	if n == 0 {
 		s.calls--
 		return nil
 	}
-	return s.take()
-}
-
-func (s *sharer) take() []*question {
-	all := s.gathering
-	s.gathering = make([]*question, 0, s.most)
-	return all
+	into = append(into[:0], s.gathering[:n]...)
+	left := copy(s.gathering, s.gathering[n:])
+	clear(s.gathering[left:])
+	s.gathering = s.gathering[:left]
+	return into
 }
 
 // waiter is what it takes to wait for an answer.
@@ -85,11 +75,7 @@ func (r *Redis) ask(ctx context.Context, q *question, a *aside) (*answer, error)
 	q.done = w.done
 	w.timer.Reset(r.timeout)
 	defer w.timer.Stop()
-	if r.spread.Load() {
-		r.start([]*question{q}, false)
-	} else {
-		r.start(r.sharer.join(q), true)
-	}
+	r.start(q)
 	var given error
 	select {
 	case <-w.done:
@@ -115,44 +101,70 @@ func (r *Redis) ask(ctx context.Context, q *question, a *aside) (*answer, error)
 	return &q.answer, q.err
 }
 
-// start begins to send questions, if there are any, unless too many calls are
-// under way. Where they are shared, those that gather meanwhile follow.
-func (r *Redis) start(questions []*question, shared bool) {
-	for len(questions) > 0 {
-		select {
-		case r.inFlight <- struct{}{}:
-			go r.send(questions, shared)
-			return
-		default:
+// start begins a call for a question, or lets it gather for the next.
+func (r *Redis) start(q *question) {
+	shared := r.sharer.most > 1 && !r.spread.Load()
+	if shared && !r.sharer.join(q) {
+		return
+	}
+	select {
+	case r.inFlight <- struct{}{}:
+		if shared {
+			go r.sendGathered()
+		} else {
+			go r.sendAlone(q)
 		}
-		answerAll(questions, nil, unavailable(errTooMany))
-		questions = r.sharer.back(shared)
+		return
+	default:
+	}
+	if !shared {
+		answerAll([]*question{q}, nil, unavailable(errTooMany))
+		return
+	}
+	for all := r.sharer.next(nil); all != nil; all = r.sharer.next(nil) {
+		answerAll(all, nil, unavailable(errTooMany))
 	}
 }
 
-// send sends questions and, where they are shared, those that gathered meanwhile,
-// until none is left.
-func (r *Redis) send(questions []*question, shared bool) {
+// sendGathered sends what gathered, until nothing is left.
+func (r *Redis) sendGathered() {
 	defer func() { <-r.inFlight }()
-	for len(questions) > 0 {
-		asked := questions[:0]
-		for _, q := range questions {
-			if q.state.CompareAndSwap(gathering, sent) {
-				asked = append(asked, q)
-			}
+	questions := make([]*question, 0, r.sharer.most)
+	for {
+		// Callers that have their answers, or are about to ask, come first: they
+		// are ready to run, so this waits for nobody.
+		runtime.Gosched()
+		questions = r.sharer.next(questions)
+		if questions == nil {
+			return
 		}
-		if len(asked) > 0 {
-			r.sendOne(asked)
-		}
-		questions = r.sharer.back(shared)
+		r.send(questions)
 	}
 }
 
-// sendOne makes one call and hands out the answers. The client is not given a
+func (r *Redis) sendAlone(q *question) {
+	defer func() { <-r.inFlight }()
+	r.send([]*question{q})
+}
+
+// send sends those of the questions that were not given up yet.
+func (r *Redis) send(questions []*question) {
+	asked := questions[:0]
+	for _, q := range questions {
+		if q.state.CompareAndSwap(gathering, sent) {
+			asked = append(asked, q)
+		}
+	}
+	if len(asked) > 0 {
+		r.exchange(asked)
+	}
+}
+
+// exchange makes one call and hands out the answers. The client is not given a
 // deadline: on one it would close a connection that is merely slow, and while its
 // pipeline is stuck it would not look at it. Instead, nobody waits any longer, and
 // MaxInFlight bounds what is left behind.
-func (r *Redis) sendOne(questions []*question) {
+func (r *Redis) exchange(questions []*question) {
 	client, err := r.connect()
 	if err != nil {
 		answerAll(questions, nil, unavailable(err))

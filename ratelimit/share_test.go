@@ -1,0 +1,130 @@
+package ratelimit_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/gatehouse-io/gatehouse/ratelimit"
+)
+
+// Decisions that share a call are decided one after another, each as the oracle
+// would: a subject that several of them name, looks among requests, several
+// windows, large limits.
+func TestSharedCallAnswersLikeOracle(t *testing.T) {
+	server := startRedis(t)
+	run := 0
+	rapid.Check(t, func(t *rapid.T) {
+		run++
+		r := ratelimit.NewRedis(client(t, server), ratelimit.RedisOptions{
+			Prefix: fmt.Sprintf("shared-%d:", run), Timeout: patient, MaxDenials: -1, MaxExact: fewExact,
+		}).Scripted()
+		want := newOracle()
+		want.exact = fewExact
+		script := largeSteps(t)
+		for len(script) > 0 {
+			n := min(rapid.IntRange(1, 16).Draw(t, "together"), len(script))
+			var together []step
+			for _, s := range script[:n] {
+				if !s.reset {
+					together = append(together, s)
+				}
+			}
+			script = script[n:]
+			decisions := make([]ratelimit.Decision, len(together))
+			asked := make([]ratelimit.Asked, len(together))
+			for i, s := range together {
+				asked[i] = ratelimit.Asked{Now: s.now, Subjects: s.subjects, Take: !s.peek, Decision: &decisions[i]}
+			}
+			if err := r.Together(asked); err != nil {
+				t.Fatal(err)
+			}
+			for i, s := range together {
+				if diff := cmp.Diff(want.perform(s), decisions[i], answer); diff != "" {
+					t.Fatalf("%d of %d: %+v (-oracle +redis):\n%s", i, len(together), s, diff)
+				}
+			}
+		}
+	})
+}
+
+// Under a crowd calls are shared, and no limit is exceeded by one.
+func TestCrowdSharesCalls(t *testing.T) {
+	server := startRedis(t)
+	r := server.open(ratelimit.RedisOptions{Timeout: patient, MaxDenials: -1})
+	var admitted, asked atomic.Int64
+	var crowd sync.WaitGroup
+	for caller := range 64 {
+		crowd.Go(func() {
+			var d ratelimit.Decision
+			for i := range 40 {
+				subjects := []ratelimit.Subject{subject("ip", fmt.Sprint(caller, i), "1/1h"), subject("organization", "acme", "1500/1h")}
+				if err := r.Take(t.Context(), time.Now(), subjects, &d); err != nil {
+					t.Error(err)
+				}
+				asked.Add(1)
+				if d.Admitted {
+					admitted.Add(1)
+				}
+			}
+		})
+	}
+	crowd.Wait()
+	if n := admitted.Load(); n != 1500 {
+		t.Errorf("%d admitted, want 1500", n)
+	}
+	if calls := server.calls("evalsha"); calls > int(asked.Load())*3/4 {
+		t.Errorf("%d calls for %d decisions", calls, asked.Load())
+	}
+}
+
+// Each keeps its own deadline, whatever it shares: one that gives up early is not
+// held by the others, and does not end them. One that was never sent is not counted.
+func TestSharedCallsKeepTheirDeadlines(t *testing.T) {
+	server := startRedis(t)
+	r := server.open(ratelimit.RedisOptions{Timeout: patient, MaxDenials: -1})
+	org := subject("organization", "acme", "100/1h")
+	take(t, r, epoch, org)
+	server.freeze()
+	var admitted, gaveUp atomic.Int64
+	var crowd sync.WaitGroup
+	for i := range 40 {
+		crowd.Go(func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if i%2 == 0 {
+				ctx, cancel = context.WithTimeout(ctx, 50*time.Millisecond)
+				defer cancel()
+			}
+			var d ratelimit.Decision
+			err := r.Take(ctx, epoch, []ratelimit.Subject{org}, &d)
+			switch {
+			case i%2 == 0 && errors.Is(err, ratelimit.ErrUnavailable) && errors.Is(err, context.DeadlineExceeded):
+				gaveUp.Add(1)
+			case i%2 == 1 && err == nil && d.Admitted:
+				admitted.Add(1)
+			default:
+				t.Errorf("%d: %+v, %v", i, d, err)
+			}
+		})
+	}
+	for gaveUp.Load() < 20 && !t.Failed() {
+		time.Sleep(5 * time.Millisecond)
+	}
+	server.thaw()
+	crowd.Wait()
+	if n := admitted.Load(); n != 20 {
+		t.Errorf("%d admitted, want 20", n)
+	}
+	used := peek(t, r, epoch, org).Statuses[0].Used
+	if used < 21 || used > 41 {
+		t.Errorf("%d used, want those that were admitted and at most those that were given up", used)
+	}
+}
