@@ -50,6 +50,8 @@ type Config struct {
 	RedisTimeout time.Duration `env:"REDIS_TIMEOUT" envDefault:"25ms" help:"How long one decision may wait for Redis before memory decides."`
 	WithoutRedis string        `env:"LIMITS_WITHOUT_REDIS" envDefault:"share" help:"While Redis is away each instance admits its share of what is left (share), the limit by itself (full), or nothing (deny)."`
 
+	ExactUpTo int `env:"LIMITS_EXACT_UP_TO" envDefault:"4096" help:"Up to how many requests a limit's window is exact, 1 to 65536; a larger limit may deny early by a 256th of its window. The same on all instances."`
+
 	OrganizationsFromTokens bool          `env:"ORGANIZATIONS_FROM_TOKENS" envDefault:"false" help:"Make an organization on the first valid token that names it."`
 	CredentialReveal        bool          `env:"CREDENTIAL_REVEAL" envDefault:"false" help:"Let owners read credentials back in the clear."`
 	SecretStaleMax          time.Duration `env:"SECRET_STALE_MAX" envDefault:"60s" help:"How long opened secrets are used while the database is away."`
@@ -215,6 +217,9 @@ func (c *Config) Check() error {
 	}
 	if c.IPv6Prefix < 32 || c.IPv6Prefix > 64 {
 		add("CHAT_IPV6_PREFIX must be from 32 to 64")
+	}
+	if c.ExactUpTo < 1 || c.ExactUpTo > ratelimit.MostExact {
+		add("LIMITS_EXACT_UP_TO must be from 1 to %d", ratelimit.MostExact)
 	}
 	if _, err := c.withoutRedis(); err != nil {
 		mistakes = append(mistakes, err)

@@ -52,6 +52,7 @@ func TestMistakes(t *testing.T) {
 		"GATEHOUSE_STOP_GRACE":      {canary, "-1s", "61m"},
 		"REDIS_URL":                 {canary, "http://CANARY", "redis://u:CANARY@127.0.0.1:port"},
 		"REDIS_TIMEOUT":             {canary, "0s", "11s", "25"},
+		"LIMITS_EXACT_UP_TO":        {canary, "0", "-1", "65537", "4096.5"},
 		"ORGANIZATIONS_FROM_TOKENS": {canary, "yes please"},
 		"CREDENTIAL_REVEAL":         {canary},
 		"CHAT_IP_LIMIT":             {canary, "0/1m", "-1/1m", "100", "100/", "/1m", "100/0s", "1e3/1m", "99999999999999999999/1m"},

@@ -146,11 +146,12 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	})
 
 	// The limits: in memory, or on Redis with memory to fall back on.
-	in.limiter, err = in.newLimiter(c)
+	limiter, memory, err := in.newLimiter(c)
 	if err != nil {
 		return err
 	}
-	in.limits = policy.New(in.limiter, in.DB, in.Audit, policy.Defaults{
+	in.limiter = limiter
+	in.limits = policy.New(in.meterLimiter(limiter, memory), in.DB, in.Audit, policy.Defaults{
 		IP: []ratelimit.Limit{c.ChatIPLimit}, Organization: []ratelimit.Limit{c.ChatOrgLimit},
 		Tests: []ratelimit.Limit{c.TestLimit},
 	}, policy.Options{IPv6Prefix: c.IPv6Prefix, KnownService: knownService(services), Observed: in.metrics.Observed, Logger: log})

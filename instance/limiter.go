@@ -11,22 +11,22 @@ import (
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
-// newLimiter gives the limiter that c asks for. Redis may be away at start.
-func (in *Instance) newLimiter(c Config) (ratelimit.Limiter, error) {
-	memory := ratelimit.NewMemory(ratelimit.MemoryOptions{})
+// newLimiter gives the limiter that c asks for, and the memory it has. Redis may be away at start.
+func (in *Instance) newLimiter(c Config) (ratelimit.Limiter, *ratelimit.Memory, error) {
+	memory := ratelimit.NewMemory(ratelimit.MemoryOptions{MaxExact: c.ExactUpTo})
 	if c.RedisURL == "" {
-		return memory, nil
+		return memory, memory, nil
 	}
 	option, err := c.redis()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	without, err := c.withoutRedis()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	in.redis = ratelimit.OpenRedis(option, ratelimit.RedisOptions{Timeout: c.RedisTimeout})
-	return ratelimit.NewSwitch(in.redis, memory, ratelimit.SwitchOptions{OnChange: in.limiterChanged, Without: without}), nil
+	in.redis = ratelimit.OpenRedis(option, ratelimit.RedisOptions{Timeout: c.RedisTimeout, MaxExact: c.ExactUpTo})
+	return ratelimit.NewSwitch(in.redis, memory, ratelimit.SwitchOptions{OnChange: in.limiterChanged, Without: without}), memory, nil
 }
 
 func (in *Instance) closeLimiter() {

@@ -20,9 +20,10 @@ const maxDenial = 5 * time.Second
 type denials struct {
 	max int
 
-	mu    sync.Mutex
-	known map[string]standing
-	age   uint64 // grows with each reset: an answer from before one is not learned
+	mu       sync.Mutex
+	known    map[string]standing
+	answered uint64 // decisions
+	age      uint64 // grows with each reset: an answer from before one is not learned
 }
 
 // standing is a subject's status in an answer of Redis.
@@ -69,6 +70,7 @@ func (m *denials) answer(at time.Time, names []string, subjects []Subject, d *De
 	if !denied {
 		return m.age, false
 	}
+	m.answered++
 	d.Admitted = false
 	d.Now = latest.now.Add(at.Sub(latest.sent)).Truncate(time.Millisecond)
 	d.RetryAfter = 0

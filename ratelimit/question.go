@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// maxExactRedis is the most that [RedisOptions].MaxExact may be: a ring counts its
-// chunks in two bytes.
-const maxExactRedis = 65_536
+// MostExact is the most that MaxExact of [RedisOptions] may be: where a subject is
+// kept in Redis, what is beside its newest and oldest instants is counted in two bytes.
+const MostExact = 65_536
 
 var errStrange = errors.New("the answer is not that of the script")
 

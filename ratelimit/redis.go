@@ -82,7 +82,8 @@ type Redis struct {
 	exact     int
 	inFlight  chan struct{}
 	sharer    sharer
-	spread    atomic.Bool // on a cluster, where subjects are in different slots: no call is shared
+	calls     atomic.Uint64 // for decisions
+	spread    atomic.Bool   // on a cluster, where subjects are in different slots: no call is shared
 	take      *rueidis.Lua
 	reset     *rueidis.Lua
 	noteReset *rueidis.Lua
@@ -124,7 +125,7 @@ func newRedis(connect func() (rueidis.Client, error), closeClient func(), option
 		options.MaxShared = DefaultMaxShared
 	}
 	return &Redis{
-		exact:     min(options.MaxExact, maxExactRedis),
+		exact:     min(options.MaxExact, MostExact),
 		connect:   connect,
 		close:     closeClient,
 		prefix:    options.Prefix,

@@ -176,10 +176,12 @@ func (s *Switch) Degraded() bool { return s.degraded.Load() }
 // SwitchStatus is how a [Switch] stands.
 type SwitchStatus struct {
 	Degraded  bool      // memory decides
+	HalfOpen  bool      // while it does, Redis is asked again and must agree
 	Since     time.Time // of the last change of store, on this process's clock
 	Changes   int64     // of store since the start
 	Instances int       // that were alive when Redis last answered, this one included
 	Owed      int       // keys with requests admitted here that Redis does not know yet
+	Mirrored  int       // keys of which it is kept what Redis last told
 }
 
 // Status says how the Switch stands. It asks nobody.
@@ -187,8 +189,9 @@ func (s *Switch) Status() SwitchStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return SwitchStatus{
-		Degraded: s.degraded.Load(), Since: s.since, Changes: s.flaps.Load(),
+		Degraded: s.degraded.Load(), HalfOpen: s.degraded.Load() && s.half.Load(), Since: s.since, Changes: s.flaps.Load(),
 		Instances: int(s.instances.Load()), Owed: s.owed.Stats().Keys + len(s.rest),
+		Mirrored: s.mirror.keys(),
 	}
 }
 

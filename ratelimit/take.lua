@@ -31,7 +31,7 @@ local values, lasts, behind = call('MGET', unpack(KEYS)), {}, {}
 local function settle(k)
   local s = values[k]
   local _, till = field('<BI4', s)
-  values[k], lasts[k], behind[k] = s .. behind[k], till * 1000 - now, nil
+  values[k], lasts[k], behind[k] = s .. behind[k], math.max(1000, till * 1000 - now), nil
 end
 
 -- look says how a subject of one exact limit stands: how many requests count, its reset, how many

@@ -169,6 +169,7 @@ func TestPoliciesOnChat(t *testing.T) {
 	for _, want := range []string{
 		`gatehouse_limit_decisions_total{outcome="blocked",store="none"} 1`, `gatehouse_limit_decisions_total{outcome="exempt",store="none"} 1`,
 		`gatehouse_limit_decisions_total{outcome="denied",store="memory"} 1`, `gatehouse_limit_observed_total{effect="limit"} 1`,
+		`gatehouse_limit_subjects_total{outcome="denied",type="org"}`, `gatehouse_limit_decision_seconds_count{store="memory"}`, "gatehouse_limit_memory_keys",
 	} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("the metrics lack %s", want)
