@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,10 +21,10 @@ const maxDenial = 5 * time.Second
 type denials struct {
 	max int
 
-	mu       sync.Mutex
-	known    map[string]standing
-	answered uint64 // decisions
-	age      uint64 // grows with each reset: an answer from before one is not learned
+	mu       sync.RWMutex
+	known    map[string]*standing
+	answered atomic.Uint64 // decisions
+	age      uint64        // grows with each reset: an answer from before one is not learned
 }
 
 // standing is a subject's status in an answer of Redis.
@@ -35,7 +36,7 @@ type standing struct {
 }
 
 func newDenials(maximum int) *denials {
-	return &denials{max: maximum, known: map[string]standing{}}
+	return &denials{max: maximum, known: map[string]*standing{}}
 }
 
 // certain says whether the standing still holds at an instant of this process.
@@ -48,37 +49,40 @@ func (s *standing) certain(at time.Time, limits []Limit) bool {
 }
 
 // answer decides from memory if it can. Otherwise it returns the age to give to
-// learn with Redis's own answer.
-func (m *denials) answer(at time.Time, names []string, subjects []Subject, d *Decision) (age uint64, known bool) {
+// learn with Redis's own answer. It allocates nothing.
+func (m *denials) answer(at time.Time, subjects []Subject, d *Decision) (age uint64, known bool) {
 	if m.max < 0 {
 		return 0, false
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	var standings [MaxSubjects]*standing
+	var room [MaxType + 1 + MaxKey]byte
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	// The latest answer tells the time on Redis's clock best.
-	denied, latest := false, standing{}
-	for i, name := range names {
-		s, ok := m.known[name]
-		if !ok || !s.certain(at, subjects[i].Limits) {
+	denied, latest := false, (*standing)(nil)
+	for i := range subjects {
+		s := m.known[string(appendStoredName(room[:0], subjects[i].Type, subjects[i].Key))]
+		if s == nil || !s.certain(at, subjects[i].Limits) {
 			return m.age, false
 		}
+		standings[i] = s
 		denied = denied || s.status.Full
-		if s.sent.After(latest.sent) {
+		if latest == nil || s.sent.After(latest.sent) {
 			latest = s
 		}
 	}
 	if !denied {
 		return m.age, false
 	}
-	m.answered++
+	m.answered.Add(1)
 	d.Admitted = false
 	d.Now = latest.now.Add(at.Sub(latest.sent)).Truncate(time.Millisecond)
 	d.RetryAfter = 0
 	d.Store = StoreRedis
 	d.Degraded = false
 	d.Statuses = d.Statuses[:0]
-	for _, name := range names {
-		status := m.known[name].status
+	for i := range subjects {
+		status := standings[i].status
 		switch {
 		case status.Full:
 			status.RetryAfter = max(time.Millisecond, status.Reset.Sub(d.Now))
@@ -102,6 +106,9 @@ func (m *denials) learn(age uint64, sent time.Time, names []string, subjects []S
 	for i, name := range names {
 		status := d.Statuses[i]
 		old, ok := m.known[name]
+		if !ok {
+			old = &standing{}
+		}
 		switch {
 		case age != m.age, status.Used > status.Limit.Requests, old.now.After(d.Now):
 			// A reset came in between; or some requests come free before the
@@ -115,7 +122,7 @@ func (m *denials) learn(age uint64, sent time.Time, names []string, subjects []S
 			if !slices.Equal(limits, subjects[i].Limits) {
 				limits = slices.Clone(subjects[i].Limits)
 			}
-			m.known[name] = standing{status, limits, d.Now, sent}
+			m.known[name] = &standing{status, limits, d.Now, sent}
 		}
 	}
 }

@@ -31,7 +31,7 @@
 // So in no window of the length, wherever it begins, are more requests admitted
 // than the limit says; fixed windows, windows weighed against the one before and
 // token buckets admit up to twice as many in some. The price is a stamp for each
-// counted request: 6 bytes in memory, some 10 in Redis.
+// counted request: 6 bytes in memory, 5 in Redis.
 //
 // # Large limits
 //

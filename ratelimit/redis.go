@@ -178,14 +178,14 @@ func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d
 		at = now.Truncate(time.Millisecond)
 		sent = at
 	}
+	age, known := r.denials.answer(at, subjects, d)
+	if known {
+		return nil
+	}
 	var room [4]string
 	names := room[:0]
 	for i := range subjects {
 		names = append(names, storedName(subjects[i].Type, subjects[i].Key))
-	}
-	age, known := r.denials.answer(at, names, subjects, d)
-	if known {
-		return nil
 	}
 	q := r.newQuestion(names, subjects, take, at)
 	if a != nil {

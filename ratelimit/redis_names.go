@@ -23,6 +23,14 @@ func storedName(subjectType, key string) string {
 	return subjectType + ":" + key
 }
 
+// appendStoredName is storedName that allocates nothing for most subjects.
+func appendStoredName(b []byte, subjectType, key string) []byte {
+	if len(key) > MaxKey || strings.ContainsAny(key, "%{}") || strings.ContainsAny(subjectType, ":#%{}") {
+		return append(b, storedName(subjectType, key)...)
+	}
+	return append(append(append(b, subjectType...), ':'), key...)
+}
+
 // storedHash is storedName for a key that is hashed already.
 func storedHash(subjectType, sum string) string {
 	return escapeType(subjectType) + "#" + hex.EncodeToString([]byte(sum))

@@ -11,9 +11,9 @@ type RedisStats struct {
 
 // Stats counts what was asked since the start. It asks nobody.
 func (r *Redis) Stats() RedisStats {
-	r.denials.mu.Lock()
-	defer r.denials.mu.Unlock()
-	return RedisStats{Calls: r.calls.Load(), Remembered: len(r.denials.known), FromMemory: r.denials.answered}
+	r.denials.mu.RLock()
+	defer r.denials.mu.RUnlock()
+	return RedisStats{Calls: r.calls.Load(), Remembered: len(r.denials.known), FromMemory: r.denials.answered.Load()}
 }
 
 // keys is how many keys the mirror holds.
