@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -52,7 +53,8 @@ func BenchmarkRedisMemory(b *testing.B) {
 			log := rueidis.NewLuaScript("local t = redis.call('TIME') redis.call('ZADD', KEYS[1], t[1] * 1000 + math.floor(t[2] / 1000), t[1] .. t[2] .. '-' .. ARGV[1]) return 1")
 			key := "log:{ip:" + ip[0].Key + "}:limit"
 			var d ratelimit.Decision
-			if err := limiter.Reset(ctx, "ip", ip[0].Key); err != nil {
+			err := errors.Join(limiter.Reset(ctx, "ip", ip[0].Key), client.Do(ctx, client.B().Del().Key(key).Build()).Error())
+			if err != nil {
 				b.Fatal(err)
 			}
 			for i := range requests {

@@ -16,6 +16,11 @@ func (r *Redis) Scripted() *Redis {
 // StoredName names a subject in Redis, below the prefix.
 func StoredName(subjectType, key string) string { return storedName(subjectType, key) }
 
+// AppendStoredName is StoredName by the way that allocates nothing.
+func AppendStoredName(subjectType, key string) string {
+	return string(appendStoredName(nil, subjectType, key))
+}
+
 // SplitName takes a stored name apart again.
 func SplitName(name string) (subjectType, key string, hashed, ok bool) { return splitName(name) }
 

@@ -21,6 +21,9 @@ func FuzzStoredName(f *testing.F) {
 		if strings.ContainsAny(name, "{}") {
 			t.Errorf("braces in %q", name)
 		}
+		if appended := ratelimit.AppendStoredName(subjectType, key); appended != name {
+			t.Errorf("%q is appended as %q", name, appended)
+		}
 		gotType, gotKey, hashed, ok := ratelimit.SplitName(name)
 		if !ok || gotType != subjectType || hashed != (len(key) > ratelimit.MaxKey) || !hashed && gotKey != key {
 			t.Errorf("%q, %q is %q, which is %q, %q", subjectType, key, name, gotType, gotKey)

@@ -25,10 +25,21 @@ func storedName(subjectType, key string) string {
 
 // appendStoredName is storedName that allocates nothing for most subjects.
 func appendStoredName(b []byte, subjectType, key string) []byte {
-	if len(key) > MaxKey || strings.ContainsAny(key, "%{}") || strings.ContainsAny(subjectType, ":#%{}") {
+	if len(key) > MaxKey || !plain(subjectType) || !plain(key) && strings.ContainsAny(key, "%{}") {
 		return append(b, storedName(subjectType, key)...)
 	}
 	return append(append(append(b, subjectType...), ':'), key...)
+}
+
+// plain says that a text has none of the characters that are escaped in a type.
+func plain(text string) bool {
+	for i := range len(text) {
+		switch text[i] {
+		case ':', '#', '%', '{', '}':
+			return false
+		}
+	}
+	return true
 }
 
 // storedHash is storedName for a key that is hashed already.
