@@ -133,7 +133,7 @@ func (s *Server) rotateCredential(ctx context.Context, caller access.Caller, in 
 	if in.Body.GraceSeconds != 0 {
 		return nil, fault.InvalidFields(fault.Field{Name: "graceSeconds", Message: "must be 0 or left out: the old version is destroyed at once"})
 	}
-	c, warnings, err := s.cfg.Vault.Rotate(ctx, caller, in.ID, matchOf(in.IfMatch), in.Body.Credentials)
+	c, warnings, err := s.cfg.Vault.Rotate(ctx, caller, in.ID, matchOf(in.IfMatch), vault.Rotation{Fields: in.Body.Credentials})
 	if err != nil {
 		return nil, err
 	}

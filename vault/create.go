@@ -76,7 +76,8 @@ func (v *Vault) create(ctx context.Context, caller access.Caller, n NewCredentia
 		if err != nil {
 			return err
 		}
-		if err := insertVersion(ctx, tx, key, 1, sealed, now, caller.ID); err != nil {
+		w := versionWriter{ctx: ctx, tx: tx, key: key, at: now, by: caller.ID}
+		if err := w.insert(1, sealed, StateActive, ""); err != nil {
 			return err
 		}
 		return v.log.Append(ctx, tx, caller, audit.Event{

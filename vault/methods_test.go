@@ -35,7 +35,7 @@ func calls() map[string]call {
 			return err
 		}},
 		"Rotate": {access.CredentialRotate, audit.CredentialRotate, func(ctx context.Context, h *house, c access.Caller, id string) error {
-			_, _, err := h.Rotate(ctx, c, id, vault.Match{}, map[string]string{"apiKey": apiKeyTwo})
+			_, _, err := h.Rotate(ctx, c, id, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}})
 			return err
 		}},
 		"Reveal": {access.CredentialReveal, audit.CredentialReveal, func(ctx context.Context, h *house, c access.Caller, id string) error {

@@ -90,7 +90,7 @@ func TestMovedSeals(t *testing.T) {
 		h.exec(t, putSealed, sealedTheirs, "globex", theirs.ID)
 
 		// An older version of the same credential, and the same one under another number.
-		if _, _, err := h.Rotate(t.Context(), owner, a.ID, vault.Match{}, map[string]string{"apiKey": apiKeyTwo}); err != nil {
+		if _, _, err := h.Rotate(t.Context(), owner, a.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}}); err != nil {
 			t.Fatal(err)
 		}
 		two := h.sealed(t, "acme", a.ID)
@@ -167,7 +167,7 @@ func TestAlteredRows(t *testing.T) {
 		}
 		// Storing it again is the mend that the error names.
 		h.exec(t, putSealed, make([]byte, len(good)), "acme", c.ID)
-		if _, _, err := h.Rotate(t.Context(), owner, c.ID, vault.Match{}, map[string]string{"apiKey": apiKeyTwo}); err != nil {
+		if _, _, err := h.Rotate(t.Context(), owner, c.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}}); err != nil {
 			t.Errorf("storing it again: %v", err)
 		}
 		h.uses(t, "", apiKeyTwo, nil)
@@ -241,7 +241,7 @@ func TestDeletedSealsAreGone(t *testing.T) {
 	sealed := h.sealed(t, "acme", c.ID)
 	kept := h.create(t, owner, openai("kept", apiKeyTwo))
 	first := h.sealed(t, "acme", kept.ID)
-	if _, _, err := h.Rotate(t.Context(), owner, kept.ID, vault.Match{}, map[string]string{"apiKey": apiKey}); err != nil {
+	if _, _, err := h.Rotate(t.Context(), owner, kept.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKey}}); err != nil {
 		t.Fatal(err)
 	}
 	fold := func() {
