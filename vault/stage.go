@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"time"
@@ -58,8 +59,12 @@ func (v *Vault) Stage(ctx context.Context, caller access.Caller, id string, matc
 	if err != nil {
 		return Credential{}, Version{}, nil, err
 	}
-	made, err := cur.version(number) // not there any more where somebody was quick
-	return cur.Credential, made, warnings, err
+	// From the history: it is staged no more where somebody was quick.
+	_, page, err := v.history(ctx, rowKey{caller.Organization, id}, number+1, 1)
+	if err != nil || len(page.Versions) == 0 {
+		return Credential{}, Version{}, nil, public(cmp.Or(err, error(ErrNotFound)))
+	}
+	return cur.Credential, page.Versions[0], warnings, nil
 }
 
 // Activation says how a staged version takes over.
