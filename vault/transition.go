@@ -125,10 +125,11 @@ func (v *Vault) write(ctx context.Context, caller access.Caller, key rowKey, old
 	})
 }
 
-// tell gives the metadata of the event: the version that it is about, what became
-// of others, and the new fingerprint where values changed.
+// tell gives the metadata of the event: the version that it is about, the revision
+// that it made, which puts a credential's changes in order, what became
+// of other versions, and the new fingerprint where values changed.
 func (t *transition) tell(old current) map[string]any {
-	m := map[string]any{"service": old.Service, "version": t.next.Version}
+	m := map[string]any{"service": old.Service, "version": t.next.Version, "revision": old.Revision + 1}
 	gone := slices.Clone(t.destroy)
 	if t.next.Version != old.Version {
 		m["replaced"] = old.Version
