@@ -166,7 +166,11 @@ func (v *Vault) sealNext(ctx context.Context, caller access.Caller, cur current,
 		return nil, nil, asFields(problems), nil
 	}
 	sealed, err := v.sealVersion(ctx, key, cur.latest+1, service, merged)
-	return &sealed, warnings, nil, err
+	if err != nil {
+		v.tellKeyUnreadable(ctx, caller, err)
+		return nil, nil, nil, err
+	}
+	return &sealed, warnings, nil, nil
 }
 
 // merge gives the fields of old with changes on top. It opens the old version

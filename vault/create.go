@@ -66,6 +66,7 @@ func (v *Vault) create(ctx context.Context, caller access.Caller, n NewCredentia
 	key := rowKey{organization, store.NewID("cred")}
 	sealed, err := v.sealVersion(ctx, key, 1, service, n.Fields)
 	if err != nil {
+		v.tellKeyUnreadable(ctx, caller, err)
 		return Credential{}, nil, public(err)
 	}
 	err = v.db.Update(ctx, organization, func(tx *store.Tx) error {

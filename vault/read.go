@@ -119,7 +119,8 @@ func (v *Vault) Reveal(ctx context.Context, caller access.Caller, id, reason str
 	return c, fields, nil
 }
 
-// open opens the sealed fields of c. A version that does not open is an event.
+// open opens the sealed fields of c. A version that does not open is an event
+// that names it.
 func (v *Vault) open(ctx context.Context, caller access.Caller, key rowKey, c Credential, sealed seal.Sealed) (seal.Fields, error) {
 	m, err := v.organizationKeys(ctx, key.organization)
 	if err == nil {
@@ -129,13 +130,28 @@ func (v *Vault) open(ctx context.Context, caller access.Caller, key rowKey, c Cr
 			return fields, nil
 		}
 	}
-	if errors.Is(public(err), ErrUnreadable) {
-		v.log.Security(ctx, caller, audit.Event{
-			Organization: key.organization, Action: audit.CredentialUse, Outcome: audit.Failure, Reason: "seal_not_opened",
-			// The version is a target, so that those of one credential are told apart.
-			Targets:  []audit.Target{{Type: "credential", ID: c.ID, Name: c.Name}, {Type: "version", ID: strconv.FormatInt(c.Version, 10)}},
-			Metadata: map[string]any{"service": c.Service, "version": c.Version},
-		})
-	}
+	v.tellUnreadable(ctx, caller, key.organization, err, audit.Event{
+		Reason: "seal_not_opened",
+		// The version is a target, so that those of one credential are told apart.
+		Targets:  []audit.Target{{Type: "credential", ID: c.ID, Name: c.Name}, {Type: "version", ID: strconv.FormatInt(c.Version, 10)}},
+		Metadata: map[string]any{"service": c.Service, "version": c.Version},
+	})
 	return nil, err
+}
+
+// tellUnreadable records e where err says that something sealed does not open.
+func (v *Vault) tellUnreadable(ctx context.Context, caller access.Caller, organization string, err error, e audit.Event) {
+	if !errors.Is(public(err), ErrUnreadable) {
+		return
+	}
+	e.Organization, e.Action, e.Outcome = organization, audit.CredentialUse, audit.Failure
+	v.log.Security(ctx, caller, e)
+}
+
+// tellKeyUnreadable records that nothing can be sealed for an organization, since
+// its own sealed key does not open.
+func (v *Vault) tellKeyUnreadable(ctx context.Context, caller access.Caller, err error) {
+	v.tellUnreadable(ctx, caller, caller.Organization, err, audit.Event{
+		Reason: "organization_key_not_opened", Targets: []audit.Target{{Type: "organization", ID: caller.Organization}},
+	})
 }

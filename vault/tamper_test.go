@@ -124,10 +124,7 @@ func TestAlteredRows(t *testing.T) {
 			return f.Code
 		}
 		for i := range good {
-			if i > 24 && i%5 != 0 && i != len(good)-1 {
-				continue // a sample of salt, wrap and payload
-			}
-			for _, bit := range []byte{0x01, 0x80} {
+			for _, bit := range []byte{0x01, 0x80} { // package seal tries every bit
 				if i == 21 && bit == 0x80 {
 					continue // 8.5 million iterations: allowed, refused in the end, and a second of work
 				}
