@@ -96,7 +96,9 @@ func (f Filter) query(organization string, now store.Time) (string, []any, error
 	if len(wrong) > 0 {
 		return "", nil, fault.InvalidFields(wrong...)
 	}
-	return `SELECT ` + columns + fromCredentials + `WHERE ` + strings.Join(where, " AND ") + ` ORDER BY ` + order + ` LIMIT ` + strconv.Itoa(f.Limit+1), args, nil
+	// The page is cut before the join: PostgreSQL would otherwise join its way down to a deep one.
+	page := `(SELECT * FROM credentials c WHERE ` + strings.Join(where, " AND ") + ` ORDER BY ` + order + ` LIMIT ` + strconv.Itoa(f.Limit+1) + `)`
+	return `SELECT ` + columns + ` FROM ` + page + ` c ` + joinVersion + ` ORDER BY ` + order, args, nil
 }
 
 // cursorAt gives the cursor of the page after one that ends with c: its id, and

@@ -16,8 +16,10 @@ type rowKey struct{ organization, id string }
 const columns = `c.id, c.service, c.name, c.version, c.revision, c.disabled, c.expires_at, c.last_used_at, c.last_test,
 	c.fallback_at, c.created_at, c.created_by, c.updated_at, v.fields, v.hints, v.fingerprint`
 
-const fromCredentials = ` FROM credentials c JOIN credential_versions v
-	ON v.organization = c.organization AND v.credential_id = c.id AND v.version = c.version `
+const joinVersion = `JOIN credential_versions v
+	ON v.organization = c.organization AND v.credential_id = c.id AND v.version = c.version`
+
+const fromCredentials = ` FROM credentials c ` + joinVersion + ` `
 
 func scanCredential(scan func(...any) error, c *Credential, more ...any) error {
 	var expires, used, fallback, created, updated store.Time
