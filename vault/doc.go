@@ -24,8 +24,8 @@
 // due, on whatever instance is first, and no version is used past its instant
 // even where no instance ran. To destroy is to delete the row with the sealed
 // bytes; a line of history stays ([Vault.Versions]) that says who, when and why,
-// never what. SQLite overwrites deleted bytes; PostgreSQL does so when it next
-// vacuums the table.
+// never what. SQLite overwrites deleted bytes; PostgreSQL keeps them until it has
+// vacuumed the table and used their room again.
 //
 // # Opening for use
 //

@@ -84,10 +84,10 @@ func (f Filter) query(organization string, now store.Time) (string, []any, error
 		if err != nil {
 			wrong = append(wrong, errCursor)
 		}
-		switch {
-		case f.Status == Expiring:
+		switch f.Status {
+		case Expiring:
 			where = append(where, "(c.expires_at, c.id) > ("+arg(at)+", "+arg(id)+")")
-		case f.Status == Expired:
+		case Expired:
 			where = append(where, "(c.expires_at, c.id) < ("+arg(at)+", "+arg(id)+")")
 		default:
 			where = append(where, "c.id < "+arg(id))
