@@ -35,6 +35,7 @@ $(LINT): tools/go.mod tools/go.sum
 
 bench: ## every benchmark prints its ratio
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./seal ./ratelimit ./access ./gateway
+	$(GO) run ./gatehousetest/withpostgres $(GO) test -run '^$$' -bench . -benchtime 15x -timeout 30m ./vault
 	cd bench && $(GO) test -run '^$$' -bench . -benchtime 15x -timeout 15m .
 
 soak: ## long campaigns, by hand

@@ -13,6 +13,7 @@ type Credential struct {
 	ExpiresAt   *Time             `json:"expiresAt,omitempty"`
 	LastUsedAt  *Time             `json:"lastUsedAt,omitempty"`
 	LastTest    *TestResult       `json:"lastTest,omitempty"`
+	FallbackAt  *Time             `json:"fallbackAt,omitempty" doc:"The provider refused the active version at this time, and the one in grace served instead: the active one needs a look"`
 	CreatedAt   *Time             `json:"createdAt"`
 	CreatedBy   string            `json:"createdBy"`
 	UpdatedAt   *Time             `json:"updatedAt"`
@@ -40,10 +41,11 @@ type CredentialUpdate struct {
 	Disabled    Optional[bool]     `json:"disabled,omitzero"`
 }
 
-// CredentialRotate asks for a new version.
+// CredentialRotate asks for a new version that is active at once.
 type CredentialRotate struct {
-	Credentials  map[string]string `json:"credentials" doc:"The fields of the new version; they replace all of the old one's"`
-	GraceSeconds int64             `json:"graceSeconds,omitempty" doc:"0: the old version is destroyed at once"`
+	Credentials  map[string]string `json:"credentials" doc:"The new values; a field that is absent stays"`
+	GraceSeconds int64             `json:"graceSeconds,omitempty" doc:"How long the old version can still be used, at most 2592000; 0: it is destroyed at once"`
+	Reason       string            `json:"reason,omitempty" doc:"Why; in the history and the trail"`
 }
 
 // CredentialReveal asks for the values in the clear.

@@ -41,28 +41,36 @@ const (
 	CredentialReveal Action = "credential.reveal"
 	CredentialExpire Action = "credential.expire"
 	CredentialImport Action = "credential.import"
-	ChatRequest      Action = "chat.request" // a request on /api/chat
-	LimitExceed      Action = "limit.exceed"
-	LimitReset       Action = "limit.reset"
-	LimitDegrade     Action = "limit.degrade"
-	LimitRecover     Action = "limit.recover"
-	LimitObserve     Action = "limit.observe" // an observed policy would have refused it
-	PolicyCreate     Action = "policy.create"
-	PolicyUpdate     Action = "policy.update"
-	PolicyDelete     Action = "policy.delete"
-	AccessDeny       Action = "access.deny"
-	TokenCreate      Action = "token.create"
-	MemberDisable    Action = "member.disable"
-	MemberEnable     Action = "member.enable"
-	KeyCreate        Action = "key.create"
-	OrgCreate        Action = "org.create"
+	// What becomes of a version of a credential, beside credential.rotate.
+	CredentialStage    Action = "credential.stage"
+	CredentialActivate Action = "credential.activate"
+	CredentialRollback Action = "credential.rollback"
+	CredentialDestroy  Action = "credential.destroy"
+	CredentialFallback Action = "credential.fallback" // the provider refused the active version, and the one in grace served
+
+	ChatRequest   Action = "chat.request" // a request on /api/chat
+	LimitExceed   Action = "limit.exceed"
+	LimitReset    Action = "limit.reset"
+	LimitDegrade  Action = "limit.degrade"
+	LimitRecover  Action = "limit.recover"
+	LimitObserve  Action = "limit.observe" // an observed policy would have refused it
+	PolicyCreate  Action = "policy.create"
+	PolicyUpdate  Action = "policy.update"
+	PolicyDelete  Action = "policy.delete"
+	AccessDeny    Action = "access.deny"
+	TokenCreate   Action = "token.create"
+	MemberDisable Action = "member.disable"
+	MemberEnable  Action = "member.enable"
+	KeyCreate     Action = "key.create"
+	OrgCreate     Action = "org.create"
 )
 
 // Actions lists every action, for validating a filter.
 func Actions() []Action {
 	return []Action{
 		CredentialList, CredentialRead, CredentialCreate, CredentialUpdate, CredentialDelete, CredentialTest,
-		CredentialUse, CredentialRotate, CredentialReveal, CredentialExpire, CredentialImport, ChatRequest,
+		CredentialUse, CredentialRotate, CredentialReveal, CredentialExpire, CredentialImport,
+		CredentialStage, CredentialActivate, CredentialRollback, CredentialDestroy, CredentialFallback, ChatRequest,
 		LimitExceed, LimitReset, LimitDegrade, LimitRecover, LimitObserve, PolicyCreate, PolicyUpdate, PolicyDelete, AccessDeny, TokenCreate, MemberDisable, MemberEnable,
 		KeyCreate, OrgCreate,
 	}

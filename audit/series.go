@@ -27,6 +27,7 @@ type seriesKey struct {
 	route        string
 	ip           string
 	target       Target
+	part         Target // of the target, such as a version of a credential
 }
 
 type series struct {
@@ -60,6 +61,9 @@ func keyOf(e Event) seriesKey {
 	}
 	if len(e.Targets) > 0 {
 		k.target = e.Targets[0]
+	}
+	if len(e.Targets) > 1 {
+		k.part = e.Targets[1]
 	}
 	return k
 }

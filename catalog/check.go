@@ -87,7 +87,7 @@ func (f *Field) refuse(value string) string {
 	case strings.ContainsFunc(value, isInvisible):
 		return "must not hold line breaks or invisible characters"
 	case f.looksMasked(value):
-		return "looks like a masked value; send the real one or leave the field out"
+		return "is a masked value, such as a page shows in place of a secret; send the real one, or leave the field out to keep what is stored"
 	}
 	switch f.Format {
 	case Token:

@@ -33,7 +33,7 @@ func (f *Field) isPassword() bool { return f.Secret && f.Format == Text }
 // secret. Asterisks can be part of a real password, so there they count only
 // when they are nearly all of it.
 func (f *Field) looksMasked(value string) bool {
-	if strings.Contains(value, "…") || strings.Contains(value, dots) {
+	if strings.Contains(value, "…") || strings.Contains(value, dots) || f.Secret && f.hidesSecret(value) {
 		return true
 	}
 	if f.isPassword() {

@@ -71,6 +71,14 @@
 // already, and every rate-limit header, is passed on as Upstream-NAME. A header
 // whose value contains the injected secret is dropped; bodies are not searched.
 //
+// # A credential that is being rotated
+//
+// While a credential's previous version is in grace, an answer of 401 to the
+// active one is not the last word: the request is sent once more with the
+// previous one, before anything was sent to the caller. Its answer is passed on
+// unless it is 401 or 403 too, and then Credential.Fallback is told. A 401 that the
+// catalogue reads as a missing scope, and every other status, is passed on as it is.
+//
 // # Bodies and streams
 //
 // A request body is read whole, within a bound, before the provider is called:

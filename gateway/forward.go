@@ -39,6 +39,9 @@ func (t *transfer) forward(body []byte) {
 		t.unanswered(e, err)
 		return
 	}
+	if answer.StatusCode == http.StatusUnauthorized && t.opened.Previous != nil {
+		answer = t.fallBack(e, answer, body)
+	}
 	defer func() { _ = answer.Body.Close() }()
 	t.result.FirstByte = time.Since(t.start)
 	t.relay(e, answer)

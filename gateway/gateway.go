@@ -30,6 +30,12 @@ type Credential struct {
 	ID, Name  string
 	Version   int64
 	Injection *catalog.Injection
+
+	// Previous opens the version before this one while that is in grace, for one
+	// more try of a request whose provider refuses this one; nil: there is none.
+	Previous func(context.Context) (Credential, error)
+	// Fallback is told that the previous version served in place of this one.
+	Fallback func(context.Context)
 }
 
 // Options configures a [Gateway]. Catalog, Opener and Problem are required; a
@@ -115,7 +121,8 @@ type Result struct {
 
 	CredentialID      string // empty where none was opened
 	CredentialName    string
-	CredentialVersion int64
+	CredentialVersion int64 // the one whose answer was passed on
+	RefusedVersion    int64 // the active one, where the provider refused it and the one in grace served; otherwise 0
 
 	BytesIn   int64         // of the request's body
 	BytesOut  int64         // of the answer's body

@@ -52,6 +52,7 @@ type transfer struct {
 
 	service  *catalog.Service // nil for app
 	upstream upstream
+	opened   Credential // none for app and echo
 	result   Result
 }
 
@@ -160,10 +161,16 @@ func (t *transfer) open() error {
 	if c.Injection == nil {
 		return fault.New(fault.Internal, "internal_error", "internal error").Because(errors.New("gateway: the opener gave no injection"))
 	}
+	t.use(c)
+	return nil
+}
+
+// use sends the request with c.
+func (t *transfer) use(c Credential) {
+	t.opened = c
 	t.result.CredentialID, t.result.CredentialName, t.result.CredentialVersion = c.ID, c.Name, c.Version
 	t.upstream = upstreamOf(c.Injection.Origin())
 	t.upstream.injection = c.Injection
-	return nil
 }
 
 // fail answers with a problem of ours, if the caller is still there. Nothing may

@@ -29,10 +29,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/auth"
-	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/envoy"
 	"github.com/gatehouse-io/gatehouse/gateway"
 	"github.com/gatehouse-io/gatehouse/internal/telemetry"
@@ -164,7 +162,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	in.cut = cut
 	newGateway := func(problem func(http.ResponseWriter, *http.Request, error) int) (*gateway.Gateway, error) {
 		return gateway.New(gateway.Options{
-			Catalog: services, Opener: opener{in.Vault}, Problem: problem, Logger: log, Stop: stop,
+			Catalog: services, Opener: opener{in.Vault, in.metrics}, Problem: problem, Logger: log, Stop: stop,
 			AppUpstream: upstream, AppKey: appKey(c.JWTSecret), DialContext: out.dialer.DialContext,
 		})
 	}
@@ -191,14 +189,6 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	in.runs.Go(func() { in.Vault.Run(running) })
 	in.runs.Go(func() { in.limits.Run(running) })
 	return nil
-}
-
-// opener lets the gateway open credentials without knowing the vault.
-type opener struct{ vault *vault.Vault }
-
-func (o opener) OpenForUse(ctx context.Context, caller access.Caller, service *catalog.Service, name string) (gateway.Credential, error) {
-	c, err := o.vault.OpenForUse(ctx, caller, service, name)
-	return gateway.Credential{ID: c.ID, Name: c.Name, Version: c.Version, Injection: c.Injection}, err
 }
 
 // appKey gives the key that signs identity headers for CHAT_UPSTREAM, so that

@@ -74,6 +74,8 @@ func nothingPlantedComesBack(t *testing.T, environ map[string]string, search fun
 			{"POST", credentialsPath}, {"PUT", credentialsPath + "/" + id}, {"POST", credentialsPath + "/" + id + "/rotate"},
 			{"POST", credentialsPath + "/" + id + "/reveal"}, {"POST", "/api/rate-limit/reset"}, {"POST", "/api/organizations"},
 			{"POST", credentialsPath + "/test"}, {"DELETE", credentialsPath + "/" + unknownID}, {"GET", credentialsPath},
+			{"POST", credentialsPath + "/" + id + "/versions"}, {"POST", credentialsPath + "/" + id + "/versions/1/activate"},
+			{"POST", credentialsPath + "/" + id + "/rollback"}, {"GET", credentialsPath + "/" + id + "/versions"},
 		} {
 			for _, c := range []*client{owner, viewer, nobody} {
 				a := c.do(call[0], call[1], body)
@@ -107,7 +109,13 @@ func nothingPlantedComesBack(t *testing.T, environ map[string]string, search fun
 		owner.do("POST", credentialsPath, `{"service":"openai","name":"second","credentials":{"apiKey":"`+stored+`"}}`),
 		owner.do("POST", chatPath, chatBody, "Gatehouse-Credential", "second"),
 		owner.do("PUT", credentialsPath+"/"+id, `{"credentials":{"apiKey":"`+p.next()+`"}}`),
-		owner.do("POST", credentialsPath+"/"+id+"/rotate", `{"credentials":{"apiKey":"`+p.next()+`"}}`),
+		owner.do("POST", credentialsPath+"/"+id+"/rotate", `{"credentials":{"apiKey":"`+p.next()+`"},"graceSeconds":3600}`),
+		owner.do("POST", credentialsPath+"/"+id+"/versions", `{"credentials":{"apiKey":"`+p.next()+`"}}`),
+		owner.do("POST", credentialsPath+"/"+id+"/versions/4/test", ""),
+		owner.do("POST", credentialsPath+"/"+id+"/versions/4/activate", `{"force":true,"graceSeconds":3600}`),
+		owner.do("POST", credentialsPath+"/"+id+"/rollback", ""),
+		owner.do("DELETE", credentialsPath+"/"+id+"/versions/4", ""),
+		owner.get(credentialsPath + "/" + id + "/versions"),
 		owner.do("POST", credentialsPath, `{"service":"openai","name":"second","credentials":{"apiKey":"`+p.next()+`"}}`),
 		as(t, s, "fresh", "u1", access.Owner).do("POST", credentialsPath+"/test", `{"service":"openai","credentials":{"apiKey":"`+p.next()+`"}}`),
 		owner.get(credentialsPath + "/" + id), owner.get(credentialsPath),
@@ -257,6 +265,8 @@ func plantedPaths(p *planted) []string {
 	var paths []string
 	for _, form := range []string{
 		"/%s", "/api/%s", "/api/%s/../x", "/docs/%s", credentialsPath + "/%s", credentialsPath + "/%s/rotate", credentialsPath + "/%s/%[1]s",
+		credentialsPath + "/%s/versions", credentialsPath + "/" + unknownID + "/versions/%s", credentialsPath + "/" + unknownID + "/versions/%s/activate",
+		credentialsPath + "/" + unknownID + "/versions?cursor=%s", credentialsPath + "/" + unknownID + "/versions?limit=%s",
 		"/api//%s", "/api/rate-limit/admin/status/%s/x", "/api/rate-limit/admin/status/ip/%s", "/api/rate-limit/admin/status/org/%s%%00",
 		"/api/chat/%s", "/api/chat/%s/v1", "/api/proxy/%s", "/api/proxy/openai/%s", "/api/chat/openai/../%s", "/api/chat/openai/%s%%00",
 		credentialsPath + "?service=%s%%00", credentialsPath + "?status=%s", credentialsPath + "?cursor=%s", credentialsPath + "?%s=%[1]s",

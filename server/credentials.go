@@ -130,10 +130,9 @@ type rotateCredentialIn struct {
 }
 
 func (s *Server) rotateCredential(ctx context.Context, caller access.Caller, in *rotateCredentialIn) (*credentialOut, error) {
-	if in.Body.GraceSeconds != 0 {
-		return nil, fault.InvalidFields(fault.Field{Name: "graceSeconds", Message: "must be 0 or left out: the old version is destroyed at once"})
-	}
-	c, warnings, err := s.cfg.Vault.Rotate(ctx, caller, in.ID, matchOf(in.IfMatch), in.Body.Credentials)
+	c, warnings, err := s.cfg.Vault.Rotate(ctx, caller, in.ID, matchOf(in.IfMatch), vault.Rotation{
+		Fields: in.Body.Credentials, Grace: graceOf(in.Body.GraceSeconds), Reason: in.Body.Reason,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +210,7 @@ func wireCredential(c vault.Credential) api.Credential {
 	w := api.Credential{
 		ID: c.ID, Service: c.Service, Name: c.Name, Status: string(c.Status), Version: c.Version,
 		Fields: c.Fields, Hint: c.Hints, Fingerprint: c.Fingerprint,
-		ExpiresAt: api.At(c.ExpiresAt), LastUsedAt: api.At(c.LastUsedAt),
+		ExpiresAt: api.At(c.ExpiresAt), LastUsedAt: api.At(c.LastUsedAt), FallbackAt: api.At(c.FallbackAt),
 		CreatedAt: api.At(c.CreatedAt), CreatedBy: c.CreatedBy, UpdatedAt: api.At(c.UpdatedAt),
 	}
 	if w.Fields == nil { // an altered row: it is listed, and does not open

@@ -130,6 +130,9 @@ func visitEvent(family gateway.Route, service string, result gateway.Result) aud
 	if result.CredentialID != "" {
 		e.Targets = append(e.Targets, audit.Target{Type: "credential", ID: result.CredentialID, Name: result.CredentialName})
 		e.Metadata["version"] = result.CredentialVersion
+		if result.RefusedVersion != 0 {
+			e.Metadata["refusedVersion"] = result.RefusedVersion
+		}
 	}
 	return e
 }

@@ -42,6 +42,13 @@ var calls = map[string]call{
 	"POST /api/api-credentials/{id}/rotate": {`{}`, "oad"},
 	"POST /api/api-credentials/{id}/reveal": {`{}`, "o"},
 
+	"GET /api/api-credentials/{id}/versions":                     {"", "oaduv"},
+	"POST /api/api-credentials/{id}/versions":                    {`{}`, "oad"},
+	"POST /api/api-credentials/{id}/versions/{version}/test":     {"", "oad"},
+	"POST /api/api-credentials/{id}/versions/{version}/activate": {`{}`, "oad"},
+	"DELETE /api/api-credentials/{id}/versions/{version}":        {"", "oad"},
+	"POST /api/api-credentials/{id}/rollback":                    {`{}`, "oad"},
+
 	"GET /api/rate-limit/status":                    {"", everybody},
 	"POST /api/rate-limit/reset":                    {`{"type":"org","key":"acme"}`, "O"},
 	"GET /api/rate-limit/admin/status/{type}/{key}": {"", "oaduvsO"},
@@ -113,7 +120,7 @@ func TestMatrix(t *testing.T) {
 			method, template, _ := strings.Cut(operation, " ")
 			// Each role gets a credential of its own, since some destroy it.
 			fill := func(id string) string {
-				return strings.NewReplacer("{id}", id, "{type}", "org", "{key}", "acme", "{service}", "openai", "{path}", "v1/models").Replace(template)
+				return strings.NewReplacer("{id}", id, "{version}", "1", "{type}", "org", "{key}", "acme", "{service}", "openai", "{path}", "v1/models").Replace(template)
 			}
 			for _, letter := range slices.Sorted(maps.Keys(letters)) {
 				role := letters[letter]

@@ -52,6 +52,12 @@ func (s *Server) routes() []route {
 		{post, "/api/api-credentials/{id}/test", access.CredentialTest, noBody, ok, "test-stored-credential", "Ask the provider whether a stored credential works", op(s.testStoredCredential)},
 		{post, "/api/api-credentials/{id}/rotate", access.CredentialRotate, formBody, ok, "rotate-credential", "Put new values in place of the old", op(s.rotateCredential)},
 		{post, "/api/api-credentials/{id}/reveal", access.CredentialReveal, smallBody, ok, "reveal-credential", "Show a credential's values to a human", op(s.revealCredential)},
+		{get, "/api/api-credentials/{id}/versions", access.CredentialList, noBody, ok, "list-credential-versions", "A credential's history: who made which version, when and why, never what", op(s.listVersions)},
+		{post, "/api/api-credentials/{id}/versions", access.CredentialRotate, formBody, created, "stage-credential-version", "Seal new values that are not in use yet", op(s.stageVersion)},
+		{post, "/api/api-credentials/{id}/versions/{version}/test", access.CredentialTest, noBody, ok, "test-credential-version", "Ask the provider whether one version works", op(s.testVersion)},
+		{post, "/api/api-credentials/{id}/versions/{version}/activate", access.CredentialRotate, smallBody, ok, "activate-credential-version", "Put a staged version in use", op(s.activateVersion)},
+		{del, "/api/api-credentials/{id}/versions/{version}", access.CredentialRotate, noBody, empty, "destroy-credential-version", "Destroy a version that is staged or in grace", op(s.destroyVersion)},
+		{post, "/api/api-credentials/{id}/rollback", access.CredentialRotate, smallBody, ok, "roll-back-credential", "Bring a version in grace back", op(s.rollBackCredential)},
 
 		{get, "/api/rate-limit/status", access.None, noBody, ok, "get-rate-limit", "Where your address and organization stand", op(s.ownLimits)},
 		{post, "/api/rate-limit/reset", access.LimitReset, smallBody, ok, "reset-rate-limit", "Forget what was counted for a subject", op(s.resetLimit)},

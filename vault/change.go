@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -41,8 +40,6 @@ type Change struct {
 	Fields    map[string]*string // a field that is absent stays, nil removes it
 	ExpiresAt *time.Time         // the zero time takes the expiry away
 	Disabled  *bool
-
-	renew bool // an expiry that has passed was that of the old values
 }
 
 func (ch Change) empty() bool {
@@ -50,132 +47,130 @@ func (ch Change) empty() bool {
 }
 
 // Update changes a credential. It needs credential:update. New values make a
-// new version and destroy the old one. Errors: Invalid, [ErrNotFound],
-// [ErrExists] for the new name, [ErrStale].
+// new version, and the one that they replace is destroyed at once. Errors:
+// Invalid, [ErrNotFound], [ErrExists] for the new name, [ErrStale].
 func (v *Vault) Update(ctx context.Context, caller access.Caller, id string, match Match, ch Change) (Credential, []catalog.Problem, error) {
 	if err := access.Allow(caller, access.CredentialUpdate, caller.Organization); err != nil {
 		return Credential{}, nil, err
 	}
-	return v.change(ctx, caller, id, match, ch, audit.CredentialUpdate, access.CredentialUpdate)
+	d := deed{audit.CredentialUpdate, access.CredentialUpdate}
+	cur, warnings, err := v.change(ctx, caller, id, match, d, func(cur current) (*transition, []catalog.Problem, error) {
+		if ch.empty() {
+			return nil, nil, nil
+		}
+		return v.apply(ctx, caller, cur, ch)
+	})
+	return cur.Credential, warnings, err
 }
 
-// Rotate puts new values in place of the old: the new version is active at
-// once, the old one destroyed. It needs credential:rotate. A field that is
-// absent stays, so that a token can be rotated without repeating the account
-// it belongs to. An expiry that has passed is taken away.
-func (v *Vault) Rotate(ctx context.Context, caller access.Caller, id string, match Match, fields map[string]string) (Credential, []catalog.Problem, error) {
+// Rotation is what a credential is rotated to.
+type Rotation struct {
+	Fields map[string]string // the new values; a field that is absent stays
+	Grace  time.Duration     // how long the version that is replaced can still be used; 0: it is destroyed at once; at most [MaxGrace]
+	Reason string            // optional; in the history and the trail
+}
+
+// Rotate puts new values in place of the old: the new version is active at once,
+// the old one destroyed or, for Grace, retiring. It needs credential:rotate. A
+// field that is absent stays, so that a token can be rotated without repeating
+// the account it belongs to. An expiry that has passed is taken away, and what
+// it held for is destroyed. Errors: Invalid, [ErrNotFound], [ErrStale],
+// [ErrTooManyVersions].
+func (v *Vault) Rotate(ctx context.Context, caller access.Caller, id string, match Match, r Rotation) (Credential, []catalog.Problem, error) {
 	if err := access.Allow(caller, access.CredentialRotate, caller.Organization); err != nil {
 		return Credential{}, nil, err
 	}
-	if len(fields) == 0 {
-		return Credential{}, nil, fault.InvalidFields(fault.Field{Name: "credentials", Message: "must hold the new values"})
+	if wrong := r.check(); len(wrong) > 0 {
+		return Credential{}, nil, fault.InvalidFields(wrong...)
 	}
-	ch := Change{Fields: make(map[string]*string, len(fields)), renew: true}
+	d := deed{audit.CredentialRotate, access.CredentialRotate}
+	cur, warnings, err := v.change(ctx, caller, id, match, d, func(cur current) (*transition, []catalog.Problem, error) {
+		t, warnings, err := v.apply(ctx, caller, cur, Change{Fields: pointers(r.Fields)})
+		if err != nil {
+			return nil, nil, err
+		}
+		t.reason = r.Reason
+		return t, warnings, t.replace(cur, r.Grace, v.opts.Now())
+	})
+	return cur.Credential, warnings, err
+}
+
+func (r Rotation) check() []fault.Field {
+	var wrong []fault.Field
+	if len(r.Fields) == 0 {
+		wrong = append(wrong, fault.Field{Name: "credentials", Message: "must hold the new values"})
+	}
+	return append(append(wrong, checkGrace(r.Grace)...), checkReason(r.Reason)...)
+}
+
+// pointers gives fields as a change has them.
+func pointers(fields map[string]string) map[string]*string {
+	all := make(map[string]*string, len(fields))
 	for name, value := range fields {
-		ch.Fields[name] = &value
+		all[name] = &value
 	}
-	return v.change(ctx, caller, id, match, ch, audit.CredentialRotate, access.CredentialRotate)
+	return all
 }
 
-// errRaced says that the credential changed between reading and writing.
-var errRaced = errors.New("the credential was changed meanwhile")
-
-// changeAttempts bounds how often a change that lost a race is worked out
-// again over the newer state.
-const changeAttempts = 64
-
-// yield lets other changes of a credential end before the next attempt.
-func yield(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(rand.N(20 * time.Millisecond)):
-		return nil
-	}
-}
-
-func (v *Vault) change(ctx context.Context, caller access.Caller, id string, match Match, ch Change, action audit.Action, p access.Permission) (Credential, []catalog.Problem, error) {
-	key := rowKey{caller.Organization, id}
-	for range changeAttempts {
-		old, sealed, err := v.read(ctx, key)
-		if err != nil {
-			return Credential{}, nil, public(err)
-		}
-		if !match.takes(old.Revision) {
-			return Credential{}, nil, ErrStale
-		}
-		if ch.empty() {
-			return old, nil, nil // nothing changes, so nothing is told
-		}
-		next, version, warnings, err := v.apply(ctx, caller, key, old, sealed, ch)
-		if err != nil {
-			return Credential{}, nil, public(err)
-		}
-		err = v.write(ctx, caller, key, old, next, version, action, p)
-		if errors.Is(err, errRaced) {
-			if err := yield(ctx); err != nil {
-				return Credential{}, nil, err
-			}
-			continue
-		}
-		if err != nil {
-			return Credential{}, nil, public(err)
-		}
-		v.forget(key.organization, old.Service, old.Name)
-		v.forget(key.organization, old.Service, next.Name)
-		c, _, err := v.read(ctx, key)
-		return c, warnings, public(err)
-	}
-	return Credential{}, nil, ErrStale
-}
-
-// apply works out the next state of old, and the version to write where the
-// values change.
-func (v *Vault) apply(ctx context.Context, caller access.Caller, key rowKey, old Credential, sealed seal.Sealed, ch Change) (next Credential, version *sealedVersion, warnings []catalog.Problem, err error) {
-	next = old
+// apply plans a change of a credential; new values are an active version that
+// replaces the old one at once.
+func (v *Vault) apply(ctx context.Context, caller access.Caller, cur current, ch Change) (*transition, []catalog.Problem, error) {
+	t := &transition{next: cur.Credential}
 	var wrong []fault.Field
 	if ch.Name != nil {
-		next.Name = *ch.Name
-		wrong = append(wrong, checkName(next.Name)...)
+		t.next.Name = *ch.Name
+		wrong = append(wrong, checkName(t.next.Name)...)
 	}
 	if ch.ExpiresAt != nil {
-		next.ExpiresAt = *ch.ExpiresAt
-		wrong = append(wrong, checkExpiry(next.ExpiresAt, v.opts.Now())...)
+		t.next.ExpiresAt = *ch.ExpiresAt
+		wrong = append(wrong, checkExpiry(t.next.ExpiresAt, v.opts.Now())...)
 	}
 	if ch.Disabled != nil {
-		next.disabled = *ch.Disabled
-	}
-	if ch.renew && old.Status == Expired {
-		next.ExpiresAt = time.Time{}
+		t.next.disabled = *ch.Disabled
 	}
 	if len(ch.Fields) == 0 {
 		if len(wrong) > 0 {
-			err = fault.InvalidFields(wrong...)
+			return nil, nil, fault.InvalidFields(wrong...)
 		}
-		return next, nil, nil, err
+		return t, nil, nil
 	}
-	service, known := v.services.Service(old.Service)
+	made, warnings, moreWrong, err := v.sealNext(ctx, caller, cur, ch.Fields)
+	if err != nil {
+		return nil, nil, err
+	}
+	if wrong = append(wrong, moreWrong...); len(wrong) > 0 {
+		return nil, nil, fault.InvalidFields(wrong...)
+	}
+	t.made, t.next.Version = made, cur.latest+1
+	return t, warnings, nil
+}
+
+// sealNext seals the active version's fields with changes on top as the version
+// after the latest.
+func (v *Vault) sealNext(ctx context.Context, caller access.Caller, cur current, changes map[string]*string) (made *sealedVersion, warnings []catalog.Problem, wrong []fault.Field, err error) {
+	key := rowKey{caller.Organization, cur.ID}
+	service, known := v.services.Service(cur.Service)
 	if !known {
-		return next, nil, nil, fault.InvalidFields(fault.Field{Name: "credentials", Message: "the service of this credential is not in the catalogue of this instance any more"})
+		return nil, nil, []fault.Field{{Name: "credentials", Message: "the service of this credential is not in the catalogue of this instance any more"}}, nil
 	}
 	// Also a name that is only taken away must be one of the service's.
-	if problems := service.CheckNames(slices.Collect(maps.Keys(ch.Fields))); len(problems) > 0 {
-		return next, nil, nil, fault.InvalidFields(append(wrong, asFields(problems)...)...)
+	if problems := service.CheckNames(slices.Collect(maps.Keys(changes))); len(problems) > 0 {
+		return nil, nil, asFields(problems), nil
 	}
-	merged, moved, err := v.merge(ctx, caller, key, old, sealed, service, ch.Fields)
-	if err != nil {
-		return next, nil, nil, err
-	}
-	if len(moved) > 0 {
-		return next, nil, nil, fault.InvalidFields(append(wrong, moved...)...)
+	merged, moved, err := v.merge(ctx, caller, key, cur.Credential, cur.sealed, service, changes)
+	if err != nil || len(moved) > 0 {
+		return nil, nil, moved, err
 	}
 	problems, warnings := service.Check(merged)
-	if wrong = append(wrong, asFields(problems)...); len(wrong) > 0 {
-		return next, nil, nil, fault.InvalidFields(wrong...)
+	if len(problems) > 0 {
+		return nil, nil, asFields(problems), nil
 	}
-	next.Version++
-	sv, err := v.sealVersion(ctx, key, next.Version, service, merged)
-	return next, &sv, warnings, err
+	sealed, err := v.sealVersion(ctx, key, cur.latest+1, service, merged)
+	if err != nil {
+		v.tellKeyUnreadable(ctx, caller, err)
+		return nil, nil, nil, err
+	}
+	return &sealed, warnings, nil, nil
 }
 
 // merge gives the fields of old with changes on top. It opens the old version
@@ -230,62 +225,6 @@ func movedSecrets(service *catalog.Service, stored map[string]string, changes ma
 		}
 	}
 	return moved
-}
-
-// write puts next in place of old in one transaction with its event, or gives
-// errRaced when old is not the current state any more.
-func (v *Vault) write(ctx context.Context, caller access.Caller, key rowKey, old, next Credential, version *sealedVersion, action audit.Action, p access.Permission) error {
-	now := store.At(v.opts.Now())
-	return v.db.Update(ctx, key.organization, func(tx *store.Tx) error {
-		changed, err := tx.Exec(ctx, `UPDATE credentials SET name = $1, disabled = $2, expires_at = $3, version = $4,
-			revision = $5, updated_at = $6 WHERE organization = $7 AND id = $8 AND revision = $9`,
-			next.Name, next.disabled, store.At(next.ExpiresAt), next.Version, old.Revision+1, now,
-			key.organization, key.id, old.Revision)
-		if err != nil {
-			return err
-		}
-		if changed == 0 {
-			return errRaced
-		}
-		metadata := map[string]any{"service": old.Service, "version": next.Version}
-		maps.Copy(metadata, differences(old, next))
-		if version != nil {
-			if err := insertVersion(ctx, tx, key, next.Version, *version, now, caller.ID); err != nil {
-				return err
-			}
-			if err := destroyVersions(ctx, tx, key, next.Version); err != nil {
-				return err
-			}
-			// A test of the old values says nothing of the new ones.
-			if _, err := tx.Exec(ctx, `UPDATE credentials SET last_test = NULL WHERE organization = $1 AND id = $2`, key.organization, key.id); err != nil {
-				return err
-			}
-			metadata["fingerprint"] = version.fingerprint
-			metadata["valuesChanged"] = true
-		}
-		return v.log.Append(ctx, tx, caller, audit.Event{
-			Action: action, Outcome: audit.Success, Permission: p.String(),
-			Targets: []audit.Target{{Type: "credential", ID: key.id, Name: next.Name}}, Metadata: metadata,
-		})
-	})
-}
-
-// differences tells what changed beside the values, for the event.
-func differences(old, next Credential) map[string]any {
-	d := make(map[string]any)
-	if old.Name != next.Name {
-		d["renamed"] = true // names are personal data and stand on the target
-	}
-	if old.disabled != next.disabled {
-		d["disabled"] = next.disabled
-	}
-	if !old.ExpiresAt.Equal(next.ExpiresAt) {
-		d["expiresAt"] = "never"
-		if !next.ExpiresAt.IsZero() {
-			d["expiresAt"] = next.ExpiresAt.UTC().Format(time.RFC3339)
-		}
-	}
-	return d
 }
 
 // Delete destroys a credential and its sealed bytes; the trail remains. It

@@ -210,7 +210,7 @@ func TestRotate(t *testing.T) {
 		h := newHouse(t, url, vault.Options{Reveal: true})
 		c := h.create(t, owner, zendesk())
 		const token = "9876543210987654321098765432109876543210"
-		got, warnings, err := h.Rotate(t.Context(), owner, c.ID, vault.Match{}, map[string]string{"apiToken": token})
+		got, warnings, err := h.Rotate(t.Context(), owner, c.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiToken": token}})
 		if err != nil || len(warnings) != 0 || got.Version != 2 || got.Fingerprint == c.Fingerprint {
 			t.Fatalf("%+v, %v, %v", got, warnings, err)
 		}
@@ -219,9 +219,9 @@ func TestRotate(t *testing.T) {
 		if diff := cmp.Diff(want, h.values(t, owner, c.ID)); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
-		_, _, err = h.Rotate(t.Context(), owner, c.ID, vault.Match{}, nil)
+		_, _, err = h.Rotate(t.Context(), owner, c.ID, vault.Match{}, vault.Rotation{})
 		invalid(t, "nothing", err, nil, "credentials")
-		_, _, err = h.Rotate(t.Context(), owner, c.ID, vault.Match{}, map[string]string{"apiToken": "••••6789"})
+		_, _, err = h.Rotate(t.Context(), owner, c.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiToken": "••••6789"}})
 		invalid(t, "masked", err, []string{"6789"}, "credentials.apiToken")
 	})
 }
@@ -233,7 +233,7 @@ func TestMatch(t *testing.T) {
 		c := h.create(t, owner, openai("", apiKey))
 		for _, match := range []vault.Match{{Revisions: []int64{2}}, {Revisions: []int64{}}, {Revisions: []int64{0, -1, 3}}} {
 			_, _, updateErr := h.Update(ctx, owner, c.ID, match, vault.Change{Name: text("x")})
-			_, _, rotateErr := h.Rotate(ctx, owner, c.ID, match, map[string]string{"apiKey": apiKeyTwo})
+			_, _, rotateErr := h.Rotate(ctx, owner, c.ID, match, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}})
 			for what, err := range map[string]error{"Update": updateErr, "Rotate": rotateErr, "Delete": h.Delete(ctx, owner, c.ID, match)} {
 				if !errors.Is(err, vault.ErrStale) {
 					t.Errorf("%s of %v: %v", what, match, err)

@@ -66,6 +66,7 @@ func (v *Vault) create(ctx context.Context, caller access.Caller, n NewCredentia
 	key := rowKey{organization, store.NewID("cred")}
 	sealed, err := v.sealVersion(ctx, key, 1, service, n.Fields)
 	if err != nil {
+		v.tellKeyUnreadable(ctx, caller, err)
 		return Credential{}, nil, public(err)
 	}
 	err = v.db.Update(ctx, organization, func(tx *store.Tx) error {
@@ -76,7 +77,8 @@ func (v *Vault) create(ctx context.Context, caller access.Caller, n NewCredentia
 		if err != nil {
 			return err
 		}
-		if err := insertVersion(ctx, tx, key, 1, sealed, now, caller.ID); err != nil {
+		w := versionWriter{ctx: ctx, tx: tx, key: key, at: now, by: caller.ID}
+		if err := w.insert(1, sealed, StateActive, ""); err != nil {
 			return err
 		}
 		return v.log.Append(ctx, tx, caller, audit.Event{

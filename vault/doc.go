@@ -10,6 +10,23 @@
 // writes the audit event; a change and its event commit in one transaction. An
 // id of another organization is [ErrNotFound], like one that does not exist.
 //
+// # Versions
+//
+// Of a credential's versions exactly one is active. New values can be staged,
+// tested and then activated ([Vault.Stage], [Vault.TestVersion],
+// [Vault.Activate]), or become active at once ([Vault.Rotate], [Vault.Update]).
+// The version that is replaced is destroyed in the same transaction, or kept for
+// a grace of at most [MaxGrace]. In grace it can be brought back
+// ([Vault.RollBack]), and it serves a request whose provider refuses the active
+// one ([Vault.OpenPrevious]), which is an event and a mark on the credential.
+//
+// The end of a grace is an instant in the database: [Vault.Run] destroys what is
+// due, on whatever instance is first, and no version is used past its instant
+// even where no instance ran. To destroy is to delete the row with the sealed
+// bytes; a line of history stays ([Vault.Versions]) that says who, when and why,
+// never what. SQLite overwrites deleted bytes; PostgreSQL keeps them until it has
+// vacuumed the table and used their room again.
+//
 // # Opening for use
 //
 // [Vault.OpenForUse] is what the gateway calls for each request. An opened
@@ -72,6 +89,7 @@ type Credential struct {
 	ExpiresAt   time.Time         // zero: never
 	LastUsedAt  time.Time         // zero: never
 	LastTest    json.RawMessage   // as the tester stored it, nil when never tested
+	FallbackAt  time.Time         // when the provider last refused the active version and the one in grace served; zero: never since it is active
 	CreatedAt   time.Time
 	CreatedBy   string
 	UpdatedAt   time.Time
@@ -120,7 +138,7 @@ type Options struct {
 }
 
 // Vault keeps credentials in a database. [Vault.Run] must be running for last
-// uses to be recorded.
+// uses to be recorded and for versions to be destroyed when their grace ends.
 type Vault struct {
 	db       *store.DB
 	log      *audit.Log
@@ -128,7 +146,9 @@ type Vault struct {
 	ring     *seal.Keyring
 	opts     Options
 	opened   *recheck.Cache[useKey, *opened]
+	previous *recheck.Cache[versionKey, *opened]
 	uses     uses
+	refused  fallbacks
 }
 
 // New gives the vault kept in db.
@@ -149,9 +169,9 @@ func New(db *store.DB, log *audit.Log, services *catalog.Catalog, ring *seal.Key
 	}
 	v := &Vault{db: db, log: log, services: services, ring: ring, opts: opts}
 	v.uses.last = make(map[rowKey]time.Time)
-	v.opened = recheck.New[useKey, *opened](recheck.Options{
-		Size: 10_000, Fresh: Fresh, StaleMax: opts.StaleMax, Now: opts.Now, Stale: databaseAway,
-	})
+	v.refused.last = make(map[versionKey]time.Time)
+	cached := recheck.Options{Size: 10_000, Fresh: Fresh, StaleMax: opts.StaleMax, Now: opts.Now, Stale: databaseAway}
+	v.opened, v.previous = recheck.New[useKey, *opened](cached), recheck.New[versionKey, *opened](cached)
 	return v
 }
 

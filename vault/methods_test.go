@@ -35,7 +35,7 @@ func calls() map[string]call {
 			return err
 		}},
 		"Rotate": {access.CredentialRotate, audit.CredentialRotate, func(ctx context.Context, h *house, c access.Caller, id string) error {
-			_, _, err := h.Rotate(ctx, c, id, vault.Match{}, map[string]string{"apiKey": apiKeyTwo})
+			_, _, err := h.Rotate(ctx, c, id, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}})
 			return err
 		}},
 		"Reveal": {access.CredentialReveal, audit.CredentialReveal, func(ctx context.Context, h *house, c access.Caller, id string) error {
@@ -49,10 +49,51 @@ func calls() map[string]call {
 			_, err := h.TestStored(ctx, c, id)
 			return err
 		}},
+		"Versions": {access.CredentialList, audit.CredentialRead, func(ctx context.Context, h *house, c access.Caller, id string) error {
+			_, err := h.Versions(ctx, c, id, vault.VersionFilter{})
+			return err
+		}},
+		"Stage": {access.CredentialRotate, audit.CredentialStage, stage},
+		"Activate": {access.CredentialRotate, audit.CredentialActivate, func(ctx context.Context, h *house, c access.Caller, id string) error {
+			if err := stage(ctx, h, c, id); err != nil && c.Can(access.CredentialRotate) {
+				return err
+			}
+			_, err := h.Activate(ctx, c, id, vault.Match{}, 2, vault.Activation{})
+			return err
+		}},
+		"RollBack": {access.CredentialRotate, audit.CredentialRollback, func(ctx context.Context, h *house, c access.Caller, id string) error {
+			_, _, err := h.Rotate(ctx, c, id, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}, Grace: time.Hour})
+			if err != nil && c.Can(access.CredentialRotate) {
+				return err
+			}
+			_, err = h.RollBack(ctx, c, id, vault.Match{}, vault.Rollback{})
+			return err
+		}},
+		"DestroyVersion": {access.CredentialRotate, audit.CredentialDestroy, func(ctx context.Context, h *house, c access.Caller, id string) error {
+			if err := stage(ctx, h, c, id); err != nil && c.Can(access.CredentialRotate) {
+				return err
+			}
+			_, err := h.DestroyVersion(ctx, c, id, vault.Match{}, 2)
+			return err
+		}},
+		"TestVersion": {access.CredentialTest, audit.CredentialTest, func(ctx context.Context, h *house, c access.Caller, id string) error {
+			if c.Can(access.CredentialRotate) {
+				if err := stage(ctx, h, c, id); err != nil {
+					return err
+				}
+			}
+			_, err := h.TestVersion(ctx, c, id, 2)
+			return err
+		}},
 		"Delete": {access.CredentialDelete, audit.CredentialDelete, func(ctx context.Context, h *house, c access.Caller, id string) error {
 			return h.Delete(ctx, c, id, vault.Match{})
 		}},
 	}
+}
+
+func stage(ctx context.Context, h *house, c access.Caller, id string) error {
+	_, _, _, err := h.Stage(ctx, c, id, vault.Match{}, map[string]string{"apiKey": apiKeyTwo}, "")
+	return err
 }
 
 func TestMethods(t *testing.T) {

@@ -2,7 +2,6 @@ package vault
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"strconv"
 	"strings"
@@ -15,28 +14,9 @@ import (
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
-// Filter picks credentials of the caller's organization. Empty fields pick all.
-type Filter struct {
-	Service string
-	Status  Status
-	Limit   int    // 1 to 200; 50 when 0
-	Cursor  string // NextCursor of the page before
-}
-
-// The bounds of [Filter.Limit].
-const (
-	defaultLimit = 50
-	MaxLimit     = 200
-)
-
-// Page is one page of credentials, newest first. NextCursor is empty on the last.
-type Page struct {
-	Credentials []Credential
-	NextCursor  string
-}
-
 // List gives a page of the organization's credentials without opening any. It
-// needs credential:list.
+// needs credential:list. A page costs the same however many credentials there
+// are, at any depth.
 func (v *Vault) List(ctx context.Context, caller access.Caller, f Filter) (Page, error) {
 	if err := access.Allow(caller, access.CredentialList, caller.Organization); err != nil {
 		return Page{}, err
@@ -45,7 +25,7 @@ func (v *Vault) List(ctx context.Context, caller access.Caller, f Filter) (Page,
 		f.Limit = defaultLimit
 	}
 	now := store.At(v.opts.Now())
-	where, args, err := f.where(caller.Organization, now)
+	query, args, err := f.query(caller.Organization, now)
 	if err != nil {
 		return Page{}, err
 	}
@@ -64,7 +44,7 @@ func (v *Vault) List(ctx context.Context, caller access.Caller, f Filter) (Page,
 			c.Status = c.statusAt(now.Time)
 			page.Credentials = append(page.Credentials, c)
 			return nil
-		}, `SELECT `+columns+fromCredentials+`WHERE `+where+` ORDER BY c.id DESC LIMIT `+strconv.Itoa(f.Limit+1), args...)
+		}, query, args...)
 	})
 	if err != nil {
 		slot.Release()
@@ -72,56 +52,13 @@ func (v *Vault) List(ctx context.Context, caller access.Caller, f Filter) (Page,
 	}
 	if len(page.Credentials) > f.Limit {
 		page.Credentials = page.Credentials[:f.Limit]
-		page.NextCursor = base64.RawURLEncoding.EncodeToString([]byte(page.Credentials[f.Limit-1].ID))
+		page.NextCursor = f.cursorAt(page.Credentials[f.Limit-1])
 	}
 	slot.Record(ctx, caller, audit.Event{
 		Action: audit.CredentialList, Outcome: audit.Success, Permission: access.CredentialList.String(),
 		Metadata: map[string]any{"returned": len(page.Credentials)},
 	})
 	return page, nil
-}
-
-func (f Filter) where(organization string, now store.Time) (string, []any, error) {
-	var wrong []fault.Field
-	where, args := []string{"c.organization = $1"}, []any{organization}
-	arg := func(value any) string {
-		args = append(args, value)
-		return "$" + strconv.Itoa(len(args))
-	}
-	if f.Service != "" {
-		if len(f.Service) > 64 || !utf8.ValidString(f.Service) || strings.ContainsRune(f.Service, 0) {
-			wrong = append(wrong, fault.Field{Name: "service", Message: "must be the name of a service"})
-		}
-		where = append(where, "c.service = "+arg(f.Service))
-	}
-	soon := store.At(now.Add(ExpiringWithin))
-	switch f.Status {
-	case "":
-	case Disabled:
-		where = append(where, "c.disabled = "+arg(true))
-	case Expired:
-		where = append(where, "c.disabled = "+arg(false), "c.expires_at <= "+arg(now))
-	case Expiring:
-		where = append(where, "c.disabled = "+arg(false), "c.expires_at > "+arg(now), "c.expires_at <= "+arg(soon))
-	case Active:
-		where = append(where, "c.disabled = "+arg(false), "(c.expires_at IS NULL OR c.expires_at > "+arg(soon)+")")
-	default:
-		wrong = append(wrong, fault.Field{Name: "status", Message: "must be active, expiring, expired or disabled"})
-	}
-	if f.Limit < 1 || f.Limit > MaxLimit {
-		wrong = append(wrong, fault.Field{Name: "limit", Message: "must be from 1 to " + strconv.Itoa(MaxLimit)})
-	}
-	if f.Cursor != "" {
-		last, err := base64.RawURLEncoding.DecodeString(f.Cursor)
-		if err != nil || !store.IsID("cred", string(last)) {
-			wrong = append(wrong, fault.Field{Name: "cursor", Message: "must be the nextCursor of an earlier page"})
-		}
-		where = append(where, "c.id < "+arg(string(last)))
-	}
-	if len(wrong) > 0 {
-		return "", nil, fault.InvalidFields(wrong...)
-	}
-	return strings.Join(where, " AND "), args, nil
 }
 
 // Get gives the metadata of one credential. It needs credential:list.
@@ -182,7 +119,8 @@ func (v *Vault) Reveal(ctx context.Context, caller access.Caller, id, reason str
 	return c, fields, nil
 }
 
-// open opens the sealed fields of c. A version that does not open is an event.
+// open opens the sealed fields of c. A version that does not open is an event
+// that names it.
 func (v *Vault) open(ctx context.Context, caller access.Caller, key rowKey, c Credential, sealed seal.Sealed) (seal.Fields, error) {
 	m, err := v.organizationKeys(ctx, key.organization)
 	if err == nil {
@@ -192,11 +130,28 @@ func (v *Vault) open(ctx context.Context, caller access.Caller, key rowKey, c Cr
 			return fields, nil
 		}
 	}
-	if errors.Is(public(err), ErrUnreadable) {
-		v.log.Security(ctx, caller, audit.Event{
-			Organization: key.organization, Action: audit.CredentialUse, Outcome: audit.Failure, Reason: "seal_not_opened",
-			Targets: []audit.Target{{Type: "credential", ID: c.ID, Name: c.Name}},
-		})
-	}
+	v.tellUnreadable(ctx, caller, key.organization, err, audit.Event{
+		Reason: "seal_not_opened",
+		// The version is a target, so that those of one credential are told apart.
+		Targets:  []audit.Target{{Type: "credential", ID: c.ID, Name: c.Name}, {Type: "version", ID: strconv.FormatInt(c.Version, 10)}},
+		Metadata: map[string]any{"service": c.Service, "version": c.Version},
+	})
 	return nil, err
+}
+
+// tellUnreadable records e where err says that something sealed does not open.
+func (v *Vault) tellUnreadable(ctx context.Context, caller access.Caller, organization string, err error, e audit.Event) {
+	if !errors.Is(public(err), ErrUnreadable) {
+		return
+	}
+	e.Organization, e.Action, e.Outcome = organization, audit.CredentialUse, audit.Failure
+	v.log.Security(ctx, caller, e)
+}
+
+// tellKeyUnreadable records that nothing can be sealed for an organization, since
+// its own sealed key does not open.
+func (v *Vault) tellKeyUnreadable(ctx context.Context, caller access.Caller, err error) {
+	v.tellUnreadable(ctx, caller, caller.Organization, err, audit.Event{
+		Reason: "organization_key_not_opened", Targets: []audit.Target{{Type: "organization", ID: caller.Organization}},
+	})
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
@@ -16,6 +17,7 @@ type Opened struct {
 	ID        string
 	Name      string
 	Version   int64
+	Previous  int64 // the version in grace that [Vault.OpenPrevious] opens; 0: none
 	Injection *catalog.Injection
 }
 
@@ -27,6 +29,7 @@ type opened struct {
 	Opened
 	disabled  bool
 	expiresAt time.Time
+	until     time.Time // when the grace of Previous ends, or that of this version itself where it is in grace
 }
 
 // OpenForUse gives the caller's organization's credential for a service, ready
@@ -56,7 +59,11 @@ func (v *Vault) OpenForUse(ctx context.Context, caller access.Caller, service *c
 		return Opened{}, ErrExpired // without an injection: it was expired when it was loaded
 	}
 	v.uses.note(rowKey{caller.Organization, o.ID}, now)
-	return o.Opened, nil
+	ready := o.Opened
+	if !now.Before(o.until) {
+		ready.Previous = 0
+	}
+	return ready, nil
 }
 
 // load finds and opens what key asks for.
@@ -66,18 +73,32 @@ func (v *Vault) load(ctx context.Context, caller access.Caller, service *catalog
 		return nil, err
 	}
 	row := rowKey{key.organization, id}
-	c, sealed, err := v.read(ctx, row)
+	var previous int64
+	var until time.Time
+	c, sealed, err := v.readWith(ctx, row, func(tx *store.Tx, _ *Credential) (err error) {
+		previous, until, err = inGrace(ctx, tx, row)
+		return err
+	})
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, ErrNone // deleted between the two looks
 	}
 	if err != nil {
 		return nil, err
 	}
-	o := &opened{Opened: Opened{ID: c.ID, Name: c.Name, Version: c.Version}, disabled: c.disabled, expiresAt: c.ExpiresAt}
+	o := &opened{
+		Opened:   Opened{ID: c.ID, Name: c.Name, Version: c.Version, Previous: previous},
+		disabled: c.disabled, expiresAt: c.ExpiresAt, until: until,
+	}
 	if c.disabled || c.Status == Expired {
 		return o, nil // what may not be used is not opened
 	}
-	fields, err := v.open(ctx, caller, row, c, sealed)
+	o.Injection, err = v.prepare(ctx, caller, row, c, sealed, service)
+	return o, err
+}
+
+// prepare opens sealed as a version of c and makes it ready for the wire.
+func (v *Vault) prepare(ctx context.Context, caller access.Caller, key rowKey, c Credential, sealed seal.Sealed, service *catalog.Service) (*catalog.Injection, error) {
+	fields, err := v.open(ctx, caller, key, c, sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -86,10 +107,11 @@ func (v *Vault) load(ctx context.Context, caller access.Caller, service *catalog
 	for name, value := range fields {
 		plain[name] = value.ExposeSecret()
 	}
-	if o.Injection, err = service.Prepare(plain); err != nil {
+	injection, err := service.Prepare(plain)
+	if err != nil {
 		return nil, ErrUnreadable.Because(err)
 	}
-	return o, nil
+	return injection, nil
 }
 
 // find gives the id of the credential that key asks for.
@@ -152,18 +174,27 @@ func (u *uses) note(key rowKey, at time.Time) {
 	u.mu.Unlock()
 }
 
-// Run records last uses every few seconds until ctx ends, and then once more.
+// turn is how often [Vault.Run] does its work.
+const turn = 2 * time.Second
+
+// Run records last uses, and destroys versions whose grace is over, every two
+// seconds until ctx ends. Uses are then recorded once more.
 func (v *Vault) Run(ctx context.Context) {
-	tick := time.NewTicker(2 * time.Second)
+	var timer sync.WaitGroup
+	timer.Go(func() { v.runTimer(ctx) })
+	defer timer.Wait()
+	tick := time.NewTicker(turn)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
 			v.recordUses(ctx)
+			v.recordFallbacks(ctx)
 		case <-ctx.Done():
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 			defer cancel()
 			v.recordUses(ctx)
+			v.recordFallbacks(ctx)
 			return
 		}
 	}

@@ -54,7 +54,7 @@ func TestWhichCredential(t *testing.T) {
 		change(vault.Change{Name: text("renamed")})
 		h.uses(t, "one", "", vault.ErrNoneNamed)
 		h.uses(t, "renamed", apiKey, nil)
-		if _, _, err := h.Rotate(t.Context(), owner, one.ID, vault.Match{}, map[string]string{"apiKey": apiKeyTwo}); err != nil {
+		if _, _, err := h.Rotate(t.Context(), owner, one.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}}); err != nil {
 			t.Fatal(err)
 		}
 		h.uses(t, "renamed", apiKeyTwo, nil)
@@ -82,7 +82,7 @@ func TestChangedElsewhere(t *testing.T) {
 			err    error
 		}{
 			{"rotated", func() error {
-				_, _, err := there.Rotate(t.Context(), owner, c.ID, vault.Match{}, map[string]string{"apiKey": apiKeyTwo})
+				_, _, err := there.Rotate(t.Context(), owner, c.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}})
 				return err
 			}, apiKeyTwo, nil},
 			{"disabled", func() error {
@@ -206,7 +206,7 @@ func TestUseAtOnce(t *testing.T) {
 		wg.Go(func() {
 			for i := range 6 {
 				key := []string{apiKeyTwo, apiKey}[i%2]
-				if _, _, err := h.Rotate(t.Context(), owner, c.ID, vault.Match{}, map[string]string{"apiKey": key}); err != nil {
+				if _, _, err := h.Rotate(t.Context(), owner, c.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": key}}); err != nil {
 					t.Error(err)
 				}
 				if got, err := h.use(t, owner, "openai", ""); err != nil || got != "Bearer "+key {

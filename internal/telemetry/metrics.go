@@ -20,6 +20,7 @@ type Metrics struct {
 	decisions *prometheus.CounterVec
 	switches  *prometheus.CounterVec
 	observed  *prometheus.CounterVec
+	fallbacks *prometheus.CounterVec
 }
 
 // NewMetrics gives counters at zero, with those of the Go runtime and the process.
@@ -37,8 +38,10 @@ func NewMetrics() *Metrics {
 			Name: "gatehouse_limit_switches_total", Help: "How often decisions went over to a store."}, []string{"to"}),
 		observed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_limit_observed_total", Help: "Requests that a policy in the mode observe would have refused, by its effect."}, []string{"effect"}),
+		fallbacks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatehouse_credential_fallbacks_total", Help: "Requests that a credential's version in grace served because the provider refused the active one, by service."}, []string{"service"}),
 	}
-	m.registry.MustRegister(m.requests, m.durations, m.decisions, m.switches, m.observed,
+	m.registry.MustRegister(m.requests, m.durations, m.decisions, m.switches, m.observed, m.fallbacks,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -83,6 +86,15 @@ func (m *Metrics) Switched(to string) {
 		return
 	}
 	m.switches.WithLabelValues(to).Inc()
+}
+
+// Fallback counts one request that a credential's version in grace served
+// because the provider refused the active one. service is of the catalogue.
+func (m *Metrics) Fallback(service string) {
+	if m == nil {
+		return
+	}
+	m.fallbacks.WithLabelValues(service).Inc()
 }
 
 // Handler serves the counters in Prometheus's format.

@@ -1,0 +1,70 @@
+package vault_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/vault"
+)
+
+// The opener hands the version in grace out when it is asked, and not past its
+// instant; what is noted is told with an exact count and marks the credential.
+func TestPrevious(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		ctx := t.Context()
+		h := newHouse(t, url, vault.Options{})
+		service, _ := h.services.Service("openai")
+		c := h.create(t, owner, openai("", apiKey))
+		if o, err := h.OpenForUse(ctx, owner, service, ""); err != nil || o.Previous != 0 {
+			t.Fatalf("%+v, %v", o, err)
+		}
+		h.rotate(t, c.ID, apiKeyTwo, time.Hour)
+		o, err := h.OpenForUse(ctx, owner, service, "")
+		if err != nil || o.Version != 2 || o.Previous != 1 {
+			t.Fatalf("%+v, %v", o, err)
+		}
+		previous, err := h.OpenPrevious(ctx, owner, service, o)
+		if err != nil || previous.Version != 1 || previous.Injection.ExposeSecretValues()[0] != apiKey {
+			t.Fatalf("%+v, %v", previous, err)
+		}
+		if _, err := h.OpenPrevious(ctx, stranger, service, o); err == nil {
+			t.Error("another organization opens it")
+		}
+		running, stop := context.WithCancel(ctx)
+		var run sync.WaitGroup
+		run.Go(func() { h.Run(running) })
+		for range 7 {
+			h.NoteFallback(ctx, owner, service, o, previous)
+		}
+		stop()
+		run.Wait() // records what is noted
+		if got, err := h.Get(ctx, owner, c.ID); err != nil || !got.FallbackAt.Equal(h.clock.now()) {
+			t.Errorf("the mark: %+v, %v", got, err)
+		}
+		told := int64(0)
+		for _, e := range h.events(t, "acme", audit.CredentialFallback) {
+			told += max(e.Count, 1)
+			if e.Class != audit.Security || e.Targets[0].ID != c.ID || e.Targets[1] != (audit.Target{Type: "version", ID: "2"}) || e.Reason != "active_version_refused" {
+				t.Errorf("%+v", e)
+			}
+		}
+		if told != 7 {
+			t.Errorf("the trail tells of %d fallbacks, want 7", told)
+		}
+		h.clock.pass(time.Hour)
+		if _, err := h.OpenPrevious(ctx, owner, service, o); !errors.Is(err, vault.ErrNone) {
+			t.Errorf("past its grace: %v", err)
+		}
+		if o, err := h.OpenForUse(ctx, owner, service, ""); err != nil || o.Previous != 0 {
+			t.Errorf("past its grace: %+v, %v", o, err)
+		}
+		if got := h.rotate(t, c.ID, apiKeyThree, 0); !got.FallbackAt.IsZero() {
+			t.Error("the mark stays with another version")
+		}
+	})
+}

@@ -1,0 +1,110 @@
+package vault
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/seal"
+	"github.com/gatehouse-io/gatehouse/store"
+)
+
+// TestVersion asks the provider whether one version of a credential works, staged,
+// active or in grace, and keeps the result with it. It needs credential:test.
+// Errors: [ErrNotFound], [ErrNoVersion], [ErrVersionGone], [ErrNoService].
+func (v *Vault) TestVersion(ctx context.Context, caller access.Caller, id string, number int64) (TestResult, error) {
+	if err := access.Allow(caller, access.CredentialTest, caller.Organization); err != nil {
+		return TestResult{}, err
+	}
+	key := rowKey{caller.Organization, id}
+	cur, err := v.readCurrent(ctx, key)
+	if err != nil {
+		return TestResult{}, public(err)
+	}
+	if number == cur.Version {
+		return v.TestStored(ctx, caller, id)
+	}
+	version, err := cur.version(number)
+	if err != nil {
+		return TestResult{}, err
+	}
+	service, known := v.services.Service(cur.Service)
+	if !known {
+		return TestResult{}, ErrNoService
+	}
+	sealed, err := v.readSealed(ctx, key, number)
+	if err != nil {
+		return TestResult{}, public(err)
+	}
+	c := cur.Credential
+	c.Version, c.Fields = version.Number, version.Fields
+	fields, err := v.open(ctx, caller, key, c, sealed)
+	if err != nil {
+		return TestResult{}, public(err)
+	}
+	defer fields.Wipe()
+	plain := make(map[string]string, len(fields))
+	for name, value := range fields {
+		plain[name] = value.ExposeSecret()
+	}
+	slot, err := v.log.Reserve() // for the event, should the database go away meanwhile
+	if err != nil {
+		return TestResult{}, err
+	}
+	result := v.probe(ctx, service, plain)
+	event := testEvent(result)
+	event.Targets = []audit.Target{{Type: "credential", ID: c.ID, Name: c.Name}}
+	event.Metadata["version"], event.Metadata["state"] = number, string(version.State)
+	// The values have been out: that is told also when the caller has left.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := v.keepTest(ctx, caller, key, number, result, event); err != nil {
+		slot.Record(ctx, caller, event)
+		return TestResult{}, public(err)
+	}
+	slot.Release()
+	return result, nil
+}
+
+// readSealed gives the sealed fields of a version; [ErrVersionGone] where it has
+// been destroyed.
+func (v *Vault) readSealed(ctx context.Context, key rowKey, number int64) (seal.Sealed, error) {
+	var sealed []byte
+	var found bool
+	err := v.db.View(ctx, key.organization, func(tx *store.Tx) error {
+		found = false
+		return tx.Each(ctx, func(scan func(...any) error) error {
+			found = true
+			return scan(&sealed)
+		}, `SELECT fields_sealed FROM credential_versions WHERE organization = $1 AND credential_id = $2 AND version = $3`, key.organization, key.id, number)
+	})
+	if err == nil && !found {
+		err = ErrVersionGone
+	}
+	return seal.Sealed(sealed), err
+}
+
+// keepTest stores the result of a test with its version, in one transaction with
+// its event. Where the version has become the active one meanwhile, the
+// credential's own last test is what it goes by.
+func (v *Vault) keepTest(ctx context.Context, caller access.Caller, key rowKey, number int64, result TestResult, event audit.Event) error {
+	stored, err := json.Marshal(result)
+	if err != nil {
+		return err
+	}
+	return v.db.Update(ctx, key.organization, func(tx *store.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE credential_version_history SET last_test = $1
+			WHERE organization = $2 AND credential_id = $3 AND version = $4`, string(stored), key.organization, key.id, number)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `UPDATE credentials SET last_test = $1 WHERE organization = $2 AND id = $3 AND version = $4`,
+			string(stored), key.organization, key.id, number)
+		if err != nil {
+			return err
+		}
+		return v.log.Append(ctx, tx, caller, event)
+	})
+}
