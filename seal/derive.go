@@ -162,13 +162,13 @@ func (d *deriver) finish(v *derivation) (next *derivation) {
 	return next
 }
 
-// forget drops the organization's keys, those being derived as well.
-func (d *deriver) forget(organization string) {
+// forget drops the keys that match accepts, those being derived as well.
+func (d *deriver) forget(match func(organizationKeyID) bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.keys.drop(func(id organizationKeyID, _ []byte) bool { return id.organization == organization })
+	d.keys.drop(func(id organizationKeyID, _ []byte) bool { return match(id) })
 	for id, v := range d.derivations {
-		if id.organization == organization {
+		if match(id) {
 			v.forgotten = true
 			delete(d.derivations, id)
 		}
