@@ -50,8 +50,8 @@ func NewKeyring(options Options, keys ...MasterKey) (*Keyring, error) {
 			cmp.Or(max(options.Waiting, 0), 32*derivations),
 			cmp.Or(max(options.OrganizationKeys, 0), 16_384),
 		),
-		opened:  newDataKeys(cmp.Or(max(options.DataKeys, 0), 4_096)),
-		keys:    make(map[KeyID]MasterKey),
+		opened: newDataKeys(cmp.Or(max(options.DataKeys, 0), 4_096)),
+		keys:   make(map[KeyID]MasterKey),
 	}
 	for _, key := range keys {
 		if err := k.Add(key); err != nil {

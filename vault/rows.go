@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 
+	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
 )
@@ -74,7 +75,10 @@ func insertVersion(ctx context.Context, tx *store.Tx, key rowKey, n int64, s sea
 		(organization, credential_id, version, fields, hints, fingerprint, fields_sealed, created_at, created_by)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 		key.organization, key.id, n, s.fields, s.hints, s.fingerprint, s.sealed, at, by)
-	return err
+	if err != nil {
+		return err
+	}
+	return masterkey.Admit(ctx, tx, key.organization, s.sealed)
 }
 
 // destroyVersions deletes every version of the credential but keep; the sealed
