@@ -127,7 +127,9 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	in.Keys = keys
 
 	// Tenants and who may act in them.
-	in.Orgs = org.New(in.DB, in.Audit, org.Options{FromTokens: c.OrganizationsFromTokens, StaleMax: c.staleMax()})
+	in.Orgs = org.New(in.DB, in.Audit, org.Options{
+		FromTokens: c.OrganizationsFromTokens, StaleMax: c.staleMax(), Destroy: Destroy, Forget: in.forget, Logger: log,
+	})
 	authenticator := auth.New(in.Orgs, auth.Options{Secret: []byte(c.JWTSecret), Issuer: c.JWTIssuer, Audience: c.JWTAudience})
 
 	// The catalogue, the ways out, and the vault.
@@ -176,7 +178,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 		return err
 	}
 	in.Server, err = server.New(server.Config{
-		DB: in.DB, Audit: in.Audit, Orgs: in.Orgs, Auth: authenticator, Catalog: services, Vault: in.Vault,
+		DB: in.DB, Audit: in.Audit, Orgs: in.Orgs, Auth: authenticator, Catalog: services, Vault: in.Vault, Keys: in.Keys,
 		Limits: in.limits, LimitsDegraded: in.limitsDegraded, Gateway: newGateway, Metrics: in.metrics, AuthFailures: c.AuthFailureLimit, TrustedProxies: proxies,
 		Domain: c.Domain, PublicOrigin: c.publicOrigin(),
 		Version: Version, Logger: log,
@@ -190,6 +192,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	in.stopRuns = stopRuns
 	in.runs.Go(func() { in.Audit.Run(running) })
 	in.runs.Go(func() { in.Keys.Run(running) })
+	in.runs.Go(func() { in.Orgs.Run(running) })
 	in.runs.Go(func() { in.Vault.Run(running) })
 	in.runs.Go(func() { in.limits.Run(running) })
 	return nil

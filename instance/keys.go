@@ -25,6 +25,20 @@ func SealedColumns() []masterkey.Column {
 	)
 }
 
+// Destroy deletes everything that is sealed for an organization, its salt among
+// it, and what the rooms keep beside that.
+func Destroy(ctx context.Context, tx *store.Tx, organization string) (rows int64, err error) {
+	sealed, err := masterkey.Destroy(ctx, tx, SealedColumns(), organization)
+	if err != nil {
+		return 0, err
+	}
+	beside, err := vault.Destroy(ctx, tx, organization)
+	return sealed + beside, err
+}
+
+// forget drops from memory what was opened of an organization that is deleted.
+func (in *Instance) forget(organization string) { in.Vault.Forget(organization) }
+
 // keyOptions says with which secrets the database is opened. JWT_SECRET may
 // always open, so that moving off it is a rotation like any other.
 func (c *Config) keyOptions(log *slog.Logger) masterkey.Options {

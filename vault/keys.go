@@ -109,6 +109,19 @@ func SealedColumns() []masterkey.Column {
 	}
 }
 
+// Destroy deletes what is kept of an organization's credentials beside their
+// sealed versions, and gives how many rows that were. It is part of the deletion
+// of the organization.
+func Destroy(ctx context.Context, tx *store.Tx, organization string) (rows int64, err error) {
+	return tx.Exec(ctx, `DELETE FROM credentials WHERE organization = $1`, organization)
+}
+
+// Forget drops from memory what was opened of an organization, and its keys.
+func (v *Vault) Forget(organization string) {
+	v.opened.ForgetWhere(func(key useKey) bool { return key.organization == organization })
+	v.ring.Forget(organization)
+}
+
 // fingerprintOf names the secret values of a credential without giving them
 // away: HMAC-SHA256 under the organization's own key, cut to 128 bits.
 func (m material) fingerprintOf(service *catalog.Service, fields map[string]string) string {
