@@ -14,7 +14,8 @@ import (
 // The bounds of a batch, so that a transaction stays short and what it read
 // stays fresh.
 const (
-	batchRows = 200
+	pageRows  = 500 // read at a time
+	batchRows = 200 // written in one transaction
 	batchTime = time.Second
 )
 
@@ -184,7 +185,7 @@ func (w *worker) run(ctx context.Context) error {
 func (w *worker) column(ctx context.Context, c *Column) (moved int64, unreadable []Finding, err error) {
 	var after []any
 	for {
-		limit := batchRows
+		limit := pageRows
 		if w.r.Rate > 0 {
 			limit = min(max(w.r.Rate/5, 1), batchRows) // five batches a second
 		}
@@ -235,7 +236,7 @@ func (w *worker) batch(ctx context.Context, rows []sealedRow) ([]Finding, error)
 			return nil, err
 		}
 		changes = append(changes, change{&rows[i], to})
-		if time.Since(begin) > batchTime {
+		if len(changes) == batchRows || time.Since(begin) > batchTime {
 			if err := w.save(ctx, changes); err != nil {
 				return nil, err
 			}
