@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
@@ -80,7 +82,8 @@ func (k *Keys) workOnce(ctx context.Context, progress func(Rotation)) error {
 	if err != nil {
 		return err
 	}
-	w := &worker{k: k, r: r, progress: progress}
+	w := &worker{k: k, key: r.Key, r: r, progress: progress}
+	w.rate.Store(int64(r.Rate))
 	err = w.run(ctx)
 	if errors.Is(err, errNotOurs) {
 		return nil
@@ -132,9 +135,10 @@ func (k *Keys) release(id string) {
 // worker moves everything to the key of one rotation.
 type worker struct {
 	k        *Keys
-	r        Rotation
+	key      seal.KeyID // that everything is moved to
+	rate     atomic.Int64
+	r        Rotation // as last saved
 	progress func(Rotation)
-	renewed  time.Time // when the lease was last made longer
 }
 
 // run goes over all columns until nothing is left to move and no instance seals
@@ -181,38 +185,12 @@ func (w *worker) run(ctx context.Context) error {
 	}
 }
 
-// column moves what is left in one column.
-func (w *worker) column(ctx context.Context, c *Column) (moved int64, unreadable []Finding, err error) {
-	var after []any
-	for {
-		limit := pageRows
-		if w.r.Rate > 0 {
-			limit = min(max(w.r.Rate/5, 1), batchRows) // five batches a second
-		}
-		begin := time.Now()
-		var rows []sealedRow
-		err := w.k.db.View(ctx, access.InstanceOrganization, func(tx *store.Tx) (err error) {
-			rows, err = c.page(ctx, tx, underElse, w.r.Key, after, limit)
-			return err
-		})
-		if err != nil || len(rows) == 0 {
-			return moved, unreadable, err
-		}
-		after = slices.Clone(rows[len(rows)-1].key())
-		before := w.r.Rewrapped
-		findings, err := w.batch(ctx, rows)
-		if err != nil {
-			return moved, unreadable, err
-		}
-		moved += w.r.Rewrapped - before
-		unreadable = append(unreadable, findings...)
-		if w.r.Rate > 0 {
-			due := time.Duration(len(rows)) * time.Second / time.Duration(w.r.Rate)
-			if err := wait(ctx, due-time.Since(begin)); err != nil {
-				return moved, unreadable, err
-			}
-		}
-	}
+// batch is some rows of a column, rewrapped and ready to be written.
+type batch struct {
+	rows       int
+	changes    []change
+	unreadable []Finding
+	err        error // what ended the preparation; no batch comes after it
 }
 
 // change is a row and its new value.
@@ -221,32 +199,109 @@ type change struct {
 	to  seal.Sealed
 }
 
-// batch rewraps rows and writes them, in pieces where deriving keys takes long.
-func (w *worker) batch(ctx context.Context, rows []sealedRow) ([]Finding, error) {
-	var changes []change
-	var unreadable []Finding
-	begin := time.Now()
-	for i := range rows {
-		to, err := w.rewrap(ctx, &rows[i])
-		if reason := reasonOf(err); reason != "" {
-			unreadable = append(unreadable, rows[i].finding(reason))
+// column moves what is left in one column. The next batch is read and rewrapped
+// while the database takes the one before.
+func (w *worker) column(ctx context.Context, c *Column) (moved int64, unreadable []Finding, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	prepared := make(chan batch, 1)
+	var preparing sync.WaitGroup
+	preparing.Go(func() { defer close(prepared); w.prepare(ctx, c, prepared) })
+	defer preparing.Wait()
+	defer cancel()
+	renew := time.NewTicker(w.k.opts.Lease / 4)
+	defer renew.Stop()
+	for {
+		begin := time.Now()
+		var b batch
+		var more bool
+		select {
+		case b, more = <-prepared:
+			if !more {
+				return moved, unreadable, ctx.Err()
+			}
+		case <-renew.C: // deriving keys takes long
+			if err := w.save(ctx, nil); err != nil {
+				return moved, unreadable, err
+			}
 			continue
 		}
-		if err != nil {
-			return nil, err
+		if b.err != nil {
+			return moved, unreadable, b.err
 		}
-		changes = append(changes, change{&rows[i], to})
-		if len(changes) == batchRows || time.Since(begin) > batchTime {
-			if err := w.save(ctx, changes); err != nil {
-				return nil, err
+		before := w.r.Rewrapped
+		if err := w.save(ctx, b.changes); err != nil {
+			return moved, unreadable, err
+		}
+		moved += w.r.Rewrapped - before
+		unreadable = append(unreadable, b.unreadable...)
+		if rate := w.rate.Load(); rate > 0 {
+			due := time.Duration(b.rows) * time.Second / time.Duration(rate)
+			if err := wait(ctx, due-time.Since(begin)); err != nil {
+				return moved, unreadable, err
 			}
-			changes, begin = nil, time.Now()
 		}
 	}
-	if len(changes) == 0 && time.Since(w.renewed) < w.k.opts.Lease/4 {
-		return unreadable, nil
+}
+
+// prepare reads and rewraps what is left in a column, until ctx ends.
+func (w *worker) prepare(ctx context.Context, c *Column, prepared chan<- batch) {
+	send := func(b batch) bool {
+		select {
+		case prepared <- b:
+			return b.err == nil
+		case <-ctx.Done():
+			return false
+		}
 	}
-	return unreadable, w.save(ctx, changes)
+	var after []any
+	for {
+		page, rows := pageRows, batchRows
+		if rate := int(w.rate.Load()); rate > 0 { // few at a time, so that requests between them do not wait
+			rows = min(max(rate/50, 1), batchRows)
+			page = rows
+		}
+		var left []sealedRow
+		err := w.k.db.View(ctx, access.InstanceOrganization, func(tx *store.Tx) (err error) {
+			left, err = c.page(ctx, tx, underElse, w.key, after, page)
+			return err
+		})
+		if err != nil {
+			send(batch{err: err})
+			return
+		}
+		if len(left) == 0 {
+			return
+		}
+		after = slices.Clone(left[len(left)-1].key())
+		for len(left) > 0 {
+			b := w.rewrapSome(ctx, left, rows)
+			if !send(b) {
+				return
+			}
+			left = left[b.rows:]
+		}
+	}
+}
+
+// rewrapSome rewraps the first of rows: at most limit of them, fewer where
+// deriving keys takes long.
+func (w *worker) rewrapSome(ctx context.Context, rows []sealedRow, limit int) (b batch) {
+	begin := time.Now()
+	for b.rows < min(limit, len(rows)) && time.Since(begin) < batchTime {
+		r := &rows[b.rows]
+		b.rows++
+		to, err := w.rewrap(ctx, r)
+		switch reason := reasonOf(err); {
+		case reason != "":
+			b.unreadable = append(b.unreadable, r.finding(reason))
+		case err != nil:
+			b.err = err
+			return b
+		default:
+			b.changes = append(b.changes, change{r, to})
+		}
+	}
+	return b
 }
 
 func (w *worker) rewrap(ctx context.Context, r *sealedRow) (seal.Sealed, error) {
@@ -254,7 +309,7 @@ func (w *worker) rewrap(ctx context.Context, r *sealedRow) (seal.Sealed, error) 
 	if err != nil {
 		return nil, err
 	}
-	if sealing, _ := w.k.ring.Sealing(); sealing != w.r.Key {
+	if sealing, _ := w.k.ring.Sealing(); sealing != w.key {
 		return nil, errNotOurs // the database has switched on: this rotation is over
 	}
 	for {
@@ -297,7 +352,8 @@ func (w *worker) save(ctx context.Context, changes []change) error {
 	if err != nil {
 		return err
 	}
-	w.r, w.renewed = r, time.Now()
+	w.r = r
+	w.rate.Store(int64(r.Rate))
 	if w.progress != nil {
 		w.progress(r)
 	}
