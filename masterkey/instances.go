@@ -67,9 +67,15 @@ func (k *Keys) Run(ctx context.Context) {
 	tick := time.NewTicker(k.opts.Poll)
 	defer tick.Stop()
 	var last heartbeat
+	sealing, _ := k.ring.Sealing()
 	for ctx.Err() == nil {
 		if err := k.follow(ctx, &last); err != nil && ctx.Err() == nil {
 			k.opts.Logger.WarnContext(ctx, "the master keys could not be looked at", "error", err)
+		}
+		if now, _ := k.ring.Sealing(); now != sealing {
+			sealing = now
+			k.opts.Logger.InfoContext(ctx, "the master key was switched", "sealing", now.String())
+			worker.Go(func() { _ = k.ring.Warm(ctx) }) // what it leaves is derived when it is needed
 		}
 		select {
 		case <-tick.C:

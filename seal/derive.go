@@ -162,6 +162,20 @@ func (d *deriver) finish(v *derivation) (next *derivation) {
 	return next
 }
 
+// notUnder gives what a key is derived of, but for the master key, of every
+// cached key that is not under this master key.
+func (d *deriver) notUnder(master KeyID) []organizationKeyID {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var ids []organizationKeyID
+	for id := range d.keys.entries {
+		if id.master != master {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // forget drops the keys that match accepts, those being derived as well.
 func (d *deriver) forget(match func(organizationKeyID) bool) {
 	d.mu.Lock()

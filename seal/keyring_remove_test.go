@@ -104,3 +104,38 @@ func TestHotOpensHoldTheContext(t *testing.T) {
 		t.Errorf("the names of the fields changed under the cache: %v", err)
 	}
 }
+
+// TestWarm: after a switch, what organizations had derived under the old key is
+// derived under the new.
+func TestWarm(t *testing.T) {
+	keyring := newKeyring(t)
+	var sealed []seal.Sealed
+	for _, salt := range []seal.OrganizationSalt{saltA, saltB} {
+		value, err := keyring.Seal(t.Context(), credential, salt, []byte("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sealed = append(sealed, value)
+	}
+	if err := keyring.SetSealing(recordB().ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := keyring.Warm(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := keyring.Stats()
+	if before.OrganizationKeys != 4 {
+		t.Errorf("%d organization keys are cached, want 4", before.OrganizationKeys)
+	}
+	for i, salt := range []seal.OrganizationSalt{saltA, saltB} {
+		if _, err := keyring.Rewrap(t.Context(), credential, salt, sealed[i]); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := keyring.Warm(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if after := keyring.Stats(); after.Derived != before.Derived {
+		t.Errorf("%d keys were derived again", after.Derived-before.Derived)
+	}
+}
