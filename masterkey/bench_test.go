@@ -139,15 +139,15 @@ func (h *benchHouse) updates(b *testing.B) []update {
 	return all
 }
 
-// write makes the database take the updates, in batches of the worker's size,
-// and gives how long it took.
+// write makes the database take the updates, by the worker's statement in
+// batches of the worker's size, and gives how long it took.
 func (h *benchHouse) write(b *testing.B, all []update) time.Duration {
 	b.Helper()
 	begin := time.Now()
 	for batch := range slices.Chunk(all, benchBatch) {
 		err := h.db.Update(b.Context(), access.InstanceOrganization, func(tx *store.Tx) error {
 			for _, u := range batch {
-				n, err := tx.Exec(b.Context(), `UPDATE credential_versions SET fields_sealed = $1 WHERE organization = $2 AND credential_id = $3 AND version = $4
+				n, err := tx.ExecPrepared(b.Context(), `UPDATE credential_versions SET fields_sealed = $1 WHERE organization = $2 AND credential_id = $3 AND version = $4
 					AND fields_sealed = $5`, u.new, u.organization, u.id, 1, u.old)
 				if err != nil || n != 1 {
 					return fmt.Errorf("%d rows, %w", n, err)

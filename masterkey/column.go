@@ -167,7 +167,7 @@ func (r *sealedRow) replace(ctx context.Context, tx *store.Tx, sealed seal.Seale
 		query += name + " = $" + strconv.Itoa(len(args)) + " AND "
 	}
 	args = append(args, r.sealed)
-	changed, err := tx.Exec(ctx, query+c.Name+" = $"+strconv.Itoa(len(args)), args...)
+	changed, err := tx.ExecPrepared(ctx, query+c.Name+" = $"+strconv.Itoa(len(args)), args...)
 	return changed > 0, err
 }
 
