@@ -41,8 +41,8 @@ func newBenchHouse(b *testing.B, url string) *benchHouse {
 	h := &benchHouse{house: newHouse(b, url)}
 	o := h.options(second, first)
 	o.Logger, o.Lease = nil, time.Minute
-	h.house.open(b, h.options(first))
-	h.process = h.house.open(b, o)
+	h.open(b, h.options(first))
+	h.process = h.open(b, o)
 	if _, err := h.Stage(b.Context(), operator, 0); err != nil {
 		b.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func (h *benchHouse) seed(b *testing.B, organization string) {
 	b.Helper()
 	ctx := b.Context()
 	h.organization(b, organization)
-	h.process.store(b, organization, "first")
+	h.store(b, organization, "first")
 	err := h.db.Update(ctx, organization, func(tx *store.Tx) error {
 		var salt seal.OrganizationSalt
 		if err := tx.Row(ctx, `SELECT salt FROM organization_keys WHERE organization = $1`, organization).Scan(&salt); err != nil {
