@@ -36,10 +36,12 @@ $(LINT): tools/go.mod tools/go.sum
 bench: ## every benchmark prints its ratio
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./seal ./ratelimit ./access ./gateway
 	$(GO) run ./gatehousetest/withpostgres $(GO) test -run '^$$' -bench . -benchtime 15x -timeout 30m ./vault
+	$(GO) test -run '^$$' -bench . -benchtime 3x -timeout 15m ./masterkey
 	cd bench && $(GO) test -run '^$$' -bench . -benchtime 15x -timeout 15m .
 
 soak: ## long campaigns, by hand
 	$(GO) test -race -count 20 -timeout 60m ./ratelimit ./audit ./gateway
+	GATEHOUSE_SOAK_KILLS=500 $(GO) test -race -run Killed -timeout 60m ./masterkey
 
 clean:
 	rm -rf bin .tools

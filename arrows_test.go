@@ -23,17 +23,18 @@ var arrows = map[string][]string{
 
 	"store":          {},
 	"audit":          {"access", "store", "internal/fault"},
+	"masterkey":      {"access", "audit", "seal", "store", "internal/fault"},
 	"org":            {"access", "audit", "store", "internal/fault", "internal/recheck"},
 	"auth":           {"access", "org", "internal/fault"},
-	"vault":          {"access", "audit", "catalog", "seal", "store", "internal/fault", "internal/recheck"},
+	"vault":          {"access", "audit", "catalog", "masterkey", "seal", "store", "internal/fault", "internal/recheck"},
 	"policy":         {"access", "audit", "ratelimit", "store", "internal/fault"},
 	"policy/compare": {"policy", "ratelimit/replay"},
 
 	"envoy":   {"access", "audit", "policy", "internal/fault"},
 	"gateway": {"access", "audit", "catalog", "internal/fault"},
-	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "org", "policy", "ratelimit", "store", "vault",
+	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "masterkey", "org", "policy", "ratelimit", "store", "vault",
 		"internal/fault", "internal/telemetry"},
-	"instance": {"access", "audit", "auth", "catalog", "envoy", "gateway", "org", "policy", "ratelimit", "seal", "server", "store", "vault",
+	"instance": {"access", "audit", "auth", "catalog", "envoy", "gateway", "masterkey", "org", "policy", "ratelimit", "seal", "server", "store", "vault",
 		"internal/fault", "internal/netguard", "internal/probe", "internal/telemetry"},
 }
 

@@ -14,6 +14,7 @@
 //	audit       the trail
 //	org         organizations and members
 //	auth        from a token to a caller
+//	masterkey   the master keys: opened, staged, rotated, proved, retired
 //	vault       credentials
 //	policy      which limits hold for whom
 //	gateway     to the providers and back

@@ -148,6 +148,43 @@ func (c *Client) CreateOrganization(ctx context.Context, in OrganizationCreate) 
 	return call[Organization](ctx, c, http.MethodPost, "/api/organizations", nil, in)
 }
 
+// DeleteOrganization destroys everything sealed for an organization. Its id
+// stays dead.
+func (c *Client) DeleteOrganization(ctx context.Context, id string) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, "/api/organizations/"+url.PathEscape(id), url.Values{"confirm": {id}}, nil)
+	return err
+}
+
+// Keys tells of the master keys, what hangs on each and who holds them.
+func (c *Client) Keys(ctx context.Context) (KeyStatus, error) {
+	return call[KeyStatus](ctx, c, http.MethodGet, "/api/keys", nil, nil)
+}
+
+// StageKey makes the instance's new ENCRYPTION_KEY known as a key.
+func (c *Client) StageKey(ctx context.Context, in KeyStage) (MasterKey, error) {
+	return call[MasterKey](ctx, c, http.MethodPost, "/api/keys/stage", nil, in)
+}
+
+// RotateKeys starts moving everything to another master key.
+func (c *Client) RotateKeys(ctx context.Context, in KeyRotate) (KeyRotation, error) {
+	return call[KeyRotation](ctx, c, http.MethodPost, "/api/keys/rotate", nil, in)
+}
+
+// StopKeyRotation stops the running rotation.
+func (c *Client) StopKeyRotation(ctx context.Context) (KeyRotation, error) {
+	return call[KeyRotation](ctx, c, http.MethodPost, "/api/keys/stop", nil, nil)
+}
+
+// VerifyKeys opens sealed values and names those that do not open.
+func (c *Client) VerifyKeys(ctx context.Context, in KeyVerify) (KeyVerification, error) {
+	return call[KeyVerification](ctx, c, http.MethodPost, "/api/keys/verify", nil, in)
+}
+
+// RetireKey ends a master key that nothing hangs on.
+func (c *Client) RetireKey(ctx context.Context, id string, in KeyRetire) (MasterKey, error) {
+	return call[MasterKey](ctx, c, http.MethodPost, "/api/keys/"+url.PathEscape(id)+"/retire", nil, in)
+}
+
 func call[Out any](ctx context.Context, c *Client, method, path string, query url.Values, in any) (Out, error) {
 	var out Out
 	var body io.Reader

@@ -62,7 +62,11 @@ const (
 	MemberDisable Action = "member.disable"
 	MemberEnable  Action = "member.enable"
 	KeyCreate     Action = "key.create"
+	KeyStage      Action = "key.stage"
+	KeyRotate     Action = "key.rotate"
+	KeyRetire     Action = "key.retire"
 	OrgCreate     Action = "org.create"
+	OrgDelete     Action = "org.delete"
 )
 
 // Actions lists every action, for validating a filter.
@@ -72,7 +76,7 @@ func Actions() []Action {
 		CredentialUse, CredentialRotate, CredentialReveal, CredentialExpire, CredentialImport,
 		CredentialStage, CredentialActivate, CredentialRollback, CredentialDestroy, CredentialFallback, ChatRequest,
 		LimitExceed, LimitReset, LimitDegrade, LimitRecover, LimitObserve, PolicyCreate, PolicyUpdate, PolicyDelete, AccessDeny, TokenCreate, MemberDisable, MemberEnable,
-		KeyCreate, OrgCreate,
+		KeyCreate, KeyStage, KeyRotate, KeyRetire, OrgCreate, OrgDelete,
 	}
 }
 

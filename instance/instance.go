@@ -34,10 +34,10 @@ import (
 	"github.com/gatehouse-io/gatehouse/envoy"
 	"github.com/gatehouse-io/gatehouse/gateway"
 	"github.com/gatehouse-io/gatehouse/internal/telemetry"
+	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/org"
 	"github.com/gatehouse-io/gatehouse/policy"
 	"github.com/gatehouse-io/gatehouse/ratelimit"
-	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/server"
 	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/vault"
@@ -54,6 +54,7 @@ type Instance struct {
 	Audit  *audit.Log
 	Orgs   *org.Directory
 	Vault  *vault.Vault
+	Keys   *masterkey.Keys
 	Server *server.Server
 
 	metrics  *telemetry.Metrics
@@ -115,15 +116,18 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	})
 
 	// The master keys: a wrong one, or another environment's database, ends here.
-	ring, err := vault.OpenKeyring(ctx, in.DB, in.Audit, vault.KeyOptions{
-		Environment: c.Environment, Secret: c.masterSecret(), Old: c.oldSecrets(), Logger: log,
-	})
+	opts := c.keyOptions(log)
+	opts.Instance, opts.Version = processName(), Version
+	keys, err := masterkey.Open(ctx, in.DB, in.Audit, opts)
 	if err != nil {
 		return err
 	}
+	in.Keys = keys
 
 	// Tenants and who may act in them.
-	in.Orgs = org.New(in.DB, in.Audit, org.Options{FromTokens: c.OrganizationsFromTokens, StaleMax: c.staleMax()})
+	in.Orgs = org.New(in.DB, in.Audit, org.Options{
+		FromTokens: c.OrganizationsFromTokens, StaleMax: c.staleMax(), Destroy: Destroy, Forget: in.forget, Logger: log,
+	})
 	authenticator := auth.New(in.Orgs, auth.Options{Secret: []byte(c.JWTSecret), Issuer: c.JWTIssuer, Audience: c.JWTAudience})
 
 	// The catalogue, the ways out, and the vault.
@@ -139,7 +143,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	if err != nil {
 		return err
 	}
-	in.Vault = vault.New(in.DB, in.Audit, services, ring, vault.Options{
+	in.Vault = vault.New(in.DB, in.Audit, services, keys.Ring(), vault.Options{
 		Environment: c.Environment, Reveal: c.CredentialReveal, StaleMax: c.staleMax(), Probe: out.probe, Logger: log,
 	})
 
@@ -173,7 +177,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 		return err
 	}
 	in.Server, err = server.New(server.Config{
-		DB: in.DB, Audit: in.Audit, Orgs: in.Orgs, Auth: authenticator, Catalog: services, Vault: in.Vault,
+		DB: in.DB, Audit: in.Audit, Orgs: in.Orgs, Auth: authenticator, Catalog: services, Vault: in.Vault, Keys: in.Keys,
 		Limits: in.limits, LimitsDegraded: in.limitsDegraded, Gateway: newGateway, Metrics: in.metrics, AuthFailures: c.AuthFailureLimit, TrustedProxies: proxies,
 		Domain: c.Domain, PublicOrigin: c.publicOrigin(),
 		Version: Version, Logger: log,
@@ -186,6 +190,8 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	running, stopRuns := context.WithCancel(context.WithoutCancel(ctx))
 	in.stopRuns = stopRuns
 	in.runs.Go(func() { in.Audit.Run(running) })
+	in.runs.Go(func() { in.Keys.Run(running) })
+	in.runs.Go(func() { in.Orgs.Run(running) })
 	in.runs.Go(func() { in.Vault.Run(running) })
 	in.runs.Go(func() { in.limits.Run(running) })
 	return nil
@@ -198,21 +204,6 @@ func appKey(jwtSecret string) []byte {
 	h := hmac.New(sha256.New, []byte(jwtSecret))
 	h.Write([]byte("gatehouse-upstream-key-v1"))
 	return h.Sum(nil)
-}
-
-func (c *Config) masterSecret() seal.Secret {
-	if c.EncryptionKey != "" {
-		return seal.NewSecret(c.EncryptionKey)
-	}
-	return seal.NewSecret(c.JWTSecret)
-}
-
-func (c *Config) oldSecrets() []seal.Secret {
-	var old []seal.Secret
-	for _, s := range c.EncryptionKeysOld {
-		old = append(old, seal.NewSecret(s))
-	}
-	return old
 }
 
 func (c *Config) logLevel() (slog.Level, error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/internal/telemetry"
+	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/org"
 	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
@@ -80,15 +81,17 @@ func OpenOffline(ctx context.Context, c Config, w io.Writer, organization string
 
 func offlineKeyring(ctx context.Context, c Config, db *store.DB, trail *audit.Log, log *slog.Logger, readOnly bool) (*seal.Keyring, error) {
 	if readOnly {
-		if has, err := vault.HasKeys(ctx, db); err != nil {
+		if has, err := masterkey.Exist(ctx, db); err != nil {
 			return nil, err
 		} else if !has {
 			return seal.NewKeyring(seal.Options{})
 		}
 	}
-	return vault.OpenKeyring(ctx, db, trail, vault.KeyOptions{
-		Environment: c.Environment, Secret: c.masterSecret(), Old: c.oldSecrets(), Logger: log,
-	})
+	keys, err := masterkey.Open(ctx, db, trail, c.keyOptions(log))
+	if err != nil {
+		return nil, err
+	}
+	return keys.Ring(), nil
 }
 
 // checkDatabaseFile says where a SQLite file was expected and is not.

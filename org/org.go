@@ -3,7 +3,8 @@
 //
 // An organization's id is the host application's own string. It is made by
 // [Directory.Create], or, where the operator allows it, by the first valid
-// token that names it. The id of a deleted organization stays dead.
+// token that names it. [Directory.Delete] destroys what is sealed for it; its id
+// stays dead.
 //
 // Members are not registered: whoever brings a valid token is one. What is
 // kept is which of them are disabled, and [Directory.Admit] refuses those
@@ -14,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"strings"
 	"time"
@@ -60,6 +62,15 @@ type Options struct {
 	FromTokens bool          // make unknown organizations that a valid token names
 	StaleMax   time.Duration // how old an answer may be while the database is away; 60 s when 0
 	Now        func() time.Time
+
+	// Destroy deletes what other rooms hold of an organization and must not
+	// outlive it, in the transaction that deletes it, and gives how many rows
+	// that were. nil: nothing.
+	Destroy func(ctx context.Context, tx *store.Tx, organization string) (rows int64, err error)
+	// Forget drops what other rooms have in memory of a deleted organization.
+	// nil: nothing.
+	Forget func(organization string)
+	Logger *slog.Logger
 }
 
 // Directory is the list of organizations.
@@ -82,6 +93,9 @@ func New(db *store.DB, log *audit.Log, opts Options) *Directory {
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Directory{db: db, log: log, opts: opts, known: recheck.New[memberKey, standing](recheck.Options{
 		Size: 50_000, Fresh: Fresh, StaleMax: opts.StaleMax, Now: opts.Now,

@@ -162,13 +162,27 @@ func (d *deriver) finish(v *derivation) (next *derivation) {
 	return next
 }
 
-// forget drops the organization's keys, those being derived as well.
-func (d *deriver) forget(organization string) {
+// notUnder gives what a key is derived of, but for the master key, of every
+// cached key that is not under this master key.
+func (d *deriver) notUnder(master KeyID) []organizationKeyID {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.keys.drop(func(id organizationKeyID, _ []byte) bool { return id.organization == organization })
+	var ids []organizationKeyID
+	for id := range d.keys.entries {
+		if id.master != master {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// forget drops the keys that match accepts, those being derived as well.
+func (d *deriver) forget(match func(organizationKeyID) bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.keys.drop(func(id organizationKeyID, _ []byte) bool { return match(id) })
 	for id, v := range d.derivations {
-		if id.organization == organization {
+		if match(id) {
 			v.forgotten = true
 			delete(d.derivations, id)
 		}

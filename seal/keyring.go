@@ -34,7 +34,6 @@ type Options struct {
 type Keyring struct {
 	deriver *deriver
 	opened  *dataKeys
-	buffers sync.Pool // of *[]byte, for additional data
 
 	mu      sync.RWMutex
 	keys    map[KeyID]MasterKey
@@ -51,9 +50,8 @@ func NewKeyring(options Options, keys ...MasterKey) (*Keyring, error) {
 			cmp.Or(max(options.Waiting, 0), 32*derivations),
 			cmp.Or(max(options.OrganizationKeys, 0), 16_384),
 		),
-		opened:  newDataKeys(cmp.Or(max(options.DataKeys, 0), 4_096)),
-		buffers: sync.Pool{New: func() any { return new([]byte) }},
-		keys:    make(map[KeyID]MasterKey),
+		opened: newDataKeys(cmp.Or(max(options.DataKeys, 0), 4_096)),
+		keys:   make(map[KeyID]MasterKey),
 	}
 	for _, key := range keys {
 		if err := k.Add(key); err != nil {
@@ -89,6 +87,21 @@ func (k *Keyring) SetSealing(id KeyID) error {
 	}
 	k.sealing = id
 	return nil
+}
+
+// Remove makes the keyring forget a key and everything derived from it: what is
+// sealed under it does not open any more. The key that seals cannot be removed;
+// one that the keyring does not hold is none to remove. Both change nothing.
+func (k *Keyring) Remove(id KeyID) {
+	k.mu.Lock()
+	if id == k.sealing {
+		k.mu.Unlock()
+		return
+	}
+	delete(k.keys, id)
+	k.mu.Unlock()
+	k.deriver.forget(func(key organizationKeyID) bool { return key.master == id })
+	k.opened.forget(func(key *dataKey) bool { return Sealed(key.header[:]).keyID() == id })
 }
 
 // Sealing gives the id of the key that seals; false if none was set.
@@ -207,30 +220,58 @@ func (k *Keyring) OpenAppend(ctx context.Context, dst []byte, c Context, salt Or
 	if salt.IsZero() {
 		return nil, ErrSalt
 	}
+	key, generation := k.opened.get(sealed, &salt)
+	if key != nil {
+		if data := key.additionalData(&c); data != nil {
+			plaintext, err := key.aead.Open(dst, nil, sealed[offsetPayload:], data)
+			if err != nil {
+				return nil, ErrNotOpened
+			}
+			return plaintext, nil
+		}
+	}
 	c, err := c.canonical()
 	if err != nil {
 		return nil, err
 	}
-	id := dataKeyID{[offsetPayload]byte(sealed[:offsetPayload]), salt}
-	payload, generation := k.opened.get(id)
-	cached := payload != nil
-	if !cached {
-		if payload, err = k.unwrapAEAD(ctx, c, salt, sealed); err != nil {
-			return nil, err
-		}
+	var payload cipher.AEAD
+	if key != nil {
+		payload = key.aead
+	} else if payload, err = k.unwrapAEAD(ctx, c, salt, sealed); err != nil {
+		return nil, err
 	}
-
-	buffer := k.buffers.Get().(*[]byte) // the pool holds nothing else
-	*buffer = c.appendPayloadData((*buffer)[:0])
-	plaintext, err := payload.Open(dst, nil, sealed[offsetPayload:], *buffer)
-	k.buffers.Put(buffer)
+	data := c.appendPayloadData(nil)
+	plaintext, err := payload.Open(dst, nil, sealed[offsetPayload:], data)
 	if err != nil {
 		return nil, ErrNotOpened
 	}
-	if !cached {
-		k.opened.put(id, dataKey{payload, c.Organization}, generation)
-	}
+	k.opened.put(newDataKey(payload, c, salt, sealed, data), generation)
 	return plaintext, nil
+}
+
+// Check reports whether a value would open, with the errors of [Keyring.Open].
+// It keeps nothing of it: neither the plaintext nor its data key.
+func (k *Keyring) Check(ctx context.Context, c Context, salt OrganizationSalt, sealed Sealed) error {
+	if err := sealed.check(); err != nil {
+		return err
+	}
+	if salt.IsZero() {
+		return ErrSalt
+	}
+	c, err := c.canonical()
+	if err != nil {
+		return err
+	}
+	payload, err := k.unwrapAEAD(ctx, c, salt, sealed)
+	if err != nil {
+		return err
+	}
+	plaintext, err := payload.Open(nil, nil, sealed[offsetPayload:], c.appendPayloadData(nil))
+	clear(plaintext)
+	if err != nil {
+		return ErrNotOpened
+	}
+	return nil
 }
 
 func (k *Keyring) unwrapAEAD(ctx context.Context, c Context, salt OrganizationSalt, sealed Sealed) (cipher.AEAD, error) {
@@ -311,8 +352,8 @@ func (k *Keyring) Rewrap(ctx context.Context, c Context, salt OrganizationSalt, 
 // at the moment. Call it when an organization or its salt is deleted.
 func (k *Keyring) Forget(organization string) {
 	// Organization keys first: see dataKeys.put.
-	k.deriver.forget(organization)
-	k.opened.forget(organization)
+	k.deriver.forget(func(id organizationKeyID) bool { return id.organization == organization })
+	k.opened.forget(func(key *dataKey) bool { return key.context.Organization == organization })
 }
 
 // Stats are counts for metrics.

@@ -75,8 +75,11 @@ func (s Sealed) KeyID() KeyID {
 	if len(s) < Overhead {
 		return KeyID{}
 	}
-	return KeyID(s[offsetKeyID:offsetIterations])
+	return s.keyID()
 }
+
+// keyID is [Sealed.KeyID] of a value that is long enough.
+func (s Sealed) keyID() KeyID { return KeyID(s[offsetKeyID:offsetIterations]) }
 
 // Iterations gives the PBKDF2 iteration count that s names, or 0 if s is
 // malformed.

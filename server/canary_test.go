@@ -25,6 +25,9 @@ import (
 // far as a value can.
 const canary = "CANARYcanary0123456789CANARY"
 
+// unknownKey has the form of a master key's id.
+const unknownKey = "key_00000000-0000-7000-8000-000000000001"
+
 // planted is a key that is unlike any other and holds the canary.
 type planted int
 
@@ -76,6 +79,7 @@ func nothingPlantedComesBack(t *testing.T, environ map[string]string, search fun
 			{"POST", credentialsPath + "/test"}, {"DELETE", credentialsPath + "/" + unknownID}, {"GET", credentialsPath},
 			{"POST", credentialsPath + "/" + id + "/versions"}, {"POST", credentialsPath + "/" + id + "/versions/1/activate"},
 			{"POST", credentialsPath + "/" + id + "/rollback"}, {"GET", credentialsPath + "/" + id + "/versions"},
+			{"POST", "/api/keys/stage"}, {"POST", "/api/keys/rotate"}, {"POST", "/api/keys/verify"}, {"POST", "/api/keys/" + unknownKey + "/retire"},
 		} {
 			for _, c := range []*client{owner, viewer, nobody} {
 				a := c.do(call[0], call[1], body)
@@ -254,6 +258,7 @@ func plantedBodies(p *planted) []string {
 		`{"service":"zendesk","credentials":{"subdomain":"%s.evil.example/","email":"%[1]s","apiToken":"%[1]s"}}`,
 		`{"credentials":{"apiKey":"%s"},"graceSeconds":"%[1]s"}`, `{"reason":["%s"]}`, `{"type":"%s","key":"%[1]s"}`, `{"type":"ip","key":"%s"}`,
 		`{"type":"org","key":"%s/x"}`, `{"id":"%s!","name":"A"}`, `{"id":"x!","name":"%s"}`, `{"disabled":"%s"}`,
+		`{"iterations":"%s"}`, `{"key":"%s"}`, `{"sample":"%s"}`, `{"lost":"%s"}`,
 	} {
 		bodies = append(bodies, fmt.Sprintf(form, p.next()))
 	}
@@ -272,6 +277,7 @@ func plantedPaths(p *planted) []string {
 		credentialsPath + "?service=%s%%00", credentialsPath + "?status=%s", credentialsPath + "?cursor=%s", credentialsPath + "?%s=%[1]s",
 		credentialsPath + "?limit=%s", eventsPath + "?action=%s", eventsPath + "?actor=%s", eventsPath + "?from=%s", eventsPath + "?cursor=%s",
 		eventsPath + "?organization=%s", eventsPath + "?outcome=%s", eventsPath + "?limit=%s", "/api/organizations?cursor=%s!", "/healthz?%s", "/docs?%s",
+		"/api/organizations/%s", "/api/organizations/acme?confirm=%s", "/api/keys/%s/retire", "/api/keys?%s",
 	} {
 		paths = append(paths, fmt.Sprintf(form, url.PathEscape(p.next())))
 	}

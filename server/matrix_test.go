@@ -67,8 +67,16 @@ var calls = map[string]call{
 	// An operator reads the reserved organization's trail, and may knock at its own's.
 	"GET /api/audit/events": {"", "oau"},
 
-	"GET /api/organizations":  {"", "O"},
-	"POST /api/organizations": {`{}`, "O"},
+	"GET /api/organizations":         {"", "O"},
+	"POST /api/organizations":        {`{}`, "O"},
+	"DELETE /api/organizations/{id}": {"", "O"},
+
+	"GET /api/keys":              {"", "O"},
+	"POST /api/keys/stage":       {`{}`, "O"},
+	"POST /api/keys/rotate":      {`{}`, "O"},
+	"POST /api/keys/stop":        {"", "O"},
+	"POST /api/keys/verify":      {`{"sample":1}`, "O"},
+	"POST /api/keys/{id}/retire": {`{}`, "O"},
 
 	"GET /api/chat/{service}/{path}":     {"", "oads"},
 	"POST /api/chat/{service}/{path}":    {chatBody, "oads"},

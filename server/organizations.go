@@ -58,6 +58,15 @@ func (s *Server) createOrganization(ctx context.Context, caller access.Caller, i
 	return &organizationOut{Body: wireOrganization(o)}, nil
 }
 
+type deleteOrganizationIn struct {
+	ID      string `path:"id"`
+	Confirm string `query:"confirm" doc:"The id once more: what is destroyed cannot be brought back"`
+}
+
+func (s *Server) deleteOrganization(ctx context.Context, caller access.Caller, in *deleteOrganizationIn) (*nothingOut, error) {
+	return &nothingOut{}, s.cfg.Orgs.Delete(ctx, caller, in.ID, in.Confirm)
+}
+
 func wireOrganization(o org.Organization) api.Organization {
 	return api.Organization{ID: o.ID, Name: o.Name, CreatedAt: api.At(o.CreatedAt)}
 }

@@ -41,6 +41,7 @@ func (s *Server) routes() []route {
 	const (
 		get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
 		ok, created, empty  = http.StatusOK, http.StatusCreated, http.StatusNoContent
+		accepted            = http.StatusAccepted
 	)
 	return []route{
 		{get, "/api/api-credentials", access.CredentialList, noBody, ok, "list-credentials", "List credentials", op(s.listCredentials)},
@@ -77,6 +78,14 @@ func (s *Server) routes() []route {
 
 		{get, "/api/organizations", access.OrgManage, noBody, ok, "list-organizations", "List organizations", op(s.listOrganizations)},
 		{post, "/api/organizations", access.OrgManage, smallBody, created, "create-organization", "Make an organization", op(s.createOrganization)},
+		{del, "/api/organizations/{id}", access.OrgManage, noBody, empty, "delete-organization", "Destroy everything sealed for an organization; its id stays dead, its trail remains", op(s.deleteOrganization)},
+
+		{get, "/api/keys", access.KeyRead, noBody, ok, "get-keys", "Master keys, what hangs on each, and who holds them", op(s.getKeys)},
+		{post, "/api/keys/stage", access.KeyRotate, smallBody, ok, "stage-key", "Make the new ENCRYPTION_KEY of this instance known as a key", op(s.stageKey)},
+		{post, "/api/keys/rotate", access.KeyRotate, smallBody, accepted, "rotate-keys", "Seal under another key and move everything to it", op(s.rotateKeys)},
+		{post, "/api/keys/stop", access.KeyRotate, noBody, ok, "stop-key-rotation", "Stop the running rotation; rotate goes on with the rest", op(s.stopRotation)},
+		{post, "/api/keys/verify", access.KeyRead, smallBody, ok, "verify-keys", "Open sealed values and name those that do not open", op(s.verifyKeys)},
+		{post, "/api/keys/{id}/retire", access.KeyRotate, smallBody, ok, "retire-key", "End a key that nothing hangs on", op(s.retireKey)},
 	}
 }
 

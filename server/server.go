@@ -35,6 +35,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gateway"
 	"github.com/gatehouse-io/gatehouse/internal/telemetry"
+	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/org"
 	"github.com/gatehouse-io/gatehouse/policy"
 	"github.com/gatehouse-io/gatehouse/ratelimit"
@@ -50,6 +51,7 @@ type Config struct {
 	Auth    *auth.Authenticator
 	Catalog *catalog.Catalog
 	Vault   *vault.Vault
+	Keys    *masterkey.Keys
 	Limits  *policy.Limits
 
 	LimitsDegraded func() bool // whether memory decides because Redis is away; nil: never

@@ -174,7 +174,7 @@ func TestTables(t *testing.T) {
 		}
 		allowed := map[string]bool{"TEXT": true, "BIGINT": true, "BOOLEAN": true, "BYTEA": true}
 		tables := map[string]bool{}
-		owned := map[string]bool{"instance": true, "master_keys": true, "organizations": true}
+		owned := map[string]bool{"instance": true, "master_keys": true, "running_instances": true, "key_rotations": true, "organizations": true}
 		err := db.View(t.Context(), organization, func(tx *store.Tx) error {
 			return tx.Each(t.Context(), func(scan func(...any) error) error {
 				var table, column, kind string

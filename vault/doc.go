@@ -36,8 +36,9 @@
 //
 // # Sealed columns
 //
-// [SealedColumns] names every column of the database that holds a sealed
-// value; a test compares it with the tables.
+// [SealedColumns] describes the columns of this package that hold sealed values,
+// for package masterkey. Whatever writes one calls masterkey.Admit in the same
+// transaction.
 package vault
 
 import (
@@ -200,15 +201,4 @@ func public(err error) error {
 		return ErrUnreadable.Because(err)
 	}
 	return err
-}
-
-// SealedColumn names a column that holds sealed values.
-type SealedColumn struct{ Table, Column string }
-
-// SealedColumns gives every column that holds sealed values.
-func SealedColumns() []SealedColumn {
-	return []SealedColumn{
-		{"credential_versions", "fields_sealed"},
-		{"organization_keys", "fingerprint_key_sealed"},
-	}
 }

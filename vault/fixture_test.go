@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/vault"
@@ -87,7 +88,7 @@ func (h *house) open(t testing.TB, url string, opts vault.Options) {
 	var writer sync.WaitGroup
 	writer.Go(func() { h.trail.Run(running) })
 	t.Cleanup(func() { stop(); writer.Wait() })
-	ring, err := vault.OpenKeyring(t.Context(), h.db, h.trail, vault.KeyOptions{Environment: "test", Secret: keySecret})
+	keys, err := masterkey.Open(t.Context(), h.db, h.trail, masterkey.Options{Environment: "test", Secret: keySecret})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +96,7 @@ func (h *house) open(t testing.TB, url string, opts vault.Options) {
 		t.Fatal(err)
 	}
 	opts.Environment, opts.Now = "test", h.clock.now
-	h.Vault = vault.New(h.db, h.trail, h.services, ring, opts)
+	h.Vault = vault.New(h.db, h.trail, h.services, keys.Ring(), opts)
 }
 
 func (h *house) exec(t testing.TB, statement string, args ...any) {

@@ -21,6 +21,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/org"
 	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
@@ -48,7 +49,7 @@ func newImporting(t *testing.T, url string) *importing {
 	var writer sync.WaitGroup
 	writer.Go(func() { trail.Run(running) })
 	t.Cleanup(func() { stop(); writer.Wait() })
-	ring, err := vault.OpenKeyring(ctx, db, trail, vault.KeyOptions{Environment: "test", Secret: seal.NewSecret(gatehousetest.EncryptionKey)})
+	keys, err := masterkey.Open(ctx, db, trail, masterkey.Options{Environment: "test", Secret: seal.NewSecret(gatehousetest.EncryptionKey)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +62,7 @@ func newImporting(t *testing.T, url string) *importing {
 		t.Fatal(err)
 	}
 	return &importing{
-		Vault: vault.New(db, trail, services, ring, vault.Options{Environment: "test", Reveal: true}), db: db, trail: trail,
+		Vault: vault.New(db, trail, services, keys.Ring(), vault.Options{Environment: "test", Reveal: true}), db: db, trail: trail,
 		owner: access.NewCaller("acme", access.System, "test", access.Owner),
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/vault"
 )
 
@@ -221,11 +222,11 @@ func TestNoVisitWithoutRoomForItsEvent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ring, err := vault.OpenKeyring(t.Context(), h.db, full, vault.KeyOptions{Environment: "test", Secret: keySecret})
+	keys, err := masterkey.Open(t.Context(), h.db, full, masterkey.Options{Environment: "test", Secret: keySecret})
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := vault.New(h.db, full, h.services, ring, vault.Options{Environment: "test"})
+	v := vault.New(h.db, full, h.services, keys.Ring(), vault.Options{Environment: "test"})
 	_, listErr := v.List(t.Context(), owner, vault.Filter{})
 	_, getErr := v.Get(t.Context(), owner, c.ID)
 	_, testErr := v.Test(t.Context(), owner, "openai", map[string]string{"apiKey": apiKey})

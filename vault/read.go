@@ -122,7 +122,10 @@ func (v *Vault) Reveal(ctx context.Context, caller access.Caller, id, reason str
 // open opens the sealed fields of c. A version that does not open is an event
 // that names it.
 func (v *Vault) open(ctx context.Context, caller access.Caller, key rowKey, c Credential, sealed seal.Sealed) (seal.Fields, error) {
-	m, err := v.organizationKeys(ctx, key.organization)
+	m, err := v.readOrganizationKeys(ctx, key.organization)
+	if errors.Is(err, store.ErrNotFound) { // a row without the salt that it was sealed with
+		err = ErrUnreadable.Because(err)
+	}
 	if err == nil {
 		var fields seal.Fields
 		fields, err = v.ring.OpenFields(ctx, v.credentialContext(key.organization, key.id, c.Version, c.Fields), m.salt, sealed)

@@ -11,6 +11,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/instance"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/vault"
@@ -171,8 +172,8 @@ func TestAlteredRows(t *testing.T) {
 	})
 }
 
-// SealedColumns names every column that holds a sealed value: those that are
-// called so, and no other column holds the bytes of one.
+// The columns that the instance names to package masterkey are every column that
+// is called sealed, and no other column holds the bytes of a sealed value.
 func TestSealedColumns(t *testing.T) {
 	gatehousetest.Databases(t, func(t *testing.T, url string) {
 		h := newHouse(t, url, vault.Options{})
@@ -196,12 +197,12 @@ func TestSealedColumns(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		named, holding := map[vault.SealedColumn]bool{}, map[vault.SealedColumn]bool{}
+		named, holding := map[store.TableColumn]bool{}, map[store.TableColumn]bool{}
 		for _, c := range columns {
 			if strings.HasPrefix(c.table, "sqlite_") || strings.HasPrefix(c.table, "goose_") {
 				continue
 			}
-			at := vault.SealedColumn{Table: c.table, Column: c.name}
+			at := store.TableColumn{Table: c.table, Column: c.name}
 			if strings.HasSuffix(c.name, "_sealed") {
 				named[at] = true
 				if c.kind != "BYTEA" {
@@ -216,15 +217,22 @@ func TestSealedColumns(t *testing.T) {
 				holding[at] = true
 			}
 		}
-		want := map[vault.SealedColumn]bool{}
-		for _, c := range vault.SealedColumns() {
-			want[c] = true
+		want := map[store.TableColumn]bool{}
+		for _, c := range instance.SealedColumns() {
+			want[store.TableColumn{Table: c.Table, Column: c.Name}] = true
 		}
 		if diff := cmp.Diff(want, named); diff != "" {
 			t.Errorf("columns called _sealed (-SealedColumns +tables):\n%s", diff)
 		}
-		if diff := cmp.Diff(want, holding); diff != "" {
-			t.Errorf("columns that hold a seal (-SealedColumns +tables):\n%s", diff)
+		for at := range holding {
+			if !want[at] {
+				t.Errorf("%v holds a sealed value and is none of the sealed columns", at)
+			}
+		}
+		for _, c := range vault.SealedColumns() {
+			if !holding[store.TableColumn{Table: c.Table, Column: c.Name}] {
+				t.Errorf("%v holds nothing after a credential was stored", c.String())
+			}
 		}
 	})
 }

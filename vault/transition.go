@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
@@ -224,6 +225,9 @@ func (w versionWriter) insert(n int64, s sealedVersion, state State, reason stri
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 		w.key.organization, w.key.id, n, s.fields, s.hints, s.fingerprint, s.sealed, w.at, w.by)
 	if err != nil {
+		return err
+	}
+	if err := masterkey.Admit(w.ctx, w.tx, w.key.organization, s.sealed); err != nil {
 		return err
 	}
 	var why, activatedBy *string

@@ -88,6 +88,7 @@ func (t tokenCommand) check(c instance.Config) error {
 type orgCommand struct {
 	Create orgCreateCommand `cmd:"" help:"Make an organization."`
 	List   orgListCommand   `cmd:"" help:"List organizations."`
+	Delete orgDeleteCommand `cmd:"" help:"Destroy everything sealed for an organization. Its id stays dead."`
 }
 
 type orgCreateCommand struct {
@@ -134,6 +135,37 @@ func (orgListCommand) Run(ctx context.Context) error {
 			}
 			after = all[len(all)-1].ID
 		}
+	})
+}
+
+type orgDeleteCommand struct {
+	ID  string `arg:"" help:"The organization."`
+	Yes bool   `help:"Do it. What is destroyed cannot be brought back."`
+}
+
+// Help is printed by --help.
+func (orgDeleteCommand) Help() string {
+	return `Destroys the organization's salt, keys and credentials. Nothing of it opens
+again, on running servers within five seconds, not even from a row that is put
+back; only a backup of the whole holds it until that is gone too. Its trail
+remains, and its id can never be used again.
+
+Example:
+
+  gatehouse org delete acme --yes`
+}
+
+// Run deletes the organization.
+func (o orgDeleteCommand) Run(ctx context.Context) error {
+	if !o.Yes {
+		return fmt.Errorf("%w: gatehouse: this destroys every credential of %s for good; say --yes to do it", errUsage, forTerminal(o.ID))
+	}
+	return withDirectory(ctx, func(d *org.Directory) error {
+		if err := d.Delete(ctx, commandLine(), o.ID, o.ID); err != nil {
+			return describe(err)
+		}
+		fmt.Printf("Deleted the organization %s; running servers refuse it within five seconds.\n", o.ID)
+		return nil
 	})
 }
 
@@ -192,7 +224,7 @@ func withDirectory(ctx context.Context, fn func(*org.Directory) error) error {
 	if isNew {
 		fmt.Fprintf(os.Stderr, "Made a new database at %s; is this where your server looks?\n", c.Database())
 	}
-	return errors.Join(fn(org.New(db, audit.New(db, audit.Options{}), org.Options{})), db.Close())
+	return errors.Join(fn(org.New(db, audit.New(db, audit.Options{}), org.Options{Destroy: instance.Destroy})), db.Close())
 }
 
 type versionCommand struct{}

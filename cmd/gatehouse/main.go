@@ -26,9 +26,10 @@ type commands struct {
 	Dev         devCommand         `cmd:"" help:"Run for trying out: needs nothing, binds to loopback only."`
 	Serve       serveCommand       `cmd:"" help:"Run in production."`
 	Token       tokenCommand       `cmd:"" help:"Sign a token, as your application would."`
-	Org         orgCommand         `cmd:"" help:"Make and list organizations."`
+	Org         orgCommand         `cmd:"" help:"Make, list and delete organizations."`
 	Member      memberCommand      `cmd:"" help:"Disable members and let them in again."`
 	Credentials credentialsCommand `cmd:"" help:"Import credentials from environment variables."`
+	Keys        keysCommand        `cmd:"" help:"Move to another master key: stage, rotate, verify, retire."`
 	Limits      limitsCommand      `cmd:"" help:"See what a rate limit would do."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`
 }

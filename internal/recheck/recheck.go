@@ -136,3 +136,20 @@ func (c *Cache[K, V]) Forget(key K) {
 	c.entries.Invalidate(key)
 	c.mu.Unlock()
 }
+
+// ForgetWhere drops every key that match accepts, as [Cache.Forget] does.
+func (c *Cache[K, V]) ForgetWhere(match func(K) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, l := range c.looking {
+		if match(key) {
+			l.forgotten = true
+			delete(c.looking, key)
+		}
+	}
+	for key := range c.entries.Keys() {
+		if match(key) {
+			c.entries.Invalidate(key)
+		}
+	}
+}

@@ -248,3 +248,28 @@ func TestConcurrent(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestForgetWhere drops many keys at once, those being looked up among them,
+// and no others.
+func TestForgetWhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newCache(), &source{value: 1}
+		for _, key := range []string{"acme/1", "acme/2", "globex/1"} {
+			if _, err := c.Get(t.Context(), key, s.load); err != nil {
+				t.Fatal(err)
+			}
+		}
+		slow := &source{value: 1, takes: time.Second}
+		var looking sync.WaitGroup
+		looking.Go(func() { _, _ = c.Get(t.Context(), "acme/3", slow.load) })
+		synctest.Wait()
+		c.ForgetWhere(func(key string) bool { return key[:4] == "acme" })
+		looking.Wait()
+		s.set(2, nil)
+		for key, want := range map[string]int{"acme/1": 2, "acme/2": 2, "acme/3": 2, "globex/1": 1} {
+			if got, err := c.Get(t.Context(), key, s.load); err != nil || got != want {
+				t.Errorf("%s gives %d, %v; want %d", key, got, err, want)
+			}
+		}
+	})
+}

@@ -1,4 +1,4 @@
-package vault_test
+package masterkey_test
 
 import (
 	"log/slog"
@@ -9,9 +9,9 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
-	"github.com/gatehouse-io/gatehouse/vault"
 )
 
 func TestOpenKeyring(t *testing.T) {
@@ -26,15 +26,18 @@ func TestOpenKeyring(t *testing.T) {
 		const right, wrong, third = gatehousetest.EncryptionKey, "another-master-secret-0123456789abcdefgh", "a-third-master-secret-0123456789abcdefgh"
 		open := func(environment, secret string, old ...string) (*seal.Keyring, string, error) {
 			var log gatehousetest.Buffer
-			opts := vault.KeyOptions{Environment: environment, Secret: seal.NewSecret(secret), Logger: slog.New(slog.NewTextHandler(&log, nil))}
+			opts := masterkey.Options{Environment: environment, Secret: seal.NewSecret(secret), Logger: slog.New(slog.NewTextHandler(&log, nil))}
 			for _, s := range old {
 				opts.Old = append(opts.Old, seal.NewSecret(s))
 			}
-			ring, err := vault.OpenKeyring(ctx, db, trail, opts)
-			return ring, log.String(), err
+			keys, err := masterkey.Open(ctx, db, trail, opts)
+			if err != nil {
+				return nil, log.String(), err
+			}
+			return keys.Ring(), log.String(), nil
 		}
 
-		if has, err := vault.HasKeys(ctx, db); has || err != nil {
+		if has, err := masterkey.Exist(ctx, db); has || err != nil {
 			t.Errorf("HasKeys of a new database: %v, %v", has, err)
 		}
 		if _, _, err := open("production", "too short"); err == nil {
@@ -61,7 +64,7 @@ func TestOpenKeyring(t *testing.T) {
 				t.Errorf("instances seal under %v and %v", id, other)
 			}
 		}
-		if has, err := vault.HasKeys(ctx, db); !has || err != nil {
+		if has, err := masterkey.Exist(ctx, db); !has || err != nil {
 			t.Errorf("HasKeys: %v, %v", has, err)
 		}
 		var events int64
@@ -119,9 +122,10 @@ func TestOpenKeyring(t *testing.T) {
 // A database whose key records were altered does not start, and says so.
 func TestAlteredKeyRecords(t *testing.T) {
 	gatehousetest.Databases(t, func(t *testing.T, url string) {
-		h := newHouse(t, url, vault.Options{})
+		h := newHouse(t, url)
+		h.open(t, h.options(first))
 		start := func() error {
-			_, err := vault.OpenKeyring(t.Context(), h.db, h.trail, vault.KeyOptions{Environment: "test", Secret: keySecret})
+			_, err := masterkey.Open(t.Context(), h.db, h.trail, masterkey.Options{Environment: "test", Secret: seal.NewSecret(gatehousetest.EncryptionKey)})
 			return err
 		}
 		for _, statement := range []string{
