@@ -32,7 +32,7 @@ var arrows = map[string][]string{
 
 	"envoy":   {"access", "audit", "policy", "internal/fault"},
 	"gateway": {"access", "audit", "catalog", "internal/fault"},
-	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "masterkey", "org", "policy", "ratelimit", "store", "vault",
+	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "masterkey", "org", "policy", "ratelimit", "seal", "store", "vault",
 		"internal/fault", "internal/telemetry"},
 	"instance": {"access", "audit", "auth", "catalog", "envoy", "gateway", "masterkey", "org", "policy", "ratelimit", "seal", "server", "store", "vault",
 		"internal/fault", "internal/netguard", "internal/probe", "internal/telemetry"},

@@ -337,7 +337,7 @@ func TestWritersDuringRotation(t *testing.T) {
 					p := instances[rand.N(2)]
 					p.reads(t, organization, c, want)
 					next := keyOf(organization, fmt.Sprint(i))
-					if _, _, err := p.vault.Rotate(ctx, caller, c.ID, vault.Match{}, map[string]string{"apiKey": next}); err != nil {
+					if _, _, err := p.vault.Rotate(ctx, caller, c.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": next}}); err != nil {
 						t.Errorf("a change: %v", err)
 						return
 					}

@@ -10,7 +10,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 )
 
-const secondKey = "another-master-secret-0123456789abcdefghijkl"
+const secondMaster = "another-master-secret-0123456789abcdefghijkl"
 
 // TestKeysOverHTTP moves an instance to another master key with the client.
 func TestKeysOverHTTP(t *testing.T) {
@@ -19,7 +19,7 @@ func TestKeysOverHTTP(t *testing.T) {
 		s := gatehousetest.Serve(t, map[string]string{"DATABASE_URL": url})
 		as(t, s, "acme", "u1", access.Owner).store("openai", map[string]string{"apiKey": "sk-0123456789abcdefghijklmn"})
 		s.Stop()
-		s = gatehousetest.Serve(t, map[string]string{"DATABASE_URL": url, "ENCRYPTION_KEY": secondKey, "ENCRYPTION_KEYS_OLD": gatehousetest.EncryptionKey})
+		s = gatehousetest.Serve(t, map[string]string{"DATABASE_URL": url, "ENCRYPTION_KEY": secondMaster, "ENCRYPTION_KEYS_OLD": gatehousetest.EncryptionKey})
 		c := api.Client{BaseURL: s.URL, Token: s.Token(t, "ops", "o", access.Operator)}
 
 		st, err := c.Keys(ctx)
@@ -78,7 +78,7 @@ func TestKeysOverHTTP(t *testing.T) {
 		if len(trail) != 2 || trail[0].Metadata["phase"] != "finish" || trail[1].Actor.ID != "o" {
 			t.Errorf("the trail: %+v", trail)
 		}
-		if logs := s.Logs.String(); strings.Contains(logs, secondKey) || strings.Contains(logs, gatehousetest.EncryptionKey) {
+		if logs := s.Logs.String(); strings.Contains(logs, secondMaster) || strings.Contains(logs, gatehousetest.EncryptionKey) {
 			t.Error("a log line holds a master secret")
 		}
 	})

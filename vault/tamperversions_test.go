@@ -11,6 +11,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/vault"
 )
 
@@ -170,15 +171,15 @@ func TestRowsOfAnotherEnvironment(t *testing.T) {
 		h := newHouse(t, url, vault.Options{Reveal: true, Probe: accepts(apiKey)})
 		places := h.places(t)
 		h.exec(t, `UPDATE instance SET environment = 'other'`)
-		_, err := vault.OpenKeyring(t.Context(), h.db, h.trail, vault.KeyOptions{Environment: "test", Secret: keySecret})
+		_, err := masterkey.Open(t.Context(), h.db, h.trail, masterkey.Options{Environment: "test", Secret: keySecret})
 		if err == nil {
 			t.Error("a database of another environment is opened")
 		}
-		ring, err := vault.OpenKeyring(t.Context(), h.db, h.trail, vault.KeyOptions{Environment: "other", Secret: keySecret})
+		keys, err := masterkey.Open(t.Context(), h.db, h.trail, masterkey.Options{Environment: "other", Secret: keySecret})
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.Vault = vault.New(h.db, h.trail, h.services, ring, vault.Options{Environment: "other", Reveal: true, Probe: accepts(apiKey), Now: h.clock.now})
+		h.Vault = vault.New(h.db, h.trail, h.services, keys.Ring(), vault.Options{Environment: "other", Reveal: true, Probe: accepts(apiKey), Now: h.clock.now})
 		for _, p := range places {
 			if code := h.openAt(t, p); code != "credential_unreadable" {
 				t.Errorf("%v: %q", p, code)
