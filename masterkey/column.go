@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -142,6 +143,7 @@ func (c *Column) page(ctx context.Context, tx *store.Tx, which string, key seal.
 
 	var rows []sealedRow
 	err := tx.Each(ctx, func(scan func(...any) error) error {
+		runtime.Gosched() // requests go first
 		r := sealedRow{Row: Row{column: c, values: make([]any, len(c.Key)+len(c.With))}}
 		dest := make([]any, 0, len(r.values)+2)
 		for i := range r.values {
@@ -156,18 +158,22 @@ func (c *Column) page(ctx context.Context, tx *store.Tx, which string, key seal.
 	return rows, err
 }
 
-// replace puts sealed in place of r's value where that is still as it was read,
-// and reports whether it was.
-func (r *sealedRow) replace(ctx context.Context, tx *store.Tx, sealed seal.Sealed) (bool, error) {
-	c := r.column
-	args := []any{sealed}
+// replaceStatement is the SQL that puts a value in place of one that is still as
+// it was read: of the new value, the primary key, and the old value.
+func (c *Column) replaceStatement() string {
 	query := "UPDATE " + c.Table + " SET " + c.Name + " = $1 WHERE "
 	for i, name := range c.Key {
-		args = append(args, r.values[i])
-		query += name + " = $" + strconv.Itoa(len(args)) + " AND "
+		query += name + " = $" + strconv.Itoa(i+2) + " AND "
 	}
-	args = append(args, r.sealed)
-	changed, err := tx.ExecPrepared(ctx, query+c.Name+" = $"+strconv.Itoa(len(args)), args...)
+	return query + c.Name + " = $" + strconv.Itoa(len(c.Key)+2)
+}
+
+// replace puts sealed in place of r's value by that statement, and reports
+// whether it was as it was read.
+func (r *sealedRow) replace(ctx context.Context, tx *store.Tx, statement string, sealed seal.Sealed) (bool, error) {
+	args := make([]any, 0, len(r.values)+2)
+	args = append(append(append(args, sealed), r.key()...), r.sealed)
+	changed, err := tx.ExecPrepared(ctx, statement, args...)
 	return changed > 0, err
 }
 

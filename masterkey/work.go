@@ -3,6 +3,7 @@ package masterkey
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -203,7 +204,7 @@ type change struct {
 // while the database takes the one before.
 func (w *worker) column(ctx context.Context, c *Column) (moved int64, unreadable []Finding, err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	prepared := make(chan batch, 1)
+	prepared := make(chan batch, 4)
 	var preparing sync.WaitGroup
 	preparing.Go(func() { defer close(prepared); w.prepare(ctx, c, prepared) })
 	defer preparing.Wait()
@@ -288,6 +289,7 @@ func (w *worker) prepare(ctx context.Context, c *Column, prepared chan<- batch) 
 func (w *worker) rewrapSome(ctx context.Context, rows []sealedRow, limit int) (b batch) {
 	begin := time.Now()
 	for b.rows < min(limit, len(rows)) && time.Since(begin) < batchTime {
+		runtime.Gosched() // requests go first
 		r := &rows[b.rows]
 		b.rows++
 		to, err := w.rewrap(ctx, r)
@@ -326,11 +328,15 @@ func (w *worker) rewrap(ctx context.Context, r *sealedRow) (seal.Sealed, error) 
 // save writes changes, the count of them and the longer lease in one
 // transaction, or gives errNotOurs and writes nothing.
 func (w *worker) save(ctx context.Context, changes []change) error {
-	r, k := w.r, w.k
+	r, k, statement := w.r, w.k, ""
+	if len(changes) > 0 { // all of one column
+		statement = changes[0].row.column.replaceStatement()
+	}
 	err := k.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
 		changed := int64(0)
 		for _, c := range changes {
-			replaced, err := c.row.replace(ctx, tx, c.to)
+			runtime.Gosched() // requests go first
+			replaced, err := c.row.replace(ctx, tx, statement, c.to)
 			if err != nil {
 				return err
 			}
