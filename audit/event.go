@@ -56,6 +56,15 @@ const (
 	MemberEnable     Action = "member.enable"
 	KeyCreate        Action = "key.create"
 	OrgCreate        Action = "org.create"
+	CredentialWarn   Action = "credential.warn" // something about a credential needs somebody's attention; the reason says what
+	WebhookCreate    Action = "webhook.create"
+	WebhookUpdate    Action = "webhook.update"
+	WebhookDelete    Action = "webhook.delete"
+	WebhookRotate    Action = "webhook.rotate" // a new signing secret
+	WebhookDisable   Action = "webhook.disable"
+	WebhookTest      Action = "webhook.test"
+	WebhookReplay    Action = "webhook.replay"
+	WebhookFail      Action = "webhook.fail" // a delivery was given up
 )
 
 // Actions lists every action, for validating a filter.
@@ -65,6 +74,7 @@ func Actions() []Action {
 		CredentialUse, CredentialRotate, CredentialReveal, CredentialExpire, CredentialImport, ChatRequest,
 		LimitExceed, LimitReset, LimitDegrade, LimitRecover, LimitObserve, PolicyCreate, PolicyUpdate, PolicyDelete, AccessDeny, TokenCreate, MemberDisable, MemberEnable,
 		KeyCreate, OrgCreate,
+		CredentialWarn, WebhookCreate, WebhookUpdate, WebhookDelete, WebhookRotate, WebhookDisable, WebhookTest, WebhookReplay, WebhookFail,
 	}
 }
 

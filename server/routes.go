@@ -41,6 +41,7 @@ func (s *Server) routes() []route {
 	const (
 		get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
 		ok, created, empty  = http.StatusOK, http.StatusCreated, http.StatusNoContent
+		accepted            = http.StatusAccepted
 	)
 	return []route{
 		{get, "/api/api-credentials", access.CredentialList, noBody, ok, "list-credentials", "List credentials", op(s.listCredentials)},
@@ -52,6 +53,17 @@ func (s *Server) routes() []route {
 		{post, "/api/api-credentials/{id}/test", access.CredentialTest, noBody, ok, "test-stored-credential", "Ask the provider whether a stored credential works", op(s.testStoredCredential)},
 		{post, "/api/api-credentials/{id}/rotate", access.CredentialRotate, formBody, ok, "rotate-credential", "Put new values in place of the old", op(s.rotateCredential)},
 		{post, "/api/api-credentials/{id}/reveal", access.CredentialReveal, smallBody, ok, "reveal-credential", "Show a credential's values to a human", op(s.revealCredential)},
+		{get, "/api/api-credentials/health", access.CredentialList, noBody, ok, "get-credential-health", "Which credentials need attention", op(s.credentialHealth)},
+
+		{get, "/api/webhooks", access.WebhookRead, noBody, ok, "list-webhooks", "List webhooks", op(s.listWebhooks)},
+		{post, "/api/webhooks", access.WebhookManage, smallBody, created, "create-webhook", "Make a webhook; the answer holds its signing secret, once", op(s.createWebhook)},
+		{get, "/api/webhooks/{id}", access.WebhookRead, noBody, ok, "get-webhook", "Get a webhook", op(s.getWebhook)},
+		{put, "/api/webhooks/{id}", access.WebhookManage, smallBody, ok, "update-webhook", "Replace what a webhook says", op(s.updateWebhook)},
+		{del, "/api/webhooks/{id}", access.WebhookManage, noBody, empty, "delete-webhook", "Remove a webhook with its deliveries", op(s.deleteWebhook)},
+		{post, "/api/webhooks/{id}/rotate", access.WebhookManage, smallBody, ok, "rotate-webhook-secret", "Make a new signing secret; the answer holds it, once", op(s.rotateWebhookSecret)},
+		{post, "/api/webhooks/{id}/test", access.WebhookManage, noBody, accepted, "test-webhook", "Send a test message", op(s.testWebhook)},
+		{get, "/api/webhooks/{id}/deliveries", access.WebhookRead, noBody, ok, "list-webhook-deliveries", "What was sent, newest first", op(s.webhookDeliveries)},
+		{post, "/api/webhooks/{id}/deliveries/{delivery}/replay", access.WebhookManage, noBody, accepted, "replay-webhook-delivery", "Send a message again", op(s.replayDelivery)},
 
 		{get, "/api/rate-limit/status", access.None, noBody, ok, "get-rate-limit", "Where your address and organization stand", op(s.ownLimits)},
 		{post, "/api/rate-limit/reset", access.LimitReset, smallBody, ok, "reset-rate-limit", "Forget what was counted for a subject", op(s.resetLimit)},

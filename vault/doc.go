@@ -17,6 +17,13 @@
 // for Options.StaleMax while the database is away. Changes by this instance
 // hold at once, changes by others within [Fresh].
 //
+// # Looking after what is stored
+//
+// A [Checker] opens and tests stored credentials on a schedule, and tells of
+// those that expire, are not used, get old, do not open, or are not accepted by
+// their provider: once each, as an event and to the organization's webhooks
+// (package webhook). [Checker.Health] is the list of what holds at the moment.
+//
 // # Sealed columns
 //
 // [SealedColumns] names every column of the database that holds a sealed
@@ -129,6 +136,7 @@ type Vault struct {
 	opts     Options
 	opened   *recheck.Cache[useKey, *opened]
 	uses     uses
+	lanes    lanes
 }
 
 // New gives the vault kept in db.
@@ -149,6 +157,8 @@ func New(db *store.DB, log *audit.Log, services *catalog.Catalog, ring *seal.Key
 	}
 	v := &Vault{db: db, log: log, services: services, ring: ring, opts: opts}
 	v.uses.last = make(map[rowKey]time.Time)
+	v.lanes.freed = make(chan struct{}, 1)
+	v.opts.Probe = v.lanes.watching(opts.Probe, opts.Now)
 	v.opened = recheck.New[useKey, *opened](recheck.Options{
 		Size: 10_000, Fresh: Fresh, StaleMax: opts.StaleMax, Now: opts.Now, Stale: databaseAway,
 	})
@@ -190,5 +200,6 @@ func SealedColumns() []SealedColumn {
 	return []SealedColumn{
 		{"credential_versions", "fields_sealed"},
 		{"organization_keys", "fingerprint_key_sealed"},
+		{"webhook_secrets", "secret_sealed"},
 	}
 }

@@ -20,6 +20,7 @@ type Metrics struct {
 	decisions *prometheus.CounterVec
 	switches  *prometheus.CounterVec
 	observed  *prometheus.CounterVec
+	health    health
 }
 
 // NewMetrics gives counters at zero, with those of the Go runtime and the process.
@@ -38,6 +39,7 @@ func NewMetrics() *Metrics {
 		observed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_limit_observed_total", Help: "Requests that a policy in the mode observe would have refused, by its effect."}, []string{"effect"}),
 	}
+	m.health = newHealth(m.registry)
 	m.registry.MustRegister(m.requests, m.durations, m.decisions, m.switches, m.observed,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
