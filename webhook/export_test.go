@@ -20,3 +20,6 @@ func (w *Webhooks) Sweep(ctx context.Context) error { return w.sweep(ctx) }
 
 // Delays is the schedule of attempts.
 var Delays = delays
+
+// CheckURL says what is wrong with a URL by itself.
+func (w *Webhooks) CheckURL(raw string) string { return w.checkURL(raw) }
