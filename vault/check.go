@@ -97,15 +97,15 @@ func (k *Checker) repeat(ctx context.Context, complaint string, woken <-chan str
 	}
 }
 
-// The credentials to look at: those whose time has come, and those that changed.
-const (
-	whoseTimeHasCome = `c.check_due_at <= $1 ORDER BY c.check_due_at`
-	thatChanged      = `c.checked_revision <> c.revision AND c.check_due_at > $1`
-)
-
 // checkDue looks at all credentials that are due.
 func (k *Checker) checkDue(ctx context.Context) error {
-	for _, which := range []string{whoseTimeHasCome, thatChanged} {
+	for _, which := range []struct {
+		where string
+		args  []any
+	}{
+		{`c.check_due_at <= $1 ORDER BY c.check_due_at`, []any{store.At(k.vault.opts.Now())}}, // whose time has come
+		{`c.checked_revision <> c.revision`, nil},                                             // that changed; an index holds no others
+	} {
 		for more := true; more; {
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -119,7 +119,7 @@ func (k *Checker) checkDue(ctx context.Context) error {
 					keys = append(keys, key)
 					return err
 				}, `SELECT c.organization, c.id FROM credentials c JOIN organizations o ON o.id = c.organization AND o.deleted_at IS NULL
-					WHERE `+which+` LIMIT `+strconv.Itoa(checkBatch), store.At(k.vault.opts.Now()))
+					WHERE `+which.where+` LIMIT `+strconv.Itoa(checkBatch), which.args...)
 			})
 			if err != nil {
 				return err
