@@ -74,6 +74,7 @@ func nothingPlantedComesBack(t *testing.T, environ map[string]string, search fun
 			{"POST", credentialsPath}, {"PUT", credentialsPath + "/" + id}, {"POST", credentialsPath + "/" + id + "/rotate"},
 			{"POST", credentialsPath + "/" + id + "/reveal"}, {"POST", "/api/rate-limit/reset"}, {"POST", "/api/organizations"},
 			{"POST", credentialsPath + "/test"}, {"DELETE", credentialsPath + "/" + unknownID}, {"GET", credentialsPath},
+			{"POST", webhooksPath}, {"PUT", webhooksPath + "/" + unknownID}, {"POST", webhooksPath + "/" + unknownID + "/rotate"},
 		} {
 			for _, c := range []*client{owner, viewer, nobody} {
 				a := c.do(call[0], call[1], body)
