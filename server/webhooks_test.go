@@ -105,10 +105,10 @@ func TestWebhooksAndHealth(t *testing.T) {
 		t.Errorf("%+v", item)
 	}
 	raw := as(t, s, "acme", "u1", access.Owner).get(healthPath)
-	if raw.Status != 200 || strings.Contains(string(raw.Body), key[len(key)-4:]) || strings.Contains(string(raw.Body), "hint") {
+	if raw.Status != 200 || strings.Contains(raw.Body, key[len(key)-4:]) || strings.Contains(raw.Body, "hint") {
 		t.Errorf("%d %s", raw.Status, raw.Body)
 	}
-	if raw := as(t, s, "other", "u1", access.Owner).get(healthPath); strings.Contains(string(raw.Body), created.ID) {
+	if raw := as(t, s, "other", "u1", access.Owner).get(healthPath); strings.Contains(raw.Body, created.ID) {
 		t.Errorf("another organization reads %s", raw.Body)
 	}
 
@@ -123,11 +123,11 @@ func TestWebhooksAndHealth(t *testing.T) {
 	}
 	owner := as(t, s, "acme", "u1", access.Owner)
 	for _, path := range []string{webhooksPath, webhooksPath + "/" + hook.ID, webhooksPath + "/" + hook.ID + "/deliveries", eventsPath + "?limit=500"} {
-		if a := owner.get(path); a.Status != 200 || strings.Contains(string(a.Body), "whsec_") || strings.Contains(string(a.Body), hook.Secret[6:]) {
+		if a := owner.get(path); a.Status != 200 || strings.Contains(a.Body, "whsec_") || strings.Contains(a.Body, hook.Secret[6:]) {
 			t.Errorf("%s: %d %s", path, a.Status, a.Body)
 		}
 	}
-	metrics := string((&client{t: t, url: s.ServiceURLs["metrics"], http: newHTTP(t)}).get("/metrics").Body)
+	metrics := (&client{t: t, url: s.ServiceURLs["metrics"], http: newHTTP(t)}).get("/metrics").Body
 	for _, line := range []string{`gatehouse_webhook_attempts_total{outcome="delivered"} 4`, `gatehouse_credential_findings_total{kind="test_failed"} 1`, `gatehouse_credential_tests_total{result="invalid"}`} {
 		if !strings.Contains(metrics, line) {
 			t.Errorf("the metrics lack %s", line)
@@ -160,7 +160,7 @@ func TestHostileWebhooks(t *testing.T) {
 	owner, stranger := as(t, s, "acme", "u1", access.Owner), as(t, s, "other", "u1", access.Owner)
 	made := owner.do("POST", webhooksPath, `{"url":"https://hooks.example.com/`+canary+`"}`)
 	id := decode[api.WebhookWithSecret](t, made, 201).ID
-	if strings.Contains(string(owner.get(eventsPath).Body), canary) {
+	if strings.Contains(owner.get(eventsPath).Body, canary) {
 		t.Error("the trail holds the path of a receiver")
 	}
 	for _, body := range []string{
@@ -171,7 +171,7 @@ func TestHostileWebhooks(t *testing.T) {
 	} {
 		for _, call := range [][2]string{{"POST", webhooksPath}, {"PUT", webhooksPath + "/" + id}} {
 			a := owner.do(call[0], call[1], body)
-			if a.Status < 400 || a.Status >= 500 || strings.Contains(string(a.Body), "CANARY") {
+			if a.Status < 400 || a.Status >= 500 || strings.Contains(a.Body, "CANARY") {
 				t.Errorf("%s %.80s: %d %s", call[0], body, a.Status, a.Body)
 			}
 		}

@@ -90,8 +90,7 @@ func (h *house) expectTold(t testing.TB, when string, want ...string) {
 	if diff := cmp.Diff(want, types); diff != "" {
 		t.Errorf("%s, what was told (-want +got):\n%s", when, diff)
 	}
-	var events int
-	events = len(h.events(t, "acme", audit.CredentialWarn)) + len(h.events(t, "acme", audit.CredentialExpire))
+	events := len(h.events(t, "acme", audit.CredentialWarn)) + len(h.events(t, "acme", audit.CredentialExpire))
 	if events != len(want) {
 		t.Errorf("%s, the trail has %d events, want %d", when, events, len(want))
 	}

@@ -20,7 +20,7 @@ const (
 	maxTests        = 8                // running at once on one instance
 	maxTestsPerHost = 2                // of them with one service
 	testLease       = 2 * time.Minute  // a test is over by then: after it, another instance may make it
-	testAtMost      = 90 * time.Second // opening, asking and recording
+	testAtMost      = 30 * time.Second // opening, asking and recording; what a stop waits for
 	testCandidates  = 64               // read at a time
 	busyPause       = 15 * time.Second // of a service after 429 without Retry-After
 	maxBusyPause    = time.Minute      // of a service, whatever Retry-After says: it may speak of one account only

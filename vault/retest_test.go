@@ -128,6 +128,27 @@ func TestAKeyThatDies(t *testing.T) {
 	})
 }
 
+// What a person's test says shows in the report within seconds too.
+func TestAPersonsTestIsFound(t *testing.T) {
+	p := &provider{}
+	h := newHouse(t, t.TempDir()+"/gatehouse.db", vault.Options{Probe: p.probe})
+	h.hook(t)
+	k := h.Checker(checkOptions())
+	c := h.create(t, owner, openai("", apiKey))
+	check(t, k)
+	for _, result := range []catalog.Result{catalog.Invalid, catalog.Valid} {
+		p.says(result)
+		if _, err := h.TestStored(t.Context(), owner, c.ID); err != nil {
+			t.Fatal(err)
+		}
+		check(t, k)
+		if found := len(kinds(t, k, owner)) > 0; found != (result == catalog.Invalid) {
+			t.Errorf("after %s: found %v", result, found)
+		}
+	}
+	h.expectTold(t, "after two tests", "credential.test_failed")
+}
+
 func TestUntestableIsShownOnly(t *testing.T) {
 	p := &provider{}
 	h := newHouse(t, t.TempDir()+"/gatehouse.db", vault.Options{Probe: p.probe})

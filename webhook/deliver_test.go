@@ -408,3 +408,19 @@ func TestPrivateAddresses(t *testing.T) {
 		t.Error("a private address was called")
 	}
 }
+
+// What a deleted organization had waiting is not sent.
+func TestDeletedOrganization(t *testing.T) {
+	r := newReceiver(t, nil)
+	h := newHouse(t, t.TempDir()+"/gatehouse.db", r.URL)
+	h.make(t, owner, r.URL)
+	h.enqueue(t, webhook.CredentialExpired)
+	h.update(t, func(tx *store.Tx) error {
+		_, err := tx.Exec(t.Context(), `UPDATE organizations SET deleted_at = 1 WHERE id = 'acme'`)
+		return err
+	})
+	h.deliver(t)
+	if len(r.got()) != 0 {
+		t.Error("a deleted organization's message was sent")
+	}
+}

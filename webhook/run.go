@@ -194,6 +194,7 @@ func (w *Webhooks) find(ctx context.Context, tenants []string, webhooks []webhoo
 			return err
 		}, `SELECT d.organization, d.webhook_id, d.id, d.message_id, d.body, h.url, d.attempts, d.next_at
 			FROM webhook_deliveries d JOIN webhooks h ON h.organization = d.organization AND h.id = d.webhook_id
+			JOIN organizations o ON o.id = d.organization AND o.deleted_at IS NULL
 			WHERE d.status = 'pending' AND d.next_at <= $1 AND h.disabled = $2`+but.String()+`
 			ORDER BY d.next_at LIMIT `+strconv.Itoa(candidates), args...)
 	})

@@ -73,7 +73,7 @@ CREATE TABLE webhook_deliveries (
     PRIMARY KEY (organization, id),
     FOREIGN KEY (organization, webhook_id) REFERENCES webhooks (organization, id) ON DELETE CASCADE
 );
-CREATE INDEX webhook_deliveries_due ON webhook_deliveries (next_at) WHERE status = 'pending';
+CREATE INDEX webhook_deliveries_due ON webhook_deliveries (next_at, organization, webhook_id) WHERE status = 'pending';
 CREATE INDEX webhook_deliveries_newest ON webhook_deliveries (organization, webhook_id, id);
 CREATE INDEX webhook_deliveries_old ON webhook_deliveries (created_at);
 
