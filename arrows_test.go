@@ -26,16 +26,17 @@ var arrows = map[string][]string{
 	"masterkey":      {"access", "audit", "seal", "store", "internal/fault"},
 	"org":            {"access", "audit", "store", "internal/fault", "internal/recheck"},
 	"auth":           {"access", "org", "internal/fault"},
-	"vault":          {"access", "audit", "catalog", "masterkey", "seal", "store", "internal/fault", "internal/recheck"},
+	"webhook":        {"access", "audit", "masterkey", "seal", "store", "internal/fault", "internal/netguard"},
+	"vault":          {"access", "audit", "catalog", "masterkey", "seal", "store", "webhook", "internal/fault", "internal/recheck"},
 	"policy":         {"access", "audit", "ratelimit", "store", "internal/fault"},
 	"policy/compare": {"policy", "ratelimit/replay"},
 
 	"envoy":   {"access", "audit", "policy", "internal/fault"},
 	"gateway": {"access", "audit", "catalog", "internal/fault"},
 	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "masterkey", "org", "policy", "ratelimit", "seal", "store", "vault",
-		"internal/fault", "internal/telemetry"},
+		"webhook", "internal/fault", "internal/telemetry"},
 	"instance": {"access", "audit", "auth", "catalog", "envoy", "gateway", "masterkey", "org", "policy", "ratelimit", "seal", "server", "store", "vault",
-		"internal/fault", "internal/netguard", "internal/probe", "internal/telemetry"},
+		"webhook", "internal/fault", "internal/netguard", "internal/probe", "internal/telemetry"},
 }
 
 // anything lists the rooms that may import all others: the two ends.

@@ -58,6 +58,8 @@ const (
 	KeyRead
 	KeyRotate
 	OrgManage
+	WebhookRead
+	WebhookManage
 	permissionCount
 )
 
@@ -89,6 +91,8 @@ var permissionNames = [permissionCount]string{
 	KeyRead:          "key:read",
 	KeyRotate:        "key:rotate",
 	OrgManage:        "org:manage",
+	WebhookRead:      "webhook:read",
+	WebhookManage:    "webhook:manage",
 }
 
 // String gives the noun:verb form.

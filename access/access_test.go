@@ -43,6 +43,8 @@ hold:manage       +     -     -         -       -      -       -
 key:read          -     -     -         -       -      -       any
 key:rotate        -     -     -         -       -      -       any
 org:manage        -     -     -         -       -      -       any
+webhook:read      +     +     -         -       -      -       -
+webhook:manage    +     +     -         -       -      -       -
 `
 
 const own, other = "acme", "globex"
@@ -123,7 +125,7 @@ func TestZeroValuesMayDoNothing(t *testing.T) {
 		}
 	}
 	all := access.NewCaller(own, access.User, "user", access.Roles()...)
-	for _, p := range []access.Permission{access.None, access.OrgManage + 1, 63, 64, 200, 255} {
+	for _, p := range []access.Permission{access.None, access.WebhookManage + 1, 63, 64, 200, 255} {
 		if access.Allow(all, p, own) == nil || all.Can(p) || all.Holds(p) || p.String() != "none" {
 			t.Errorf("permission %d is granted, or has the name %s", p, p)
 		}

@@ -31,9 +31,10 @@ var (
 	viewerSet    = readMembers | setOf(CredentialList, LimitRead)
 	developerSet = viewerSet | setOf(CredentialCreate, CredentialUpdate, CredentialTest, CredentialRotate, CredentialUse)
 	auditorSet   = viewerSet | setOf(AuditRead, AuditExport, AuditVerify, RetentionRead)
-	adminSet     = developerSet | auditorSet | setOf(CredentialDelete, LimitUpdate, MemberManage, RoleManage, TokenManage)
-	ownerSet     = adminSet | setOf(CredentialReveal, RetentionManage, HoldManage)
-	serviceSet   = setOf(CredentialUse, LimitRead)
+	adminSet     = developerSet | auditorSet | setOf(CredentialDelete, LimitUpdate, MemberManage, RoleManage, TokenManage,
+		WebhookRead, WebhookManage)
+	ownerSet   = adminSet | setOf(CredentialReveal, RetentionManage, HoldManage)
+	serviceSet = setOf(CredentialUse, LimitRead)
 
 	// operatorEverywhere holds on every organization.
 	operatorEverywhere = setOf(LimitRead, LimitUpdate, LimitReset, KeyRead, KeyRotate, OrgManage)

@@ -67,6 +67,16 @@ const (
 	KeyRetire     Action = "key.retire"
 	OrgCreate     Action = "org.create"
 	OrgDelete     Action = "org.delete"
+
+	CredentialWarn Action = "credential.warn" // something about a credential needs somebody's attention; the reason says what
+	WebhookCreate  Action = "webhook.create"
+	WebhookUpdate  Action = "webhook.update"
+	WebhookDelete  Action = "webhook.delete"
+	WebhookRotate  Action = "webhook.rotate" // a new signing secret
+	WebhookDisable Action = "webhook.disable"
+	WebhookTest    Action = "webhook.test"
+	WebhookReplay  Action = "webhook.replay"
+	WebhookFail    Action = "webhook.fail" // a delivery was given up
 )
 
 // Actions lists every action, for validating a filter.
@@ -77,6 +87,7 @@ func Actions() []Action {
 		CredentialStage, CredentialActivate, CredentialRollback, CredentialDestroy, CredentialFallback, ChatRequest,
 		LimitExceed, LimitReset, LimitDegrade, LimitRecover, LimitObserve, PolicyCreate, PolicyUpdate, PolicyDelete, AccessDeny, TokenCreate, MemberDisable, MemberEnable,
 		KeyCreate, KeyStage, KeyRotate, KeyRetire, OrgCreate, OrgDelete,
+		CredentialWarn, WebhookCreate, WebhookUpdate, WebhookDelete, WebhookRotate, WebhookDisable, WebhookTest, WebhookReplay, WebhookFail,
 	}
 }
 

@@ -37,6 +37,12 @@ type Outcome struct {
 	Scopes    []string   // what it may do, where the provider says; at most 64
 	ExpiresAt *time.Time // when it ends, where the provider says
 	RequestID string     // the provider's id of the probe, [A-Za-z0-9_.:-]{1,128}
+
+	// Busy says that the provider asks for fewer requests: 429, or a fault with
+	// Retry-After. RetryAfter is how long it asks to wait, 0 where it does not say.
+	// Whoever makes the request fills them in (package internal/probe).
+	Busy       bool
+	RetryAfter time.Duration
 }
 
 // answer is what a reader works on.

@@ -56,6 +56,12 @@ type Config struct {
 	CredentialReveal        bool          `env:"CREDENTIAL_REVEAL" envDefault:"false" help:"Let owners read credentials back in the clear."`
 	SecretStaleMax          time.Duration `env:"SECRET_STALE_MAX" envDefault:"60s" help:"How long opened secrets are used while the database is away."`
 
+	CredentialTestEvery   Age      `env:"CREDENTIAL_TEST_EVERY" envDefault:"24h" help:"How often each stored credential is opened and tested with its provider; 0: never."`
+	ExpiryWarnings        []Age    `env:"EXPIRY_WARNINGS" envDefault:"30d,7d,1d" help:"How long before a credential's expiry its organization is warned, separated by commas; 0: not at all."`
+	CredentialUnusedAfter Age      `env:"CREDENTIAL_UNUSED_AFTER" envDefault:"90d" help:"After how long without use a credential is warned of; 0: never."`
+	CredentialRotateAfter Age      `env:"CREDENTIAL_ROTATE_AFTER" envDefault:"90d" help:"How old a credential's values get before a rotation is asked for; 0: any age."`
+	WebhookHosts          []string `env:"WEBHOOK_HOSTS" help:"Origins that webhooks may reach although they are private or plain http: http://10.0.0.5:8080,... Default: none."`
+
 	TrustedProxies   []string        `env:"TRUSTED_PROXIES" help:"Addresses or CIDR ranges whose X-Forwarded-For is believed, separated by commas. Default: none."`
 	ChatIPLimit      ratelimit.Limit `env:"CHAT_IP_LIMIT" envDefault:"100/1m" help:"Requests per window for each client address on chat and proxy routes."`
 	ChatOrgLimit     ratelimit.Limit `env:"CHAT_ORG_LIMIT" envDefault:"1000/1h" help:"Requests per window for each organization on chat and proxy routes."`
@@ -123,6 +129,8 @@ func (c *Config) parseMistake(err error) error {
 	switch field.Type {
 	case reflect.TypeFor[ratelimit.Limit]():
 		return fmt.Errorf("%s must be a number of requests and a window, such as 100/1m", name)
+	case reflect.TypeFor[Age](), reflect.TypeFor[[]Age]():
+		return fmt.Errorf("%s %w", name, errAge)
 	case reflect.TypeFor[time.Duration]():
 		return fmt.Errorf("%s must be a duration, such as 30s or 5m", name)
 	case reflect.TypeFor[int]():
@@ -230,6 +238,7 @@ func (c *Config) Check() error {
 	if c.StopGrace < 0 || c.StopGrace > time.Hour {
 		add("GATEHOUSE_STOP_GRACE must be from 0s to 1h")
 	}
+	mistakes = append(mistakes, c.checkHealth())
 	if _, err := c.trustedProxies(); err != nil {
 		mistakes = append(mistakes, err)
 	}

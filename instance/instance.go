@@ -41,6 +41,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/server"
 	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/vault"
+	"github.com/gatehouse-io/gatehouse/webhook"
 )
 
 // Version is the program's version; a release sets it when it is built.
@@ -56,6 +57,9 @@ type Instance struct {
 	Vault  *vault.Vault
 	Keys   *masterkey.Keys
 	Server *server.Server
+
+	checker  *vault.Checker
+	webhooks *webhook.Webhooks
 
 	metrics  *telemetry.Metrics
 	flushLog func()
@@ -147,6 +151,17 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 		Environment: c.Environment, Reveal: c.CredentialReveal, StaleMax: c.staleMax(), Probe: out.probe, Logger: log,
 	})
 
+	// What looks after stored credentials, and tells of it.
+	checks := c.checkOptions()
+	checks.Tested, checks.Found = in.metrics.CredentialTested, func(kind vault.FindingKind) { in.metrics.CredentialFound(string(kind)) }
+	in.checker = in.Vault.Checker(checks)
+	in.webhooks, err = webhook.New(in.DB, in.Audit, in.Vault.WebhookSecrets(), webhook.Options{
+		AllowedOrigins: c.webhookOrigins(), Loopback: c.dev, Attempted: in.metrics.WebhookAttempted, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+
 	// The limits: in memory, or on Redis with memory to fall back on.
 	limiter, memory, err := in.newLimiter(c)
 	if err != nil {
@@ -177,7 +192,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 		return err
 	}
 	in.Server, err = server.New(server.Config{
-		DB: in.DB, Audit: in.Audit, Orgs: in.Orgs, Auth: authenticator, Catalog: services, Vault: in.Vault, Keys: in.Keys,
+		DB: in.DB, Audit: in.Audit, Orgs: in.Orgs, Auth: authenticator, Catalog: services, Vault: in.Vault, Keys: in.Keys, Checker: in.checker, Webhooks: in.webhooks,
 		Limits: in.limits, LimitsDegraded: in.limitsDegraded, Gateway: newGateway, Metrics: in.metrics, AuthFailures: c.AuthFailureLimit, TrustedProxies: proxies,
 		Domain: c.Domain, PublicOrigin: c.publicOrigin(),
 		Version: Version, Logger: log,
@@ -194,6 +209,8 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	in.runs.Go(func() { in.Orgs.Run(running) })
 	in.runs.Go(func() { in.Vault.Run(running) })
 	in.runs.Go(func() { in.limits.Run(running) })
+	in.runs.Go(func() { in.checker.Run(running) })
+	in.runs.Go(func() { in.webhooks.Run(running) })
 	return nil
 }
 
@@ -239,6 +256,12 @@ func (c *Config) warn(log *slog.Logger) {
 	}
 	if c.CredentialReveal && !c.dev {
 		log.Warn("CREDENTIAL_REVEAL is on: owners can read credentials in the clear")
+	}
+	if len(c.WebhookHosts) > 0 {
+		log.Warn("WEBHOOK_HOSTS lets every organization's webhooks reach these origins", "origins", c.webhookOrigins())
+	}
+	if c.CredentialTestEvery == 0 {
+		log.Warn("CREDENTIAL_TEST_EVERY is 0: no stored credential is opened or tested by itself, so that one that died is found by its users")
 	}
 	if c.ServiceHosts != "" {
 		log.Warn("SERVICE_HOSTS sends keys of catalogue services to origins of your own", "services", entryNames(c.ServiceHosts))

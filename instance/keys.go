@@ -15,6 +15,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/vault"
+	"github.com/gatehouse-io/gatehouse/webhook"
 )
 
 // SealedColumns gives every column of the database that holds sealed values, of
@@ -32,8 +33,12 @@ func Destroy(ctx context.Context, tx *store.Tx, organization string) (rows int64
 	if err != nil {
 		return 0, err
 	}
-	beside, err := vault.Destroy(ctx, tx, organization)
-	return sealed + beside, err
+	credentials, err := vault.Destroy(ctx, tx, organization)
+	if err != nil {
+		return 0, err
+	}
+	webhooks, err := webhook.Destroy(ctx, tx, organization)
+	return sealed + credentials + webhooks, err
 }
 
 // forget drops from memory what was opened of an organization that is deleted.

@@ -80,6 +80,7 @@ func nothingPlantedComesBack(t *testing.T, environ map[string]string, search fun
 			{"POST", credentialsPath + "/" + id + "/versions"}, {"POST", credentialsPath + "/" + id + "/versions/1/activate"},
 			{"POST", credentialsPath + "/" + id + "/rollback"}, {"GET", credentialsPath + "/" + id + "/versions"},
 			{"POST", "/api/keys/stage"}, {"POST", "/api/keys/rotate"}, {"POST", "/api/keys/verify"}, {"POST", "/api/keys/" + unknownKey + "/retire"},
+			{"POST", webhooksPath}, {"PUT", webhooksPath + "/" + unknownID}, {"POST", webhooksPath + "/" + unknownID + "/rotate"},
 		} {
 			for _, c := range []*client{owner, viewer, nobody} {
 				a := c.do(call[0], call[1], body)

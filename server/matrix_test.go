@@ -41,6 +41,17 @@ var calls = map[string]call{
 	"POST /api/api-credentials/{id}/test":   {"", "oad"},
 	"POST /api/api-credentials/{id}/rotate": {`{}`, "oad"},
 	"POST /api/api-credentials/{id}/reveal": {`{}`, "o"},
+	"GET /api/api-credentials/health":       {"", "oaduv"},
+
+	"GET /api/webhooks":                                    {"", "oa"},
+	"POST /api/webhooks":                                   {`{}`, "oa"},
+	"GET /api/webhooks/{id}":                               {"", "oa"},
+	"PUT /api/webhooks/{id}":                               {`{"url":"https://example.com"}`, "oa"},
+	"DELETE /api/webhooks/{id}":                            {"", "oa"},
+	"POST /api/webhooks/{id}/rotate":                       {`{}`, "oa"},
+	"POST /api/webhooks/{id}/test":                         {"", "oa"},
+	"GET /api/webhooks/{id}/deliveries":                    {"", "oa"},
+	"POST /api/webhooks/{id}/deliveries/{delivery}/replay": {"", "oa"},
 
 	"GET /api/api-credentials/{id}/versions":                     {"", "oaduv"},
 	"POST /api/api-credentials/{id}/versions":                    {`{}`, "oad"},
@@ -128,7 +139,7 @@ func TestMatrix(t *testing.T) {
 			method, template, _ := strings.Cut(operation, " ")
 			// Each role gets a credential of its own, since some destroy it.
 			fill := func(id string) string {
-				return strings.NewReplacer("{id}", id, "{version}", "1", "{type}", "org", "{key}", "acme", "{service}", "openai", "{path}", "v1/models").Replace(template)
+				return strings.NewReplacer("{id}", id, "{version}", "1", "{delivery}", "dlv_x", "{type}", "org", "{key}", "acme", "{service}", "openai", "{path}", "v1/models").Replace(template)
 			}
 			for _, letter := range slices.Sorted(maps.Keys(letters)) {
 				role := letters[letter]

@@ -59,6 +59,17 @@ func (s *Server) routes() []route {
 		{post, "/api/api-credentials/{id}/versions/{version}/activate", access.CredentialRotate, smallBody, ok, "activate-credential-version", "Put a staged version in use", op(s.activateVersion)},
 		{del, "/api/api-credentials/{id}/versions/{version}", access.CredentialRotate, noBody, empty, "destroy-credential-version", "Destroy a version that is staged or in grace", op(s.destroyVersion)},
 		{post, "/api/api-credentials/{id}/rollback", access.CredentialRotate, smallBody, ok, "roll-back-credential", "Bring a version in grace back", op(s.rollBackCredential)},
+		{get, "/api/api-credentials/health", access.CredentialList, noBody, ok, "get-credential-health", "Which credentials need attention", op(s.credentialHealth)},
+
+		{get, "/api/webhooks", access.WebhookRead, noBody, ok, "list-webhooks", "List webhooks", op(s.listWebhooks)},
+		{post, "/api/webhooks", access.WebhookManage, smallBody, created, "create-webhook", "Make a webhook; the answer holds its signing secret, once", op(s.createWebhook)},
+		{get, "/api/webhooks/{id}", access.WebhookRead, noBody, ok, "get-webhook", "Get a webhook", op(s.getWebhook)},
+		{put, "/api/webhooks/{id}", access.WebhookManage, smallBody, ok, "update-webhook", "Replace what a webhook says", op(s.updateWebhook)},
+		{del, "/api/webhooks/{id}", access.WebhookManage, noBody, empty, "delete-webhook", "Remove a webhook with its deliveries", op(s.deleteWebhook)},
+		{post, "/api/webhooks/{id}/rotate", access.WebhookManage, smallBody, ok, "rotate-webhook-secret", "Make a new signing secret; the answer holds it, once", op(s.rotateWebhookSecret)},
+		{post, "/api/webhooks/{id}/test", access.WebhookManage, noBody, accepted, "test-webhook", "Send a test message", op(s.testWebhook)},
+		{get, "/api/webhooks/{id}/deliveries", access.WebhookRead, noBody, ok, "list-webhook-deliveries", "What was sent, newest first", op(s.webhookDeliveries)},
+		{post, "/api/webhooks/{id}/deliveries/{delivery}/replay", access.WebhookManage, noBody, accepted, "replay-webhook-delivery", "Send a message again", op(s.replayDelivery)},
 
 		{get, "/api/rate-limit/status", access.None, noBody, ok, "get-rate-limit", "Where your address and organization stand", op(s.ownLimits)},
 		{post, "/api/rate-limit/reset", access.LimitReset, smallBody, ok, "reset-rate-limit", "Forget what was counted for a subject", op(s.resetLimit)},

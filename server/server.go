@@ -41,6 +41,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/ratelimit"
 	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/vault"
+	"github.com/gatehouse-io/gatehouse/webhook"
 )
 
 // Config is what the edge stands on. Everything but Now and Logger is required.
@@ -53,6 +54,9 @@ type Config struct {
 	Vault   *vault.Vault
 	Keys    *masterkey.Keys
 	Limits  *policy.Limits
+
+	Checker  *vault.Checker
+	Webhooks *webhook.Webhooks
 
 	LimitsDegraded func() bool // whether memory decides because Redis is away; nil: never
 

@@ -34,6 +34,13 @@
 // for Options.StaleMax while the database is away. Changes by this instance
 // hold at once, changes by others within [Fresh].
 //
+// # Looking after what is stored
+//
+// A [Checker] opens and tests stored credentials on a schedule, and tells of
+// those that expire, are not used, get old, do not open, or are not accepted by
+// their provider: once each, as an event and to the organization's webhooks
+// (package webhook). [Checker.Health] is the list of what holds at the moment.
+//
 // # Sealed columns
 //
 // [SealedColumns] describes the columns of this package that hold sealed values,
@@ -150,6 +157,7 @@ type Vault struct {
 	previous *recheck.Cache[versionKey, *opened]
 	uses     uses
 	refused  fallbacks
+	lanes    lanes
 }
 
 // New gives the vault kept in db.
@@ -173,6 +181,8 @@ func New(db *store.DB, log *audit.Log, services *catalog.Catalog, ring *seal.Key
 	v.refused.last = make(map[versionKey]time.Time)
 	cached := recheck.Options{Size: 10_000, Fresh: Fresh, StaleMax: opts.StaleMax, Now: opts.Now, Stale: databaseAway}
 	v.opened, v.previous = recheck.New[useKey, *opened](cached), recheck.New[versionKey, *opened](cached)
+	v.lanes.freed = make(chan struct{}, 1)
+	v.opts.Probe = v.lanes.watching(opts.Probe, opts.Now)
 	return v
 }
 

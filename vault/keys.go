@@ -86,8 +86,7 @@ func credentialContext(environment, organization, id string, version int64, fiel
 	return seal.Context{Environment: environment, Organization: organization, Kind: "credential", ID: id, Version: version, Fields: fields}
 }
 
-// SealedColumns gives every column of this package's tables that holds sealed
-// values.
+// SealedColumns gives every column that holds what this package seals.
 func SealedColumns() []masterkey.Column {
 	return []masterkey.Column{
 		{
@@ -104,6 +103,12 @@ func SealedColumns() []masterkey.Column {
 					fields = nil // then the seal does not open
 				}
 				return credentialContext(environment, r.Text("organization"), r.Text("credential_id"), r.Int("version"), fields)
+			},
+		},
+		{ // sealed here, for package webhook
+			Table: "webhook_secrets", Name: "secret_sealed", Key: []string{"organization", "webhook_id", "version"},
+			Context: func(environment string, r masterkey.Row) seal.Context {
+				return webhookSecretContext(environment, r.Text("organization"), r.Text("webhook_id"), r.Int("version"))
 			},
 		},
 	}

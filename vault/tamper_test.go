@@ -178,6 +178,7 @@ func TestSealedColumns(t *testing.T) {
 	gatehousetest.Databases(t, func(t *testing.T, url string) {
 		h := newHouse(t, url, vault.Options{})
 		h.create(t, owner, openai("", apiKey))
+		h.hook(t)
 		query := `SELECT m.name, p.name, upper(p.type) FROM sqlite_master m JOIN pragma_table_info(m.name) p WHERE m.type = 'table'`
 		hex := `hex(CAST(%s AS BLOB))`
 		if h.db.Kind() == "postgresql" {

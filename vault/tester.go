@@ -93,7 +93,8 @@ func (v *Vault) TestStored(ctx context.Context, caller access.Caller, id string)
 	event.Metadata["version"] = c.Version
 	err = v.db.Update(ctx, key.organization, func(tx *store.Tx) error {
 		// A test of values that were replaced meanwhile says nothing of the new ones.
-		_, err := tx.Exec(ctx, `UPDATE credentials SET last_test = $1 WHERE organization = $2 AND id = $3 AND version = $4`,
+		// The checker looks at it next, so that its findings follow.
+		_, err := tx.Exec(ctx, `UPDATE credentials SET last_test = $1, check_due_at = 0 WHERE organization = $2 AND id = $3 AND version = $4`,
 			string(stored), key.organization, key.id, c.Version)
 		if err != nil {
 			return err

@@ -55,6 +55,9 @@ type Options struct {
 	// AllowedOrigins are scheme://host[:port], without a path, that the operator
 	// named. Calls to exactly these are not checked.
 	AllowedOrigins []string
+	// Loopback lets a client call http and https on this machine (localhost or a
+	// loopback address in the URL), any port: for development. A Dialer ignores it.
+	Loopback bool
 	// Ports that a Dialer may call; {443} when empty. A client calls 443 whatever
 	// stands here.
 	Ports []uint16
@@ -84,7 +87,7 @@ func NewClient(o Options) (*http.Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		allowed[origin(u)] = true
+		allowed[Origin(u)] = true
 	}
 	// The checked pool knows no exception; allowed origins never get there.
 	o.AllowedOrigins, o.Ports = nil, []uint16{443}
@@ -93,10 +96,11 @@ func NewClient(o Options) (*http.Client, error) {
 		return nil, err
 	}
 	g := &guard{
-		allowed: allowed,
-		checked: newTransport(d.DialContext, o.RootCAs),
-		direct:  newTransport((&net.Dialer{Timeout: d.timeout}).DialContext, o.RootCAs),
-		maxBody: o.MaxBody,
+		allowed:  allowed,
+		loopback: o.Loopback,
+		checked:  newTransport(d.DialContext, o.RootCAs),
+		direct:   newTransport((&net.Dialer{Timeout: d.timeout}).DialContext, o.RootCAs),
+		maxBody:  o.MaxBody,
 	}
 	if g.maxBody == 0 {
 		g.maxBody = DefaultMaxBody
@@ -125,16 +129,17 @@ func newTransport(dial dialFunc, roots *x509.CertPool) *http.Transport {
 // guard sends a request through the checked transport unless its origin is
 // allowed. The two pools never share a connection.
 type guard struct {
-	allowed map[string]bool
-	checked *http.Transport
-	direct  *http.Transport
-	maxBody int64
+	allowed  map[string]bool
+	loopback bool
+	checked  *http.Transport
+	direct   *http.Transport
+	maxBody  int64
 }
 
 // RoundTrip refuses what may not be called and bounds the body of what may.
 func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	via := g.direct
-	if !g.allowed[origin(r.URL)] {
+	if exempt := g.allowed[Origin(r.URL)] || g.loopback && IsLoopback(r.URL); !exempt {
 		via = g.checked
 		if r.URL.Scheme != "https" || portOf(r.URL) != "443" || r.URL.User != nil {
 			closeBody(r)
@@ -161,8 +166,19 @@ func closeBody(r *http.Request) {
 	}
 }
 
-// origin gives scheme://host:port in one spelling.
-func origin(u *url.URL) string {
+// IsLoopback reports whether u says that it is on this machine: localhost or a
+// loopback address, by http or https.
+func IsLoopback(u *url.URL) bool {
+	if u.Scheme != "http" && u.Scheme != "https" || u.User != nil {
+		return false
+	}
+	a, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() == "localhost" || err == nil && a.Unmap().IsLoopback()
+}
+
+// Origin gives scheme://host:port of u in the one spelling that allowed origins
+// are compared in.
+func Origin(u *url.URL) string {
 	return strings.ToLower(u.Scheme) + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), portOf(u))
 }
 

@@ -378,3 +378,30 @@ func TestAllAddressesSilent(t *testing.T) {
 		}
 	})
 }
+
+// Loopback lets through what says that it is on this machine, and nothing else.
+func TestLoopback(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(hello))
+	defer server.Close()
+	if _, body, err := get(t, newClient(t, netguard.Options{Loopback: true}), server.URL); err != nil || body != "hello" {
+		t.Error(body, err)
+	}
+	if _, _, err := get(t, newClient(t, netguard.Options{}), server.URL); !errors.Is(err, netguard.ErrForbiddenOrigin) {
+		t.Error(err)
+	}
+	d := &dialled{}
+	r := resolving("rebound.test", []string{"127.0.0.1"})
+	c := newClient(t, netguard.WithDial(netguard.Options{Loopback: true, Resolver: r}, d.dial))
+	for url, want := range map[string]error{
+		"https://rebound.test/": netguard.ErrForbiddenAddress, "http://10.0.0.1/": netguard.ErrForbiddenOrigin,
+		"https://169.254.169.254/": netguard.ErrForbiddenAddress, "http://localhost.evil.test/": netguard.ErrForbiddenOrigin,
+		"http://u:p@127.0.0.1/": netguard.ErrForbiddenOrigin,
+	} {
+		if _, _, err := get(t, c, url); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", url, err, want)
+		}
+	}
+	if len(d.addresses) > 0 {
+		t.Errorf("dialled %v", d.addresses)
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/catalog"
@@ -46,7 +47,20 @@ func HTTP(ctx context.Context, client *http.Client, service *catalog.Service, in
 		outcome, cause := noAnswer(err)
 		return outcome, time.Since(start), cause
 	}
-	return service.Read(in, response.StatusCode, response.Header, body), time.Since(start), nil
+	outcome := service.Read(in, response.StatusCode, response.Header, body)
+	outcome.Busy, outcome.RetryAfter = busy(response.StatusCode, response.Header)
+	return outcome, time.Since(start), nil
+}
+
+// busy reads 429, and 5xx with Retry-After (RFC 9110, 10.2.3) in seconds. A
+// date is as good as none: the provider's clock is not ours.
+func busy(status int, h http.Header) (bool, time.Duration) {
+	seconds, err := strconv.ParseUint(h.Get("Retry-After"), 10, 16)
+	after := time.Duration(seconds) * time.Second
+	if err != nil {
+		after = 0
+	}
+	return status == http.StatusTooManyRequests || status >= 500 && after > 0, after
 }
 
 // Causes for the log. They stand for the errors of the network, whose texts can

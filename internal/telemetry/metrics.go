@@ -21,6 +21,7 @@ type Metrics struct {
 	switches  *prometheus.CounterVec
 	observed  *prometheus.CounterVec
 	fallbacks *prometheus.CounterVec
+	health    health
 }
 
 // NewMetrics gives counters at zero, with those of the Go runtime and the process.
@@ -41,6 +42,7 @@ func NewMetrics() *Metrics {
 		fallbacks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_credential_fallbacks_total", Help: "Requests that a credential's version in grace served because the provider refused the active one, by service."}, []string{"service"}),
 	}
+	m.health = newHealth(m.registry)
 	m.registry.MustRegister(m.requests, m.durations, m.decisions, m.switches, m.observed, m.fallbacks,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m

@@ -1,0 +1,13 @@
+package vault
+
+import "context"
+
+// CheckDue looks once at all credentials that are due.
+func (k *Checker) CheckDue(ctx context.Context) error { return k.checkDue(ctx) }
+
+// TestDue makes the tests that are due and waits for them.
+func (k *Checker) TestDue(ctx context.Context) error {
+	err := k.startTests(ctx)
+	k.vault.lanes.all.Wait()
+	return err
+}

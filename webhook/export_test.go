@@ -1,0 +1,25 @@
+package webhook
+
+import "context"
+
+// Deliver starts what is due, as far as there is room, and waits for it.
+func (w *Webhooks) Deliver(ctx context.Context) error {
+	err := w.dispatch(ctx)
+	w.flight.all.Wait()
+	return err
+}
+
+// Start starts what is due and does not wait.
+func (w *Webhooks) Start(ctx context.Context) error { return w.dispatch(ctx) }
+
+// Wait waits for what was started.
+func (w *Webhooks) Wait() { w.flight.all.Wait() }
+
+// Sweep deletes what is too old.
+func (w *Webhooks) Sweep(ctx context.Context) error { return w.sweep(ctx) }
+
+// Delays is the schedule of attempts.
+var Delays = delays
+
+// CheckURL says what is wrong with a URL by itself.
+func (w *Webhooks) CheckURL(raw string) string { return w.checkURL(raw) }
