@@ -43,7 +43,7 @@ func TestNothingPlantedComesBack(t *testing.T) {
 		database, redis := gatehousetest.Postgres(t), gatehousetest.Redis(t)
 		environ := map[string]string{"DATABASE_URL": database, "REDIS_URL": redis.URL(), "REDIS_TIMEOUT": "2s", "GATEHOUSE_METRICS_ADDR": "127.0.0.1:0"}
 		nothingPlantedComesBack(t, environ, func(t *testing.T) {
-			searchPostgres(t, database)
+			searchPostgres(t, gatehousetest.Across(t, database))
 			searchRedis(t, redis.URL())
 		})
 	})

@@ -24,7 +24,8 @@ const migrateAttempts = 8
 // one finds a table made already, is rolled back, and looks again.
 func (db *DB) migrate(ctx context.Context, log *slog.Logger) error {
 	for attempt := 1; ; attempt++ {
-		err := db.migrateOnce(ctx, log)
+		// A migration works on every organization's rows.
+		err := db.migrateOnce(namedFor(ctx, everyone), log)
 		var lite *sqlite.Error
 		if err == nil || attempt == migrateAttempts || !errors.As(err, &lite) {
 			return err
@@ -63,6 +64,9 @@ func (db *DB) migrateOnce(ctx context.Context, log *slog.Logger) error {
 	}
 	for _, m := range done {
 		log.InfoContext(ctx, "database migrated", "migration", m.Source.Path, "took", m.Duration)
+	}
+	if db.dialect == dialectPostgres {
+		return db.secure(ctx)
 	}
 	return nil
 }
