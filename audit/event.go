@@ -63,6 +63,10 @@ const (
 	MemberEnable  Action = "member.enable"
 	KeyCreate     Action = "key.create"
 	OrgCreate     Action = "org.create"
+
+	// A database taken out whole, and brought back.
+	BackupCreate  Action = "backup.create"
+	BackupRestore Action = "backup.restore"
 )
 
 // Actions lists every action, for validating a filter.
@@ -72,7 +76,7 @@ func Actions() []Action {
 		CredentialUse, CredentialRotate, CredentialReveal, CredentialExpire, CredentialImport,
 		CredentialStage, CredentialActivate, CredentialRollback, CredentialDestroy, CredentialFallback, ChatRequest,
 		LimitExceed, LimitReset, LimitDegrade, LimitRecover, LimitObserve, PolicyCreate, PolicyUpdate, PolicyDelete, AccessDeny, TokenCreate, MemberDisable, MemberEnable,
-		KeyCreate, OrgCreate,
+		KeyCreate, OrgCreate, BackupCreate, BackupRestore,
 	}
 }
 

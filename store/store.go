@@ -80,7 +80,7 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := db.migrate(ctx, log); err != nil {
+	if err := db.migrate(ctx, log, 0); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
@@ -88,14 +88,22 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*DB, error) {
 
 func connect(ctx context.Context, url string) (*DB, error) {
 	switch {
-	case strings.HasPrefix(url, "postgres://"), strings.HasPrefix(url, "postgresql://"):
+	case isPostgres(url):
 		return openPostgres(ctx, url)
 	case strings.Contains(url, "://") && !strings.HasPrefix(url, "sqlite://"),
 		strings.HasPrefix(url, "postgres:"), strings.HasPrefix(url, "postgresql:"), strings.Contains(url, "password="): // a mistyped address, not a file
 		return nil, errors.New("DATABASE_URL must be postgres://..., or sqlite: and the path of a file")
 	default:
-		return openSQLite(ctx, strings.TrimPrefix(strings.TrimPrefix(url, "sqlite:"), "//"))
+		return openSQLite(ctx, sqlitePath(url))
 	}
+}
+
+func isPostgres(url string) bool {
+	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
+}
+
+func sqlitePath(url string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(url, "sqlite:"), "//")
 }
 
 func openSQLite(ctx context.Context, path string) (*DB, error) {

@@ -207,11 +207,19 @@ func (v *Vault) readOrganizationKeys(ctx context.Context, organization string) (
 }
 
 func (v *Vault) fingerprintContext(organization string) seal.Context {
-	return seal.Context{Environment: v.opts.Environment, Organization: organization, Kind: "fingerprint-key", ID: organization, Version: 1}
+	return fingerprintContext(v.opts.Environment, organization)
 }
 
 func (v *Vault) credentialContext(organization, id string, version int64, fields []string) seal.Context {
-	return seal.Context{Environment: v.opts.Environment, Organization: organization, Kind: "credential", ID: id, Version: version, Fields: fields}
+	return credentialContext(v.opts.Environment, organization, id, version, fields)
+}
+
+func fingerprintContext(environment, organization string) seal.Context {
+	return seal.Context{Environment: environment, Organization: organization, Kind: "fingerprint-key", ID: organization, Version: 1}
+}
+
+func credentialContext(environment, organization, id string, version int64, fields []string) seal.Context {
+	return seal.Context{Environment: environment, Organization: organization, Kind: "credential", ID: id, Version: version, Fields: fields}
 }
 
 // fingerprintOf names the secret values of a credential without giving them

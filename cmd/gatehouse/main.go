@@ -30,6 +30,8 @@ type commands struct {
 	Member      memberCommand      `cmd:"" help:"Disable members and let them in again."`
 	Credentials credentialsCommand `cmd:"" help:"Import credentials from environment variables."`
 	Limits      limitsCommand      `cmd:"" help:"See what a rate limit would do."`
+	Backup      backupCommand      `cmd:"" help:"Back the database up into an encrypted file, and verify one."`
+	Restore     restoreCommand     `cmd:"" help:"Restore a backup into an empty database."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`
 }
 
