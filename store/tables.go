@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -187,4 +188,15 @@ func (db *DB) Server(ctx context.Context) (string, error) {
 	var version string
 	err := db.read.QueryRowContext(ctx, query).Scan(&version)
 	return fmt.Sprintf("%s %s", name, version), db.mapError(err)
+}
+
+// Now gives the time on the database server's clock; false on SQLite, whose clock
+// is this machine's.
+func (db *DB) Now(ctx context.Context) (now time.Time, has bool, err error) {
+	if db.dialect != dialectPostgres {
+		return time.Time{}, false, nil
+	}
+	var at Time
+	err = db.read.QueryRowContext(ctx, `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint`).Scan(&at)
+	return at.Time, true, db.mapError(err)
 }

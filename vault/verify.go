@@ -15,6 +15,7 @@ import (
 
 // A SealReport says what of a database opens under the keys at hand.
 type SealReport struct {
+	Values    map[seal.KeyID]int64 // values that there are, by the key that seals them
 	Opened    map[seal.KeyID]int64 // values that opened, by the key that seals them
 	Missing   map[seal.KeyID]int64 // values under keys that are not at hand
 	Destroyed int64                // values of deleted organizations, whose salt is gone: they are not meant to open
@@ -97,7 +98,7 @@ func sealedQueries() []sealedQuery {
 // of each key where perKey is not 0. progress may be nil. Nothing that it opens
 // is kept. An error is the database's or ctx's.
 func VerifySeals(ctx context.Context, tx *store.Tx, ring *seal.Keyring, environment string, perKey int64, progress func(values int64)) (SealReport, error) {
-	r := SealReport{Opened: make(map[seal.KeyID]int64), Missing: make(map[seal.KeyID]int64)}
+	r := SealReport{Values: make(map[seal.KeyID]int64), Opened: make(map[seal.KeyID]int64), Missing: make(map[seal.KeyID]int64)}
 	tables, err := tx.Tables(ctx)
 	if err != nil {
 		return r, err
@@ -114,6 +115,7 @@ func VerifySeals(ctx context.Context, tx *store.Tx, ring *seal.Keyring, environm
 				return err
 			}
 			key := seal.Sealed(row.sealed).KeyID()
+			r.Values[key]++
 			if tried[key]++; perKey > 0 && tried[key] > perKey {
 				return nil
 			}
@@ -156,4 +158,22 @@ func (r *SealReport) open(ctx context.Context, ring *seal.Keyring, table string,
 		}
 	}
 	return nil
+}
+
+// SealsUnder reports whether the master key that seals in db was made of secret,
+// and its id; false where db has no key yet.
+func SealsUnder(ctx context.Context, db *store.DB, secret seal.Secret) (seal.KeyID, bool, error) {
+	in, err := readInstance(ctx, db)
+	if errors.Is(err, store.ErrNotFound) {
+		return seal.KeyID{}, false, nil
+	}
+	if err != nil {
+		return seal.KeyID{}, false, err
+	}
+	for _, record := range in.records {
+		if record.ID == in.sealing {
+			return in.sealing, record.Matches(secret), nil
+		}
+	}
+	return in.sealing, false, nil
 }

@@ -25,6 +25,9 @@ type backupCommand struct {
 	Keygen backupKeygenCommand `cmd:"" help:"Make a key pair for backups."`
 }
 
+// Help is printed by --help.
+func (backupCommand) Help() string { return backupCreateCommand{}.Help() }
+
 type backupCreateCommand struct {
 	File           string   `arg:"" name:"FILE" help:"The file to write, which must not exist yet; - writes to standard output."`
 	Recipient      []string `placeholder:"age1..." help:"An age public key that can open the backup. May be repeated."`

@@ -30,6 +30,7 @@ type commands struct {
 	Member      memberCommand      `cmd:"" help:"Disable members and let them in again."`
 	Credentials credentialsCommand `cmd:"" help:"Import credentials from environment variables."`
 	Limits      limitsCommand      `cmd:"" help:"See what a rate limit would do."`
+	Doctor      doctorCommand      `cmd:"" help:"Check everything that Gatehouse stands on, and say what to do."`
 	Backup      backupCommand      `cmd:"" help:"Back the database up into an encrypted file, and verify one."`
 	Restore     restoreCommand     `cmd:"" help:"Restore a backup into an empty database."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`
@@ -40,6 +41,9 @@ var errUsage = errors.New("configuration")
 
 func main() {
 	syscall.Umask(0o077) // whatever is written is for this user alone
+	if err := instance.NoCoreDumps(); err != nil {
+		fmt.Fprintln(os.Stderr, "gatehouse: core dumps could not be switched off:", err)
+	}
 	os.Exit(run(os.Args[1:]))
 }
 
