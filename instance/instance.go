@@ -48,7 +48,7 @@ var Version = "dev"
 
 // Instance is an opened Gatehouse. Close it when it is done with.
 type Instance struct {
-	Config Config
+	Config Config // without the master keys
 	Log    *slog.Logger
 	DB     *store.DB
 	Audit  *audit.Log
@@ -94,6 +94,8 @@ func Open(ctx context.Context, c Config, w io.Writer) (*Instance, error) {
 	if err := in.wire(ctx, c, log); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	// The keyring has its own copies now; those of the configuration go with the next collection.
+	in.Config.EncryptionKey, in.Config.EncryptionKeysOld = "", nil
 	return in, nil
 }
 

@@ -102,6 +102,10 @@ func nothingPlantedComesBack(t *testing.T, environ map[string]string, search fun
 		}
 	}
 
+	openai.SetKeys() // so that none of what is planted is good
+	throwaway := owner.store("openai", map[string]string{"apiKey": "sk-0123456789abcdefghijklmn"}, "name", "throwaway")
+	plantEverywhere(t, []*client{owner, viewer, nobody}, throwaway, &p, note)
+
 	// A secret that is stored, used, changed, and said again by a provider.
 	openai.SetKeys()
 	stored := p.next()
