@@ -29,6 +29,8 @@ var arrows = map[string][]string{
 	"policy":         {"access", "audit", "ratelimit", "store", "internal/fault"},
 	"policy/compare": {"policy", "ratelimit/replay"},
 
+	"backup": {"access", "audit", "seal", "store", "vault"},
+
 	"envoy":   {"access", "audit", "policy", "internal/fault"},
 	"gateway": {"access", "audit", "catalog", "internal/fault"},
 	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "org", "policy", "ratelimit", "store", "vault",

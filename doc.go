@@ -16,6 +16,7 @@
 //	auth        from a token to a caller
 //	vault       credentials
 //	policy      which limits hold for whom
+//	backup      the whole database in one encrypted file, and back
 //	gateway     to the providers and back
 //	server      the HTTP edge
 //	envoy       the same limits for Envoy, over gRPC
