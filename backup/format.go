@@ -281,15 +281,7 @@ func (r *reader) next() (line []byte, sum string, err error) {
 	return r.line[:len(r.line)-1], sum, nil
 }
 
-// object reads the next line into v, which must name every member of it.
-func (r *reader) object(v any) (line []byte, sum string, err error) {
-	line, sum, err = r.next()
-	if err != nil {
-		return nil, "", err
-	}
-	return line, sum, r.parse(line, v)
-}
-
+// parse reads the line into v, which must name every member of it.
 func (r *reader) parse(line []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()

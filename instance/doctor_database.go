@@ -44,11 +44,9 @@ func (d *diagnosis) database(ctx context.Context) {
 		d.add(check, Doubtful, "", "its size cannot be read: %v", err)
 	}
 	d.add(check, Fine, "", "%s answers within %s; %d MB", server, time.Since(start).Round(time.Millisecond), size>>20)
+	before := time.Now() // the connection is there already
 	if now, has, err := db.Now(connecting); has && err == nil {
-		before := time.Now()
-		if now, _, err = db.Now(connecting); err == nil { // the second time without a connection to be made
-			d.clock("PostgreSQL", now, before, time.Now())
-		}
+		d.clock("PostgreSQL", now, before, time.Now())
 	}
 	if d.tables(connecting, db) {
 		d.keys(ctx, db)
