@@ -460,3 +460,44 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// A backup of an earlier version comes back with the tables of this one.
+func TestOlderBackup(t *testing.T) {
+	for name, kind := range kinds {
+		t.Run(name, func(t *testing.T) {
+			old, err := store.OpenAt(t.Context(), kind(t), 1, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = old.Close() })
+			exec(t, old, `INSERT INTO organizations (id, name, created_at) VALUES ('acme', 'Acme', 1)`)
+			id := newIdentity(t)
+			file, report := create(t, old, id)
+			if report.Header.Migration != 1 {
+				t.Fatalf("the backup is of migration %d", report.Header.Migration)
+			}
+			url := kind(t)
+			if _, err := restore(t, file, id, url, nil); err != nil {
+				t.Fatal(err)
+			}
+			db := open(t, url)
+			if current, newest, err := db.Migration(t.Context()); current != newest || err != nil {
+				t.Errorf("migration %d of %d, %v", current, newest, err)
+			}
+			if n := number(t, db, `SELECT count(*) FROM limit_policy_state`); n != 1 {
+				t.Errorf("%d rows of a table that came later, want 1", n)
+			}
+			if n := number(t, db, `SELECT count(*) FROM organizations`); n != 1 {
+				t.Errorf("%d organizations, want 1", n)
+			}
+			if missing, err := db.Unsecured(t.Context()); err != nil || len(missing) != 0 {
+				t.Errorf("unguarded: %v, %v", missing, err)
+			}
+			later := kind(t) // empty, but with the tables of today
+			open(t, later)
+			if _, err := restore(t, file, id, later, nil); !errors.Is(err, backup.ErrOtherTables) {
+				t.Errorf("into later tables: %v", err)
+			}
+		})
+	}
+}

@@ -110,10 +110,10 @@ func (d *diagnosis) redisCluster(ctx context.Context, client rueidis.Client) {
 	d.add("redis", Fine, "", "the cluster's state is ok (%s nodes)", parseInfo(text)["cluster_known_nodes"])
 }
 
-// parseInfo reads "name:value" lines.
+// parseInfo reads "name:value" lines, of a RESP3 verbatim string too.
 func parseInfo(text string) map[string]string {
 	all := make(map[string]string)
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(strings.TrimPrefix(text, "txt:")) {
 		if name, value, found := strings.Cut(strings.TrimSpace(line), ":"); found {
 			all[name] = value
 		}

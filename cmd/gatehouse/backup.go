@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"text/tabwriter"
@@ -65,7 +64,7 @@ func (b backupCreateCommand) Run(ctx context.Context) error {
 	if err := c.CheckDatabaseFile(); err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, c.Database(), slog.New(slog.DiscardHandler))
+	db, err := openAsItIs(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -86,6 +85,23 @@ func (b backupCreateCommand) Run(ctx context.Context) error {
 		return printReport(os.Stderr, report)
 	}
 	return printReport(os.Stdout, report)
+}
+
+// openAsItIs opens the database without a migration: a server of the version
+// before may be running on it.
+func openAsItIs(ctx context.Context, c instance.Config) (*store.DB, error) {
+	db, err := store.Attach(ctx, c.Database())
+	if err != nil {
+		return nil, err
+	}
+	current, newest, err := db.Migration(ctx)
+	if err == nil && current < newest {
+		err = errors.New("this database is of an earlier Gatehouse; back it up with that version, or start this one on it first")
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
 }
 
 // writeWhole makes the file at path of what write writes, or leaves none: what
