@@ -21,6 +21,7 @@ var across = map[string]string{
 	"instance/doctor_database.go keys": "opens one value under each master key",
 	"audit/log.go insertAll":           "a batch of the spool holds several organizations' events",
 	"org/org.go List":                  "the operator's list of organizations",
+	"vault/destroy.go findDue":         "the timer looks for what is due in all organizations",
 	"policy/change.go commit":          "a tenant's change bumps the instance's revision",
 	"policy/stored.go Load":            "decisions follow all policies",
 	"policy/stored.go update":          "an operator changes any organization's policies",
