@@ -17,6 +17,7 @@
 //	masterkey   the master keys: opened, staged, rotated, proved, retired
 //	vault       credentials
 //	policy      which limits hold for whom
+//	backup      the whole database in one encrypted file, and back
 //	gateway     to the providers and back
 //	server      the HTTP edge
 //	envoy       the same limits for Envoy, over gRPC

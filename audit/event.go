@@ -68,6 +68,10 @@ const (
 	OrgCreate     Action = "org.create"
 	OrgDelete     Action = "org.delete"
 
+	// A database taken out whole, and brought back.
+	BackupCreate  Action = "backup.create"
+	BackupRestore Action = "backup.restore"
+
 	CredentialWarn Action = "credential.warn" // something about a credential needs somebody's attention; the reason says what
 	WebhookCreate  Action = "webhook.create"
 	WebhookUpdate  Action = "webhook.update"
@@ -86,7 +90,7 @@ func Actions() []Action {
 		CredentialUse, CredentialRotate, CredentialReveal, CredentialExpire, CredentialImport,
 		CredentialStage, CredentialActivate, CredentialRollback, CredentialDestroy, CredentialFallback, ChatRequest,
 		LimitExceed, LimitReset, LimitDegrade, LimitRecover, LimitObserve, PolicyCreate, PolicyUpdate, PolicyDelete, AccessDeny, TokenCreate, MemberDisable, MemberEnable,
-		KeyCreate, KeyStage, KeyRotate, KeyRetire, OrgCreate, OrgDelete,
+		KeyCreate, KeyStage, KeyRotate, KeyRetire, OrgCreate, OrgDelete, BackupCreate, BackupRestore,
 		CredentialWarn, WebhookCreate, WebhookUpdate, WebhookDelete, WebhookRotate, WebhookDisable, WebhookTest, WebhookReplay, WebhookFail,
 	}
 }

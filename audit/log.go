@@ -310,8 +310,8 @@ const maxWrite = 15 * time.Second
 func (l *Log) insertAll(ctx context.Context, rows []row) error {
 	ctx, cancel := context.WithTimeout(ctx, maxWrite)
 	defer cancel()
-	// A batch holds several organizations' events, so it is the instance's own work.
-	return l.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+	// A batch holds several organizations' events.
+	return l.db.UpdateAcross(ctx, func(tx *store.Tx) error {
 		return l.insert(ctx, tx, rows)
 	})
 }

@@ -41,7 +41,7 @@ func run(t testing.TB, l *audit.Log) (stop func()) {
 
 func exec(t testing.TB, db *store.DB, statements ...string) {
 	t.Helper()
-	err := db.Update(context.Background(), "acme", func(tx *store.Tx) error {
+	err := db.UpdateAcross(context.Background(), func(tx *store.Tx) error {
 		for _, s := range statements {
 			if _, err := tx.Exec(context.Background(), s); err != nil {
 				return err
@@ -167,7 +167,7 @@ func TestRequestOfTheContext(t *testing.T) {
 		l := audit.New(db, audit.Options{})
 		want := audit.Request{ID: "req_1", Method: "POST", Route: "/api/x", IP: "192.0.2.1", UserAgent: "curl"}
 		ctx := audit.WithRequest(t.Context(), &want)
-		err := db.Update(ctx, "acme", func(tx *store.Tx) error {
+		err := db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
 			return l.Append(ctx, tx, access.Caller{}, audit.Event{Action: audit.OrgCreate, Outcome: audit.Success})
 		})
 		if err != nil {

@@ -25,7 +25,7 @@ var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 // put writes events at once.
 func put(t testing.TB, db *store.DB, l *audit.Log, events ...audit.Event) {
 	t.Helper()
-	err := db.Update(t.Context(), "acme", func(tx *store.Tx) error {
+	err := db.UpdateAcross(t.Context(), func(tx *store.Tx) error {
 		for _, e := range events {
 			if err := l.Append(t.Context(), tx, owner, e); err != nil {
 				return err

@@ -51,3 +51,17 @@ func Occurrences(t testing.TB, path string, what []byte) (n int) {
 	}
 	return n
 }
+
+// Across gives databaseURL for a session that sees every organization's rows, past row-level security, as store's
+// transactions across organizations do.
+func Across(t testing.TB, databaseURL string) string {
+	t.Helper()
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal("gatehousetest: not the URL of a database")
+	}
+	query := u.Query()
+	query.Set("gatehouse.organization", "*")
+	u.RawQuery = query.Encode()
+	return u.String()
+}

@@ -49,7 +49,7 @@ var Version = "dev"
 
 // Instance is an opened Gatehouse. Close it when it is done with.
 type Instance struct {
-	Config Config
+	Config Config // without the master keys
 	Log    *slog.Logger
 	DB     *store.DB
 	Audit  *audit.Log
@@ -92,10 +92,15 @@ func Open(ctx context.Context, c Config, w io.Writer) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := warnBypass(ctx, db, log); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	in := &Instance{Config: c, Log: log, DB: db, flushLog: flushLog}
 	if err := in.wire(ctx, c, log); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	// The keyring has its own copies now; those of the configuration go with the next collection.
+	in.Config.EncryptionKey, in.Config.EncryptionKeysOld = "", nil
 	return in, nil
 }
 
@@ -269,6 +274,15 @@ func (c *Config) warn(log *slog.Logger) {
 	if c.ChatHosts != "" {
 		log.Info("CHAT_HOSTS adds services of your own", "services", entryNames(c.ChatHosts))
 	}
+}
+
+// warnBypass says when the second line between tenants is not there.
+func warnBypass(ctx context.Context, db *store.DB, log *slog.Logger) error {
+	role, bypasses, err := db.Bypasses(ctx)
+	if bypasses {
+		log.Warn("the database role bypasses row-level security, so that nothing but Gatehouse's own queries keeps tenants apart; give DATABASE_URL a role of its own that is no superuser", "role", role)
+	}
+	return err
 }
 
 func isLoopback(host string) bool {

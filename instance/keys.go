@@ -85,7 +85,7 @@ func OpenKeys(ctx context.Context, c Config, w io.Writer) (*OfflineKeys, error) 
 		return nil, err
 	}
 	log, _ := telemetry.NewLogger(w, max(level, slog.LevelWarn), func(context.Context) string { return "" })
-	if err := c.checkDatabaseFile(); err != nil {
+	if err := c.CheckDatabaseFile(); err != nil {
 		return nil, err
 	}
 	db, err := store.Open(ctx, c.Database(), log)

@@ -54,7 +54,7 @@ func OpenOffline(ctx context.Context, c Config, w io.Writer, organization string
 	if err != nil {
 		return nil, err
 	}
-	if err := c.checkDatabaseFile(); err != nil {
+	if err := c.CheckDatabaseFile(); err != nil {
 		return nil, err
 	}
 	db, err := store.Open(ctx, c.Database(), log)
@@ -94,8 +94,8 @@ func offlineKeyring(ctx context.Context, c Config, db *store.DB, trail *audit.Lo
 	return keys.Ring(), nil
 }
 
-// checkDatabaseFile says where a SQLite file was expected and is not.
-func (c *Config) checkDatabaseFile() error {
+// CheckDatabaseFile says where a SQLite file was expected and is not.
+func (c *Config) CheckDatabaseFile() error {
 	url := c.Database()
 	if strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://") {
 		return nil

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/masterkey"
@@ -121,7 +120,7 @@ type update struct {
 func (h *benchHouse) updates(b *testing.B) []update {
 	b.Helper()
 	var all []update
-	err := h.db.View(b.Context(), access.InstanceOrganization, func(tx *store.Tx) error {
+	err := h.db.ViewAcross(b.Context(), func(tx *store.Tx) error {
 		return tx.Each(b.Context(), func(scan func(...any) error) error {
 			var u update
 			err := scan(&u.organization, &u.id, &u.old)
@@ -145,7 +144,7 @@ func (h *benchHouse) write(b *testing.B, all []update) time.Duration {
 	b.Helper()
 	begin := time.Now()
 	for batch := range slices.Chunk(all, benchBatch) {
-		err := h.db.Update(b.Context(), access.InstanceOrganization, func(tx *store.Tx) error {
+		err := h.db.UpdateAcross(b.Context(), func(tx *store.Tx) error {
 			for _, u := range batch {
 				n, err := tx.ExecPrepared(b.Context(), `UPDATE credential_versions SET fields_sealed = $1 WHERE organization = $2 AND credential_id = $3 AND version = $4
 					AND fields_sealed = $5`, u.new, u.organization, u.id, 1, u.old)

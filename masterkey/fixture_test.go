@@ -102,7 +102,7 @@ func (h *house) start(t testing.TB, name string, secrets ...string) *process {
 
 func (h *house) exec(t testing.TB, statement string, args ...any) {
 	t.Helper()
-	err := h.db.Update(context.Background(), access.InstanceOrganization, func(tx *store.Tx) error {
+	err := h.db.UpdateAcross(context.Background(), func(tx *store.Tx) error {
 		_, err := tx.Exec(context.Background(), statement, args...)
 		return err
 	})
@@ -113,7 +113,7 @@ func (h *house) exec(t testing.TB, statement string, args ...any) {
 
 func (h *house) count(t testing.TB, query string, args ...any) (n int64) {
 	t.Helper()
-	err := h.db.View(context.Background(), access.InstanceOrganization, func(tx *store.Tx) error {
+	err := h.db.ViewAcross(context.Background(), func(tx *store.Tx) error {
 		return tx.Row(context.Background(), query, args...).Scan(&n)
 	})
 	if err != nil {

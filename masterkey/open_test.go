@@ -6,7 +6,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/masterkey"
@@ -68,7 +67,7 @@ func TestOpenKeyring(t *testing.T) {
 			t.Errorf("HasKeys: %v, %v", has, err)
 		}
 		var events int64
-		err = db.View(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+		err = db.ViewAcross(ctx, func(tx *store.Tx) error {
 			return tx.Row(ctx, `SELECT count(*) FROM events WHERE organization = '_instance' AND action = 'key.create'`).Scan(&events)
 		})
 		if err != nil || events != 1 {

@@ -35,7 +35,7 @@ func (k *Keys) Status(ctx context.Context, caller access.Caller) (Status, error)
 		return Status{}, err
 	}
 	var s Status
-	err = k.db.View(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+	err = k.db.ViewAcross(ctx, func(tx *store.Tx) error {
 		st, err := readStateIn(ctx, tx)
 		if err != nil {
 			return err
@@ -92,7 +92,7 @@ func (s *Status) count(ctx context.Context, tx *store.Tx, c *Column) error {
 
 // countElse counts the rows that are not under the key.
 func (k *Keys) countElse(ctx context.Context, key seal.KeyID) (total int64, err error) {
-	err = k.db.View(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+	err = k.db.ViewAcross(ctx, func(tx *store.Tx) error {
 		total = 0
 		for i := range k.opts.Columns {
 			c := &k.opts.Columns[i]
@@ -110,7 +110,7 @@ func (k *Keys) countElse(ctx context.Context, key seal.KeyID) (total int64, err 
 
 // where gives some rows under the key, at most limit of each column.
 func (k *Keys) where(ctx context.Context, key seal.KeyID, limit int) (found []Finding, err error) {
-	err = k.db.View(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+	err = k.db.ViewAcross(ctx, func(tx *store.Tx) error {
 		found = nil
 		for i := range k.opts.Columns {
 			rows, err := k.opts.Columns[i].page(ctx, tx, underKey, key, nil, limit)
@@ -171,7 +171,7 @@ func (k *Keys) Retire(ctx context.Context, caller access.Caller, id seal.KeyID, 
 		return Key{}, err
 	}
 	var key Key
-	err = k.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+	err = k.db.UpdateAcross(ctx, func(tx *store.Tx) error {
 		st, err := readStateIn(ctx, tx)
 		if err != nil {
 			return err

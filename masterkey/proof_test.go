@@ -266,7 +266,7 @@ func TestDestroy(t *testing.T) {
 		p.store(t, "acme", "one")
 		theirs := p.store(t, "globex", "one")
 		h.addSigning(t, p.Ring(), 2)
-		err := h.db.Update(t.Context(), access.InstanceOrganization, func(tx *store.Tx) error {
+		err := h.db.UpdateAcross(t.Context(), func(tx *store.Tx) error {
 			n, err := masterkey.Destroy(t.Context(), tx, append(vault.SealedColumns(), signing()), "acme")
 			if n != 5 {
 				t.Errorf("%d rows, want 5: one version, the organization's keys, 3 of the other table", n)

@@ -121,7 +121,7 @@ func (v *verifier) column(ctx context.Context, c *Column) error {
 	var after []any
 	for {
 		var rows []sealedRow
-		err := v.k.db.View(ctx, access.InstanceOrganization, func(tx *store.Tx) (err error) {
+		err := v.k.db.ViewAcross(ctx, func(tx *store.Tx) (err error) {
 			rows, err = c.page(ctx, tx, anyKey, seal.KeyID{}, after, batchRows)
 			return err
 		})

@@ -262,7 +262,7 @@ func (w *worker) prepare(ctx context.Context, c *Column, prepared chan<- batch) 
 			page = rows
 		}
 		var left []sealedRow
-		err := w.k.db.View(ctx, access.InstanceOrganization, func(tx *store.Tx) (err error) {
+		err := w.k.db.ViewAcross(ctx, func(tx *store.Tx) (err error) {
 			left, err = c.page(ctx, tx, underElse, w.key, after, page)
 			return err
 		})
@@ -332,7 +332,7 @@ func (w *worker) save(ctx context.Context, changes []change) error {
 	if len(changes) > 0 { // all of one column
 		statement = changes[0].row.column.replaceStatement()
 	}
-	err := k.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+	err := k.db.UpdateAcross(ctx, func(tx *store.Tx) error {
 		changed := int64(0)
 		for _, c := range changes {
 			runtime.Gosched() // requests go first

@@ -105,7 +105,7 @@ func (d *Directory) followDeletions(ctx context.Context, gone map[string]int64) 
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	deleted := make(map[string]int64)
-	err := d.db.View(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+	err := d.db.ViewAcross(ctx, func(tx *store.Tx) error {
 		clear(deleted)
 		return tx.Each(ctx, func(scan func(...any) error) error {
 			var id string

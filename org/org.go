@@ -164,7 +164,7 @@ func (d *Directory) List(ctx context.Context, caller access.Caller, after string
 		return nil, err
 	}
 	var all []Organization
-	err := d.db.View(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+	err := d.db.ViewAcross(ctx, func(tx *store.Tx) error {
 		all = nil
 		return tx.Each(ctx, func(scan func(...any) error) error {
 			var o Organization

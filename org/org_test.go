@@ -44,7 +44,7 @@ func directory(db *store.DB, opts org.Options) *org.Directory {
 
 func exec(t testing.TB, db *store.DB, query string, args ...any) {
 	t.Helper()
-	err := db.Update(context.Background(), "acme", func(tx *store.Tx) error {
+	err := db.UpdateAcross(context.Background(), func(tx *store.Tx) error {
 		_, err := tx.Exec(context.Background(), query, args...)
 		return err
 	})
@@ -55,7 +55,7 @@ func exec(t testing.TB, db *store.DB, query string, args ...any) {
 
 func number(t testing.TB, db *store.DB, query string, args ...any) (n int64) {
 	t.Helper()
-	err := db.View(context.Background(), "acme", func(tx *store.Tx) error {
+	err := db.ViewAcross(context.Background(), func(tx *store.Tx) error {
 		return tx.Row(context.Background(), query, args...).Scan(&n)
 	})
 	if err != nil {

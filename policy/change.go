@@ -260,7 +260,11 @@ func (l *Limits) commit(ctx context.Context, caller access.Caller, action audit.
 		if err := keepRevision(ctx, tx, owner, id, revision, next, now, caller.ID); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `UPDATE limit_policy_state SET revision = revision + 1 WHERE organization = $1`, access.InstanceOrganization); err != nil {
+		err = tx.Across(ctx, func() error { // the news of any owner's change is the instance's
+			_, err := tx.Exec(ctx, `UPDATE limit_policy_state SET revision = revision + 1 WHERE organization = $1`, access.InstanceOrganization)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 		if next != nil {
@@ -268,7 +272,7 @@ func (l *Limits) commit(ctx context.Context, caller access.Caller, action audit.
 		}
 		return l.log.Append(ctx, tx, caller, changeEvent(owner, id, action, reason, old, next))
 	}
-	if err := l.db.Update(ctx, side(caller), work); err != nil {
+	if err := l.update(ctx, side(caller), work); err != nil {
 		return Policy{}, err
 	}
 	if err := l.Load(ctx); err != nil { // the poll will do it

@@ -185,7 +185,7 @@ func TestDenialEvent(t *testing.T) {
 		if diff := cmp.Diff(wantOrganization, organization.Metadata); diff != "" || len(organization.Personal) != 0 {
 			t.Errorf("of the organization (-want +got):\n%s", diff)
 		}
-		err := g.db.View(t.Context(), "acme", func(tx *store.Tx) error {
+		err := g.db.ViewAcross(t.Context(), func(tx *store.Tx) error {
 			return tx.Each(t.Context(), func(scan func(...any) error) error {
 				var canonical []byte
 				if err := scan(&canonical); err != nil {

@@ -45,7 +45,7 @@ func (l *Limits) Load(ctx context.Context) error {
 	var revision int64
 	var policies []Policy
 	changed := false
-	err := l.db.View(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+	err := l.db.ViewAcross(ctx, func(tx *store.Tx) error {
 		policies = nil
 		if err := tx.Row(ctx, `SELECT revision FROM limit_policy_state WHERE organization = $1`, access.InstanceOrganization).Scan(&revision); err != nil {
 			return err
@@ -149,7 +149,7 @@ func (l *Limits) Policies(ctx context.Context, caller access.Caller, f Filter) (
 		return Page{}, err
 	}
 	var page Page
-	err = l.db.View(ctx, owner, func(tx *store.Tx) error {
+	err = l.view(ctx, f.Owner, func(tx *store.Tx) error {
 		page = Page{}
 		return tx.Each(ctx, func(scan func(...any) error) error {
 			p, err := scanPolicy(scan)
@@ -197,7 +197,7 @@ func (l *Limits) Policy(ctx context.Context, caller access.Caller, id string) (P
 		return Policy{}, err
 	}
 	var p Policy
-	err := l.db.View(ctx, side(caller), func(tx *store.Tx) (err error) {
+	err := l.view(ctx, side(caller), func(tx *store.Tx) (err error) {
 		p, err = find(ctx, tx, caller, id)
 		return err
 	})
@@ -211,7 +211,7 @@ func (l *Limits) Revisions(ctx context.Context, caller access.Caller, id string)
 		return nil, err
 	}
 	var all []Revision
-	err := l.db.View(ctx, side(caller), func(tx *store.Tx) error {
+	err := l.view(ctx, side(caller), func(tx *store.Tx) error {
 		owner, _, err := latest(ctx, tx, caller, id)
 		if err != nil {
 			return err
@@ -246,12 +246,29 @@ func reach(caller access.Caller) (owner string, any bool) {
 	return caller.Organization, caller.Operator()
 }
 
-// side names the transactions of a caller: an operator works for the instance.
+// side says whose rows the transactions of a caller are for: its organization's,
+// or as an operator everybody's, which is "".
 func side(caller access.Caller) string {
 	if caller.Operator() {
-		return access.InstanceOrganization
+		return ""
 	}
 	return caller.Organization
+}
+
+// view reads policies of one owner, or with "" of all.
+func (l *Limits) view(ctx context.Context, owner string, fn func(*store.Tx) error) error {
+	if owner == "" {
+		return l.db.ViewAcross(ctx, fn)
+	}
+	return l.db.View(ctx, owner, fn)
+}
+
+// update changes policies of one owner, or with "" of any.
+func (l *Limits) update(ctx context.Context, owner string, fn func(*store.Tx) error) error {
+	if owner == "" {
+		return l.db.UpdateAcross(ctx, fn)
+	}
+	return l.db.Update(ctx, owner, fn)
 }
 
 // find gives the current state of a policy within the caller's reach.

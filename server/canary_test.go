@@ -46,7 +46,7 @@ func TestNothingPlantedComesBack(t *testing.T) {
 		database, redis := gatehousetest.Postgres(t), gatehousetest.Redis(t)
 		environ := map[string]string{"DATABASE_URL": database, "REDIS_URL": redis.URL(), "REDIS_TIMEOUT": "2s", "GATEHOUSE_METRICS_ADDR": "127.0.0.1:0"}
 		nothingPlantedComesBack(t, environ, func(t *testing.T) {
-			searchPostgres(t, database)
+			searchPostgres(t, gatehousetest.Across(t, database))
 			searchRedis(t, redis.URL())
 		})
 	})
@@ -106,6 +106,10 @@ func nothingPlantedComesBack(t *testing.T, environ map[string]string, search fun
 			}
 		}
 	}
+
+	openai.SetKeys() // so that none of what is planted is good
+	throwaway := owner.store("openai", map[string]string{"apiKey": "sk-0123456789abcdefghijklmn"}, "name", "throwaway")
+	plantEverywhere(t, []*client{owner, viewer, nobody}, throwaway, &p, note)
 
 	// A secret that is stored, used, changed, and said again by a provider.
 	openai.SetKeys()

@@ -19,12 +19,14 @@ var migrations embed.FS
 // migrateAttempts bounds how often a start that met another one is repeated.
 const migrateAttempts = 8
 
-// migrate brings the tables up to date. Several processes may start at once:
-// on PostgreSQL they queue on an advisory lock. SQLite has none, so the slower
-// one finds a table made already, is rolled back, and looks again.
-func (db *DB) migrate(ctx context.Context, log *slog.Logger) error {
+// migrate brings the tables to this migration, or with 0 up to date. Several
+// processes may start at once: on PostgreSQL they queue on an advisory lock.
+// SQLite has none, so the slower one finds a table made already, is rolled back,
+// and looks again.
+func (db *DB) migrate(ctx context.Context, log *slog.Logger, migration int64) error {
 	for attempt := 1; ; attempt++ {
-		err := db.migrateOnce(ctx, log)
+		// A migration works on every organization's rows.
+		err := db.migrateOnce(namedFor(ctx, everyone), log, migration)
 		var lite *sqlite.Error
 		if err == nil || attempt == migrateAttempts || !errors.As(err, &lite) {
 			return err
@@ -35,46 +37,69 @@ func (db *DB) migrate(ctx context.Context, log *slog.Logger) error {
 	}
 }
 
-func (db *DB) migrateOnce(ctx context.Context, log *slog.Logger) error {
+// migrations gives what runs them, one process at a time where lock is set.
+func (db *DB) migrations(locked bool) (*goose.Provider, error) {
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
 	dialect := goose.DialectSQLite3
 	if db.dialect == dialectPostgres {
 		dialect = goose.DialectPostgres
-		locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300)) // look each second, five minutes long
-		if err != nil {
-			return err
+		if locked {
+			locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300)) // look each second, five minutes long
+			if err != nil {
+				return nil, err
+			}
+			options = append(options, goose.WithSessionLocker(locker))
 		}
-		options = append(options, goose.WithSessionLocker(locker))
 	}
 	provider, err := goose.NewProvider(dialect, db.write, files, options...)
 	if err != nil {
-		return fmt.Errorf("the migrations could not be read: %w", err)
+		return nil, fmt.Errorf("the migrations could not be read: %w", err)
 	}
-	if err := refuseNewer(ctx, provider); err != nil {
+	return provider, nil
+}
+
+func (db *DB) migrateOnce(ctx context.Context, log *slog.Logger, migration int64) error {
+	provider, err := db.migrations(true)
+	if err != nil {
 		return err
 	}
-	done, err := provider.Up(ctx)
+	if err := refuseNewer(ctx, provider, migration); err != nil {
+		return err
+	}
+	var done []*goose.MigrationResult
+	if migration > 0 {
+		done, err = provider.UpTo(ctx, migration)
+	} else {
+		done, err = provider.Up(ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("the database could not be brought up to date: %w", db.mapError(err))
 	}
 	for _, m := range done {
 		log.InfoContext(ctx, "database migrated", "migration", m.Source.Path, "took", m.Duration)
 	}
+	if db.dialect == dialectPostgres {
+		return db.secure(ctx)
+	}
 	return nil
 }
 
-// refuseNewer keeps an old binary from writing to tables it does not know.
-func refuseNewer(ctx context.Context, provider *goose.Provider) error {
+// refuseNewer keeps an old binary from writing to tables it does not know, and
+// data of an older migration out of newer tables.
+func refuseNewer(ctx context.Context, provider *goose.Provider, migration int64) error {
 	current, target, err := provider.GetVersions(ctx)
 	if err != nil {
 		return fmt.Errorf("the database's version could not be read: %w", err)
 	}
 	if current > target {
 		return errors.New("this database was written by a newer Gatehouse; start that version or a later one")
+	}
+	if migration > 0 && current > migration {
+		return ErrOtherSchema
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func TestPreparedStatements(t *testing.T) {
 		}
 		all.Wait()
 		var count int
-		err := db.View(t.Context(), "acme", func(tx *store.Tx) error {
+		err := db.ViewAcross(t.Context(), func(tx *store.Tx) error {
 			return tx.Row(t.Context(), `SELECT count(*) FROM organizations`).Scan(&count)
 		})
 		if err != nil || count != 20 {

@@ -17,6 +17,11 @@
 // transaction that lost a race is run again, so fn must not have effects
 // outside tx that cannot be repeated. [DB.View] reads one consistent state.
 //
+// On PostgreSQL every table that says whose its rows are is under row-level
+// security, as a second line behind the organization in each query: a
+// transaction sees and writes the rows of the organization that it is named
+// for. Work across organizations is [DB.UpdateAcross] and [DB.ViewAcross].
+//
 // # Errors
 //
 // Driver errors are mapped once, here: [ErrNotFound] for a row that is not
@@ -75,7 +80,7 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := db.migrate(ctx, log); err != nil {
+	if err := db.migrate(ctx, log, 0); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
@@ -83,14 +88,22 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*DB, error) {
 
 func connect(ctx context.Context, url string) (*DB, error) {
 	switch {
-	case strings.HasPrefix(url, "postgres://"), strings.HasPrefix(url, "postgresql://"):
+	case isPostgres(url):
 		return openPostgres(ctx, url)
 	case strings.Contains(url, "://") && !strings.HasPrefix(url, "sqlite://"),
 		strings.HasPrefix(url, "postgres:"), strings.HasPrefix(url, "postgresql:"), strings.Contains(url, "password="): // a mistyped address, not a file
 		return nil, errors.New("DATABASE_URL must be postgres://..., or sqlite: and the path of a file")
 	default:
-		return openSQLite(ctx, strings.TrimPrefix(strings.TrimPrefix(url, "sqlite:"), "//"))
+		return openSQLite(ctx, sqlitePath(url))
 	}
+}
+
+func isPostgres(url string) bool {
+	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
+}
+
+func sqlitePath(url string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(url, "sqlite:"), "//")
 }
 
 func openSQLite(ctx context.Context, path string) (*DB, error) {
@@ -134,7 +147,7 @@ func openPostgres(ctx context.Context, url string) (*DB, error) {
 	if err != nil { // the parser's own words can hold a piece of the password
 		return nil, errors.New("DATABASE_URL is not a PostgreSQL address that can be read; a / ? # % or @ in the password must be percent-encoded")
 	}
-	pool := stdlib.OpenDB(*config)
+	pool := sql.OpenDB(tenantConnector{stdlib.GetConnector(*config)})
 	pool.SetMaxOpenConns(16)
 	pool.SetMaxIdleConns(16)
 	pool.SetConnMaxIdleTime(5 * time.Minute)
@@ -181,8 +194,21 @@ const attempts = 24
 
 // Update runs fn in one read-write transaction on behalf of organization and
 // commits when fn gives nil. On PostgreSQL fn is run again after a
-// serialization failure.
+// serialization failure, and sees and writes rows of this organization only.
 func (db *DB) Update(ctx context.Context, organization string, fn func(*Tx) error) error {
+	if organization == everyone {
+		return errOneOrganization
+	}
+	return db.update(ctx, organization, fn)
+}
+
+// UpdateAcross is [DB.Update] for the instance's own work across organizations,
+// such as rotating the master key. It is rare: a test lists every place.
+func (db *DB) UpdateAcross(ctx context.Context, fn func(*Tx) error) error {
+	return db.update(ctx, everyone, fn)
+}
+
+func (db *DB) update(ctx context.Context, organization string, fn func(*Tx) error) error {
 	db.ready.prepare(ctx, db)
 	for attempt := 1; ; attempt++ {
 		err := db.run(ctx, db.write, &sql.TxOptions{Isolation: db.isolation()}, organization, fn)
@@ -207,6 +233,21 @@ func pause(ctx context.Context, attempt int) error {
 
 // View runs fn in one read-only transaction on behalf of organization.
 func (db *DB) View(ctx context.Context, organization string, fn func(*Tx) error) error {
+	if organization == everyone {
+		return errOneOrganization
+	}
+	return db.view(ctx, organization, fn)
+}
+
+// ViewAcross is [DB.View] for the instance's own work across organizations,
+// such as reading all policies. It is rare: a test lists every place.
+func (db *DB) ViewAcross(ctx context.Context, fn func(*Tx) error) error {
+	return db.view(ctx, everyone, fn)
+}
+
+var errOneOrganization = errors.New("store: work across organizations is UpdateAcross and ViewAcross")
+
+func (db *DB) view(ctx context.Context, organization string, fn func(*Tx) error) error {
 	opts := new(sql.TxOptions) // on SQLite the connections of this pool only read, each transaction from one state
 	if db.dialect == dialectPostgres {
 		opts = &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead}
@@ -222,15 +263,15 @@ func (db *DB) isolation() sql.IsolationLevel {
 }
 
 func (db *DB) run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, organization string, fn func(*Tx) error) error {
-	if organization == "" {
-		return errors.New("store: a transaction needs an organization")
+	if err := checkOrganization(organization); err != nil {
+		return err
 	}
-	stx, err := pool.BeginTx(ctx, opts)
+	stx, err := pool.BeginTx(namedFor(ctx, organization), opts)
 	if err != nil {
 		return db.mapError(err)
 	}
 	defer func() { _ = stx.Rollback() }() // after a commit it does nothing
-	if err := fn(&Tx{db: db, tx: stx}); err != nil {
+	if err := fn(&Tx{db: db, tx: stx, organization: organization}); err != nil {
 		return err
 	}
 	return db.mapError(stx.Commit())
@@ -238,8 +279,9 @@ func (db *DB) run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, organi
 
 // Tx is one running transaction. It is for one goroutine.
 type Tx struct {
-	db *DB
-	tx *sql.Tx
+	db           *DB
+	tx           *sql.Tx
+	organization string
 }
 
 // Exec runs a statement and gives how many rows it changed.

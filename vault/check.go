@@ -111,7 +111,7 @@ func (k *Checker) checkDue(ctx context.Context) error {
 				return ctx.Err()
 			}
 			var keys []rowKey
-			err := k.vault.db.View(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+			err := k.vault.db.ViewAcross(ctx, func(tx *store.Tx) error {
 				keys = nil
 				return tx.Each(ctx, func(scan func(...any) error) error {
 					var key rowKey

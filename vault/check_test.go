@@ -154,7 +154,7 @@ func TestExpiryIsToldOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		look("20 days before another expiry", "credential.expiring")
-		if _, _, err := h.Rotate(t.Context(), owner, c.ID, vault.Match{}, map[string]string{"apiKey": apiKeyTwo}); err != nil {
+		if _, _, err := h.Rotate(t.Context(), owner, c.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}}); err != nil {
 			t.Fatal(err)
 		}
 		look("with other values", "credential.expiring")
@@ -202,7 +202,7 @@ func TestUnusedAndOld(t *testing.T) {
 		h.clock.pass(30 * day)
 		check(t, k)
 		h.expectTold(t, "200 days old", "credential.unused", "credential.rotation_due", "credential.rotation_due")
-		if _, _, err := h.Rotate(t.Context(), owner, c.ID, vault.Match{}, map[string]string{"apiKey": apiKeyTwo}); err != nil {
+		if _, _, err := h.Rotate(t.Context(), owner, c.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}}); err != nil {
 			t.Fatal(err)
 		}
 		if all := kinds(t, k, owner)["Default"]; slices.Contains(all, "unused") {

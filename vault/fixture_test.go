@@ -101,7 +101,7 @@ func (h *house) open(t testing.TB, url string, opts vault.Options) {
 
 func (h *house) exec(t testing.TB, statement string, args ...any) {
 	t.Helper()
-	err := h.db.Update(context.Background(), "acme", func(tx *store.Tx) error {
+	err := h.db.UpdateAcross(context.Background(), func(tx *store.Tx) error {
 		_, err := tx.Exec(context.Background(), statement, args...)
 		return err
 	})
@@ -112,7 +112,7 @@ func (h *house) exec(t testing.TB, statement string, args ...any) {
 
 func (h *house) scan(t testing.TB, dest any, query string, args ...any) {
 	t.Helper()
-	err := h.db.View(context.Background(), "acme", func(tx *store.Tx) error {
+	err := h.db.ViewAcross(context.Background(), func(tx *store.Tx) error {
 		return tx.Row(context.Background(), query, args...).Scan(dest)
 	})
 	if err != nil {

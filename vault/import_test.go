@@ -95,7 +95,7 @@ func (i *importing) rows(t *testing.T) map[string]int64 {
 		t.Fatal(err)
 	}
 	counts := make(map[string]int64)
-	err := i.db.View(t.Context(), access.InstanceOrganization, func(tx *store.Tx) error {
+	err := i.db.ViewAcross(t.Context(), func(tx *store.Tx) error {
 		for _, table := range []string{"organizations", "organization_keys", "credentials", "credential_versions", "events", "event_persons"} {
 			var n int64
 			if err := tx.Row(t.Context(), "SELECT count(*) FROM "+table).Scan(&n); err != nil {

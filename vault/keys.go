@@ -124,6 +124,7 @@ func Destroy(ctx context.Context, tx *store.Tx, organization string) (rows int64
 // Forget drops from memory what was opened of an organization, and its keys.
 func (v *Vault) Forget(organization string) {
 	v.opened.ForgetWhere(func(key useKey) bool { return key.organization == organization })
+	v.previous.ForgetWhere(func(key versionKey) bool { return key.organization == organization })
 	v.ring.Forget(organization)
 }
 

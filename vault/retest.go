@@ -172,7 +172,7 @@ func (k *Checker) dueTests(ctx context.Context, closed []string) ([]dueTest, err
 		but.WriteString(" AND c.service <> $" + strconv.Itoa(len(args)))
 	}
 	var all []dueTest
-	err := k.vault.db.View(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+	err := k.vault.db.ViewAcross(ctx, func(tx *store.Tx) error {
 		all = nil
 		return tx.Each(ctx, func(scan func(...any) error) error {
 			var d dueTest

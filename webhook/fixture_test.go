@@ -15,6 +15,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/vault"
@@ -72,7 +73,7 @@ func newHouse(t testing.TB, url string, origins ...string) *house {
 	var writer sync.WaitGroup
 	writer.Go(func() { h.trail.Run(running) })
 	t.Cleanup(func() { stop(); writer.Wait() })
-	ring, err := vault.OpenKeyring(t.Context(), h.db, h.trail, vault.KeyOptions{Environment: "test", Secret: seal.NewSecret(gatehousetest.EncryptionKey)})
+	keys, err := masterkey.Open(t.Context(), h.db, h.trail, masterkey.Options{Environment: "test", Secret: seal.NewSecret(gatehousetest.EncryptionKey)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +81,7 @@ func newHouse(t testing.TB, url string, origins ...string) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.sealer = vault.New(h.db, h.trail, services, ring, vault.Options{Environment: "test", Now: h.clock.now}).WebhookSecrets()
+	h.sealer = vault.New(h.db, h.trail, services, keys.Ring(), vault.Options{Environment: "test", Now: h.clock.now}).WebhookSecrets()
 	h.update(t, func(tx *store.Tx) error {
 		_, err := tx.Exec(t.Context(), `INSERT INTO organizations (id, name, created_at) VALUES ('acme', 'acme', 1), ('globex', 'globex', 1)`)
 		return err

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
@@ -185,7 +184,7 @@ func (w *Webhooks) find(ctx context.Context, tenants []string, webhooks []webhoo
 		but.WriteString(" AND NOT (d.organization = " + arg(k.organization) + " AND d.webhook_id = " + arg(k.id) + ")")
 	}
 	var all []due
-	err := w.db.View(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+	err := w.db.ViewAcross(ctx, func(tx *store.Tx) error {
 		all = nil
 		return tx.Each(ctx, func(scan func(...any) error) error {
 			var d due
@@ -207,7 +206,7 @@ func (w *Webhooks) take(ctx context.Context, found []due) ([]due, error) {
 	now := w.opts.Now()
 	until := store.At(now.Add(lease))
 	var taken []due
-	err := w.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+	err := w.db.UpdateAcross(ctx, func(tx *store.Tx) error {
 		taken = nil
 		for _, d := range found {
 			n, err := tx.Exec(ctx, `UPDATE webhook_deliveries SET attempts = $1, next_at = $2, last_attempt_at = $3
@@ -253,7 +252,7 @@ func (w *Webhooks) sweep(ctx context.Context) error {
 func (w *Webhooks) deleteWhile(ctx context.Context, query string, before store.Time, del func(tx *store.Tx, organization, id, more string) error) error {
 	for ctx.Err() == nil {
 		n := 0
-		err := w.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+		err := w.db.UpdateAcross(ctx, func(tx *store.Tx) error {
 			var rows [][3]string
 			err := tx.Each(ctx, func(scan func(...any) error) error {
 				var r [3]string

@@ -31,6 +31,9 @@ type commands struct {
 	Credentials credentialsCommand `cmd:"" help:"Import credentials from environment variables."`
 	Keys        keysCommand        `cmd:"" help:"Move to another master key: stage, rotate, verify, retire."`
 	Limits      limitsCommand      `cmd:"" help:"See what a rate limit would do."`
+	Doctor      doctorCommand      `cmd:"" help:"Check everything that Gatehouse stands on, and say what to do."`
+	Backup      backupCommand      `cmd:"" help:"Back the database up into an encrypted file, and verify one."`
+	Restore     restoreCommand     `cmd:"" help:"Restore a backup into an empty database."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`
 }
 
@@ -39,6 +42,9 @@ var errUsage = errors.New("configuration")
 
 func main() {
 	syscall.Umask(0o077) // whatever is written is for this user alone
+	if err := instance.NoCoreDumps(); err != nil {
+		fmt.Fprintln(os.Stderr, "gatehouse: core dumps could not be switched off:", err)
+	}
 	os.Exit(run(os.Args[1:]))
 }
 

@@ -1,6 +1,8 @@
 package main // not main_test: the scripts run main itself
 
 import (
+	"database/sql"
+	"errors"
 	"io/fs"
 	"net/http"
 	"os"
@@ -12,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/gatehouse-io/gatehouse/gatehousetest"
 )
 
 func TestMain(m *testing.M) {
@@ -27,9 +31,30 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"await": await, "fetch": fetch, "modes": modes, "paste": paste,
+			"await": await, "fetch": fetch, "modes": modes, "paste": paste, "alter": alter,
+			"postgres": named(func() string { return gatehousetest.Postgres(t) }),
+			"redis":    named(func() string { return gatehousetest.Redis(t).URL() }),
 		},
 	})
+}
+
+// named makes a command, such as postgres NAME, that puts what make gives into
+// the environment.
+func named(make func() string) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		if len(args) != 1 {
+			ts.Fatalf("usage: postgres NAME, redis NAME")
+		}
+		ts.Setenv(args[0], make())
+	}
+}
+
+// alter FILE puts every sealed version of a SQLite database out of its context.
+func alter(ts *testscript.TestScript, _ bool, args []string) {
+	db, err := sql.Open("sqlite", ts.MkAbs(args[0]))
+	ts.Check(err)
+	_, err = db.Exec(`UPDATE credential_versions SET fields = '["other"]'`)
+	ts.Check(errors.Join(err, db.Close()))
 }
 
 // startTimeout is how long a script waits for a program to say something.

@@ -1,0 +1,90 @@
+package gatehouse_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// across lists every function that works across organizations, and so without
+// PostgreSQL's second line between tenants. Add one only for the instance's own
+// work, and say why.
+var across = map[string]string{
+	"backup/create.go dump":            "a backup is of everything",
+	"backup/restore.go fill":           "a restore is of everything",
+	"backup/restore.go freshRows":      "counts what migrations put into a new, temporary database",
+	"instance/doctor_database.go keys": "opens one value under each master key",
+	"audit/log.go insertAll":           "a batch of the spool holds several organizations' events",
+	"org/org.go List":                  "the operator's list of organizations",
+	"vault/destroy.go findDue":         "the timer looks for what is due in all organizations",
+	"vault/check.go checkDue":          "the check looks for what is due in all organizations",
+	"vault/retest.go dueTests":         "tests look for what is due in all organizations",
+	"webhook/run.go find":              "the sender looks for what is due in all organizations",
+	"webhook/run.go take":              "the sender takes a batch of several organizations' deliveries",
+	"webhook/run.go deleteWhile":       "old deliveries of all organizations are deleted in batches",
+	"org/delete.go followDeletions":    "every instance follows the deletion of any organization",
+	"masterkey/proof.go Status":        "counts what hangs on each key in all organizations",
+	"masterkey/proof.go countElse":     "counts what hangs on other keys in all organizations",
+	"masterkey/proof.go where":         "names what hangs on a key in all organizations",
+	"masterkey/proof.go Retire":        "a key retires when nothing of any organization hangs on it",
+	"masterkey/verify.go column":       "opens what is sealed for all organizations",
+	"masterkey/work.go prepare":        "a rotation rewraps what is sealed for all organizations",
+	"masterkey/work.go save":           "a rotation rewraps what is sealed for all organizations",
+	"policy/change.go commit":          "a tenant's change bumps the instance's revision",
+	"policy/stored.go Load":            "decisions follow all policies",
+	"policy/stored.go update":          "an operator changes any organization's policies",
+	"policy/stored.go view":            "an operator reads any organization's policies",
+}
+
+// TestAcrossOrganizations holds the calls of UpdateAcross, ViewAcross, Across and Fill
+// to the list above.
+func TestAcrossOrganizations(t *testing.T) {
+	found := make(map[string]bool)
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() && (strings.HasPrefix(d.Name(), ".") && path != "." || path == "store" || path == "gatehousetest" || d.Name() == "testdata") {
+			if err == nil {
+				err = fs.SkipDir
+			}
+			return err
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		for _, decl := range file.Decls {
+			name := "(outside of a function)"
+			if fn, ok := decl.(*ast.FuncDecl); ok {
+				name = fn.Name.Name
+			}
+			ast.Inspect(decl, func(n ast.Node) bool {
+				selector, ok := n.(*ast.SelectorExpr)
+				if ok && slices.Contains([]string{"UpdateAcross", "ViewAcross", "Across", "Fill"}, selector.Sel.Name) {
+					found[filepath.ToSlash(path)+" "+name] = true
+				}
+				return true
+			})
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for place := range found {
+		if across[place] == "" {
+			t.Errorf("%s works across organizations and is not in the list: name the transaction for its organization, or add it and say why", place)
+		}
+	}
+	for place := range across {
+		if !found[place] {
+			t.Errorf("%s works for one organization now: take it off the list", place)
+		}
+	}
+}
