@@ -63,7 +63,7 @@ type KeyStage struct {
 // KeyRotate asks for a rotation.
 type KeyRotate struct {
 	Key  string `json:"key,omitempty" doc:"To which key; the newest that is staged when left out, or else the one that seals"`
-	Rate int    `json:"rate,omitempty" doc:"Rows a second at most; as fast as it goes when left out"`
+	Rate *int   `json:"rate,omitempty" doc:"Rows a second at most; 1000 when left out, 0: as fast as it goes"`
 }
 
 // KeyVerify asks for values to be opened.

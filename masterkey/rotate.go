@@ -45,6 +45,10 @@ type RotateOptions struct {
 	Rate int        // rows a second at most; 0: as fast as it goes
 }
 
+// DefaultRate is the rate where nobody asked for one, in rows a second: slow
+// enough for requests beside it not to notice much (docs/benchmarks.md).
+const DefaultRate = 1000
+
 // MaxRate is the largest rate that can be asked for, in rows a second.
 const MaxRate = 1_000_000
 

@@ -55,7 +55,10 @@ type rotateKeysIn struct{ Body api.KeyRotate }
 type rotationOut struct{ Body api.KeyRotation }
 
 func (s *Server) rotateKeys(ctx context.Context, caller access.Caller, in *rotateKeysIn) (*rotationOut, error) {
-	o := masterkey.RotateOptions{Rate: in.Body.Rate}
+	o := masterkey.RotateOptions{Rate: masterkey.DefaultRate}
+	if in.Body.Rate != nil {
+		o.Rate = *in.Body.Rate
+	}
 	if in.Body.Key != "" {
 		id, err := seal.ParseKeyID(in.Body.Key)
 		if err != nil {

@@ -187,7 +187,7 @@ func (k keysStageCommand) Run(ctx context.Context) error {
 
 type keysRotateCommand struct {
 	Key  string `placeholder:"KEY" help:"To which key; the newest that is staged when left out, or else the one that seals."`
-	Rate int    `placeholder:"N" help:"Move at most so many values a second; as fast as it goes when left out."`
+	Rate int    `default:"1000" placeholder:"N" help:"Move at most so many values a second (${default}); 0: as fast as it goes."`
 }
 
 // Help is printed by --help.
@@ -201,7 +201,8 @@ process rotates, it shows how far that is.
 Examples:
 
   gatehouse keys rotate
-  gatehouse keys rotate --rate 500`
+  gatehouse keys rotate --rate 200      # beside a small database that is busy
+  gatehouse keys rotate --rate 0        # as fast as it goes`
 }
 
 // holdTimeout is how long rotate waits for running servers to take up a key
