@@ -21,6 +21,12 @@ func AppendStoredName(subjectType, key string) string {
 	return string(appendStoredName(nil, subjectType, key))
 }
 
+// RedisKeyOf is the key of a subject in Redis, by both ways, and the name within it.
+func RedisKeyOf(prefix, subjectType, key string) (one, other, name string) {
+	one, name = redisKeyOf(prefix, subjectType, key)
+	return one, redisKey(prefix, storedName(subjectType, key)), name
+}
+
 // SplitName takes a stored name apart again.
 func SplitName(name string) (subjectType, key string, hashed, ok bool) { return splitName(name) }
 
@@ -43,11 +49,7 @@ func (r *Redis) Together(all []Asked) error {
 	}
 	questions := make([]*question, len(all))
 	for i, a := range all {
-		var names []string
-		for _, s := range a.Subjects {
-			names = append(names, storedName(s.Type, s.Key))
-		}
-		questions[i] = r.newQuestion(names, a.Subjects, a.Take, a.Now)
+		questions[i] = r.newQuestion(a.Subjects, a.Take, a.Now)
 	}
 	replies, err := r.run(client, questions)
 	for i := range replies {

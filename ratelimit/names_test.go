@@ -24,6 +24,11 @@ func FuzzStoredName(f *testing.F) {
 		if appended := ratelimit.AppendStoredName(subjectType, key); appended != name {
 			t.Errorf("%q is appended as %q", name, appended)
 		}
+		for _, prefix := range []string{"p:", "{tag}:", ""} {
+			if one, other, within := ratelimit.RedisKeyOf(prefix, subjectType, key); one != other || within != name {
+				t.Errorf("%q and %q are one key, with the name %q", one, other, within)
+			}
+		}
 		gotType, gotKey, hashed, ok := ratelimit.SplitName(name)
 		if !ok || gotType != subjectType || hashed != (len(key) > ratelimit.MaxKey) || !hashed && gotKey != key {
 			t.Errorf("%q, %q is %q, which is %q, %q", subjectType, key, name, gotType, gotKey)

@@ -4,8 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/redis/rueidis"
 )
 
 // MostExact is the most that MaxExact of [RedisOptions] may be: where a subject is
@@ -18,6 +21,7 @@ var errStrange = errors.New("the answer is not that of the script")
 // have given up waiting.
 type question struct {
 	keys   []string  // of the subjects in Redis
+	names  []string  // the same without the prefix
 	shapes []byte    // the limits of each subject: their number, and for each its requests and its window
 	simple bool      // one or two subjects of one exact limit each
 	verb   byte      // 1 to count the request, 0 to look
@@ -28,6 +32,10 @@ type question struct {
 	answer answer
 	err    error
 	done   chan struct{} // has room for one: the answer is there
+
+	// Room for what nearly every question has.
+	keysRoom, namesRoom [2]string
+	shapesRoom          [2 * 11]byte
 }
 
 // The states of a question. From gathering and sent it is taken over by whoever
@@ -39,21 +47,19 @@ const (
 	abandoned
 )
 
-func (r *Redis) newQuestion(names []string, subjects []Subject, take bool, at time.Time) *question {
-	q := &question{keys: make([]string, len(names)), simple: len(names) <= 2, at: at}
+func (r *Redis) newQuestion(subjects []Subject, take bool, at time.Time) *question {
+	q := &question{simple: len(subjects) <= 2, at: at}
+	q.keys, q.names, q.shapes = q.keysRoom[:0], q.namesRoom[:0], q.shapesRoom[:0]
 	if take {
 		q.verb = 1
 	}
-	size := 0
 	for i := range subjects {
-		size += 1 + 10*len(subjects[i].Limits)
-	}
-	q.shapes = make([]byte, 0, size)
-	for i, name := range names {
-		q.keys[i] = redisKey(r.prefix, name)
-		q.simple = q.simple && len(subjects[i].Limits) == 1 && subjects[i].Limits[0].Requests <= r.exact
-		q.shapes = append(q.shapes, byte(len(subjects[i].Limits)))
-		for _, l := range subjects[i].Limits {
+		s := &subjects[i]
+		key, name := redisKeyOf(r.prefix, s.Type, s.Key)
+		q.keys, q.names = append(q.keys, key), append(q.names, name)
+		q.simple = q.simple && len(s.Limits) == 1 && s.Limits[0].Requests <= r.exact
+		q.shapes = append(q.shapes, byte(len(s.Limits)))
+		for _, l := range s.Limits {
 			q.shapes = binary.LittleEndian.AppendUint32(q.shapes, uint32(l.Requests))
 			q.shapes = append48(q.shapes, l.windowMS())
 		}
@@ -80,21 +86,22 @@ func read32(s string) int {
 	return int(s[0]) | int(s[1])<<8 | int(s[2])<<16 | int(s[3])<<24
 }
 
-// call is what goes to the script for some questions.
-type call struct {
-	keys []string
-	args []string
-
+// request is what goes to the script for some questions. It is used again.
+type request struct {
+	keys  []string
+	args  []string
+	bytes []byte          // what args are made of
+	given []byte          // in tests, the instants
 	index map[string]byte // where a key stands in keys
 }
 
-func newCall(questions []*question, exact int, scripted bool) *call {
-	c := &call{}
-	if len(questions) > 1 {
-		c.index = make(map[string]byte, 2*len(questions))
-	}
-	b := binary.LittleEndian.AppendUint32(make([]byte, 0, 4+24*len(questions)), uint32(exact))
-	var given []byte
+var requests = sync.Pool{New: func() any { return &request{index: map[string]byte{}} }}
+
+// put makes it the request of some questions.
+func (c *request) put(questions []*question, exact int, scripted bool) {
+	clear(c.index)
+	c.keys, c.given = c.keys[:0], c.given[:0]
+	b := binary.LittleEndian.AppendUint32(c.bytes[:0], uint32(exact))
 	for _, q := range questions {
 		b = append(b, q.verb)
 		if !q.simple {
@@ -103,7 +110,7 @@ func newCall(questions []*question, exact int, scripted bool) *call {
 		b = append(b, byte(len(q.keys)))
 		rest := q.shapes
 		for _, key := range q.keys {
-			b = append(b, c.keyIndex(key))
+			b = append(b, c.keyIndex(key, len(questions) > 1))
 			var own []byte
 			own, rest = shape(rest)
 			if q.simple {
@@ -112,24 +119,25 @@ func newCall(questions []*question, exact int, scripted bool) *call {
 			b = append(b, own...)
 		}
 		if scripted {
-			given = append48(given, q.at.UnixMilli())
+			c.given = append48(c.given, q.at.UnixMilli())
 		}
 	}
-	c.args = []string{string(b)}
+	c.bytes = b
+	c.args = append(c.args[:0], rueidis.BinaryString(b))
 	if scripted {
-		c.args = append(c.args, string(given))
+		c.args = append(c.args, rueidis.BinaryString(c.given))
 	}
-	return c
 }
 
-// keyIndex gives where a key stands in keys, from 1, and puts it there.
-func (c *call) keyIndex(key string) byte {
-	if k, ok := c.index[key]; ok {
+// keyIndex gives where a key stands in keys, from 1, and puts it there. A question
+// by itself has no key twice.
+func (c *request) keyIndex(key string, many bool) byte {
+	if k, ok := c.index[key]; many && ok {
 		return k
 	}
 	c.keys = append(c.keys, key)
 	k := byte(len(c.keys))
-	if c.index != nil {
+	if many {
 		c.index[key] = k
 	}
 	return k

@@ -100,7 +100,7 @@ local function push(q, t)
       local ring = q.room > 0 and call('GETRANGE', q.ring, 0, -1) or ''
       if #ring ~= CHUNK * q.room then error('corrupt: a ring is cut off') end
       ring = string.sub(ring, CHUNK * q.head + 1) .. string.sub(ring, 1, CHUNK * q.head)
-      q.head, q.room, q.chunks = 0, q.room + math.max(1, math.floor(q.room / 8)), {}
+      q.head, q.room, q.chunks = 0, q.room + math.max(4, math.floor(q.room / 8)), {}
       call('SET', q.ring, ring .. string.rep('\0', CHUNK * q.room - #ring), 'PX', q.till * 1000 - now)
     end
     if q.middle == 0 then q.front = 8 end

@@ -182,12 +182,7 @@ func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d
 	if known {
 		return nil
 	}
-	var room [4]string
-	names := room[:0]
-	for i := range subjects {
-		names = append(names, storedName(subjects[i].Type, subjects[i].Key))
-	}
-	q := r.newQuestion(names, subjects, take, at)
+	q := r.newQuestion(subjects, take, at)
 	if a != nil {
 		a.counts, a.spent = a.counts[:0], false
 	}
@@ -202,7 +197,7 @@ func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d
 	if !reply.read(subjects, d, counts) {
 		return unavailable(errStrange)
 	}
-	r.denials.learn(age, sent, names, subjects, d)
+	r.denials.learn(age, sent, q.names, subjects, d)
 	return nil
 }
 

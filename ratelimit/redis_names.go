@@ -65,6 +65,19 @@ func redisKey(prefix, name string) string {
 	return prefix + "{" + name + "}"
 }
 
+// redisKeyOf is the redisKey of a subject, and the name within it.
+func redisKeyOf(prefix, subjectType, key string) (redis, name string) {
+	before, after := len(prefix)+1, "}"
+	b := append(make([]byte, 0, 128), prefix...)
+	if strings.Contains(prefix, "{") {
+		before, after = len(prefix), ""
+	} else {
+		b = append(b, '{')
+	}
+	redis = string(append(appendStoredName(b, subjectType, key), after...))
+	return redis, redis[before : len(redis)-len(after)]
+}
+
 // splitName takes a stored name apart again: for a hashed key, the hash.
 func splitName(name string) (subjectType, key string, hashed, ok bool) {
 	i := strings.IndexAny(name, ":#")

@@ -194,9 +194,14 @@ func (r *Redis) exchange(questions []*question) {
 
 // run runs the script for some questions whose keys are in one slot.
 func (r *Redis) run(client rueidis.Client, questions []*question) ([]answer, error) {
-	c := newCall(questions, r.exact, r.scripted)
+	c := requests.Get().(*request)
+	c.put(questions, r.exact, r.scripted)
 	r.calls.Add(1)
-	reply, err := r.take.Exec(context.Background(), client, c.keys, c.args).ToString()
+	result := r.take.Exec(context.Background(), client, c.keys, c.args)
+	if result.NonRedisError() == nil {
+		requests.Put(c) // otherwise the client may be writing it still
+	}
+	reply, err := result.ToString()
 	if err != nil {
 		return nil, err
 	}
