@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"hash/maphash"
 	"math/bits"
+	"sync/atomic"
 	"time"
 )
 
@@ -45,10 +46,11 @@ type MemoryOptions struct {
 // There is no background goroutine: each new key, and every so many decisions,
 // look at a few other keys and drop those that count nothing any more.
 type Memory struct {
-	seed   maphash.Seed
-	shift  uint
-	exact  int
-	shards []shard
+	seed    maphash.Seed
+	shift   uint
+	exact   int
+	shards  []shard
+	refused []atomic.Pointer[refusal]
 }
 
 var _ Limiter = (*Memory)(nil)
@@ -74,10 +76,11 @@ func NewMemory(options MemoryOptions) *Memory {
 		options.MaxExact = DefaultMaxExact
 	}
 	m := &Memory{
-		exact:  options.MaxExact,
-		seed:   maphash.MakeSeed(),
-		shift:  uint(64 - bits.TrailingZeros(uint(n))),
-		shards: make([]shard, n),
+		exact:   options.MaxExact,
+		seed:    maphash.MakeSeed(),
+		shift:   uint(64 - bits.TrailingZeros(uint(n))),
+		shards:  make([]shard, n),
+		refused: make([]atomic.Pointer[refusal], refusals),
 	}
 	for i := range m.shards {
 		m.shards[i].max = uint32((keys + n - 1) / n)
@@ -246,6 +249,7 @@ func (o *op) look(now int64, limits []Limit, exact int) bool {
 // admit counts the request and notes how the subject stands then.
 func (o *op) admit(now int64, limits []Limit, exact int) {
 	e := o.entry
+	o.shard.change(e)
 	if len(limits) > 1 || e.large || limits[0].Requests > exact {
 		e.admit(o.t, limits, exact, o.shard)
 		o.speaks, o.reading = e.tightest(now, o.t, limits, exact, o.shard.wides(e))
@@ -302,6 +306,7 @@ func (m *Memory) giveBack(at time.Time, subjects []Subject) {
 		m.locate(&o, subjects[i].Type, subjects[i].Key)
 		o.shard.mu.Lock()
 		if e, _ := o.shard.find(o.tag, o.mark, subjects[i].Type, o.key); e != nil {
+			o.shard.change(e)
 			e.giveBack(at.UnixMilli(), o.shard.wides(e))
 		}
 		o.shard.mu.Unlock()

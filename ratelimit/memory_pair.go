@@ -21,6 +21,9 @@ func (m *Memory) decidePair(now int64, a, b *Subject, d *Decision, take bool) bo
 	}
 	wa, wb := la.windowMS(), lb.windowMS()
 	ha, hb := m.hash(a.Type, a.Key), m.hash(b.Type, b.Key)
+	if m.answer(now, a, b, ha, hb, d) {
+		return true
+	}
 	ia, ib := ha>>m.shift, hb>>m.shift
 	sa, sb := &m.shards[ia], &m.shards[ib]
 	if ia < ib {
@@ -46,6 +49,8 @@ func (m *Memory) decidePair(now int64, a, b *Subject, d *Decision, take bool) bo
 		d.Store = StoreMemory
 		d.Degraded = false
 		if take && d.Admitted {
+			sa.change(ea)
+			sb.change(eb)
 			usedA, resetA = ea.count1(goneA, usedA, ta, wa, resetA, la)
 			usedB, resetB = eb.count1(goneB, usedB, tb, wb, resetB, lb)
 		}
@@ -53,6 +58,7 @@ func (m *Memory) decidePair(now int64, a, b *Subject, d *Decision, take bool) bo
 		eb.write(now, lb, reading{usedB, resetB}, &d.Statuses[1])
 		if !d.Admitted {
 			d.RetryAfter = max(d.Statuses[0].RetryAfter, d.Statuses[1].RetryAfter)
+			m.remember(now, a, b, ha, hb, ea, eb, d)
 		}
 		if take {
 			if sa.ticks++; sa.ticks%sweepEvery == 0 {

@@ -1,6 +1,9 @@
 package ratelimit
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 const (
 	// sweepGrace is for how many milliseconds an idle key is kept, so that a
@@ -13,7 +16,7 @@ const (
 	roomStep = 16  // keys compared to find the one to push out
 	roomLook = 256 // slots looked at before a shard is said to be full
 
-	slabSize = 64 // entries allocated at a time: 3 KiB
+	slabSize = 25 // entries allocated at a time: 2 KiB
 )
 
 // shard is a part of Memory's keys under one lock: a hash table with open
@@ -30,13 +33,13 @@ type shard struct {
 	hand  uint32   // where the sweep goes on
 	ticks uint32   // decisions, for sweepEvery
 
+	epoch atomic.Uint64 // counts the changes to keys that a refusal rests on
+
 	pushedOut uint64 // keys that still counted and were removed for new ones
 
 	// large holds the windows that are counted in sub-buckets. Few keys have
 	// any: entries are smaller without a pointer to them.
 	large map[*entry]*wides
-
-	_ [8]byte // fills two cache lines
 }
 
 func (s *shard) entry(number uint32) *entry {
@@ -119,6 +122,7 @@ func (s *shard) rehash(n uint32) {
 func (s *shard) remove(i uint32) {
 	number := uint32(s.slots[i]) - 1
 	e := s.entry(number)
+	s.change(e)
 	if e.large {
 		delete(s.large, e)
 	}
