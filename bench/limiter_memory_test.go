@@ -87,13 +87,17 @@ func decide(b *testing.B, w work, keys []pair, made []decider, clock clock, admi
 			d.now = now.Add(time.Duration(n) * clock.pace)
 			spread(goroutines, n, func(worker, n int) {
 				decide, denied, now := d.caller(), 0, now
-				for i := range n {
+				// A prime: neighbours in time are none in memory.
+				at, step := (from+worker*n)*7919%len(keys), 7919%len(keys)
+				for range n {
 					if !clock.passed && d.instant {
 						now = time.Now()
 					}
-					// A prime: neighbours in time are none in memory.
-					if !decide(&keys[(from+worker*n+i)*7919%len(keys)], now) {
+					if !decide(&keys[at], now) {
 						denied++
+					}
+					if at += step; at >= len(keys) {
+						at -= len(keys)
 					}
 					now = now.Add(clock.pace)
 				}

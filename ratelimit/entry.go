@@ -24,7 +24,7 @@ const inlineSize = 30
 // window of L requests is full when the L-th newest stamp is younger than the
 // window. The ring moves out of the entry when it grows.
 type entry struct {
-	ring    []byte // stamps and slack; a name too long for the entry comes before them
+	ring    []byte // stamps and slack; a name too long for the entry comes behind them
 	head    uint32 // position of the oldest stamp
 	count   uint32 // stamps held, some perhaps past their window
 	size    uint32 // stamps there is room for
@@ -45,14 +45,6 @@ const hashedKey = 0x80
 // short says whether the name is within the entry, with room for a stamp.
 func (e *entry) short() bool { return e.name <= inlineSize-stampSize-stampSlack }
 
-// front is the bytes of the ring before its stamps.
-func (e *entry) front() int {
-	if e.short() {
-		return 0
-	}
-	return int(e.name)
-}
-
 // named says whether the entry is that of the subject. A name is one byte of the
 // type's length, the type, the key.
 func (e *entry) named(mark byte, subjectType, key string) bool {
@@ -60,11 +52,8 @@ func (e *entry) named(mark byte, subjectType, key string) bool {
 	if n != t+len(key) {
 		return false
 	}
-	name := e.ring
-	if e.short() {
-		name = e.inline[:]
-	}
-	return name[0] == mark && string(name[1:t]) == subjectType && string(name[t:n]) == key
+	name := e.fullName()
+	return name[0] == mark && string(name[1:t]) == subjectType && string(name[t:]) == key
 }
 
 // fullName is the name as it is kept.
@@ -72,7 +61,7 @@ func (e *entry) fullName() []byte {
 	if e.short() {
 		return e.inline[:e.name]
 	}
-	return e.ring[:e.name]
+	return e.ring[len(e.ring)-int(e.name):]
 }
 
 // start gives a fresh entry its name and room for a stamp.
@@ -88,14 +77,18 @@ func (e *entry) start(mark byte, subjectType, key string) {
 // allot makes a ring for at least n stamps, within the entry where it fits.
 // Otherwise it takes all that the allocator rounds up to.
 func (e *entry) allot(n int) {
-	front, bytes := e.front(), n*stampSize+stampSlack
-	if front == 0 && int(e.name)+bytes <= inlineSize {
-		e.ring = e.inline[e.name:]
-	} else {
-		buf := append([]byte(nil), make([]byte, front+bytes)...)
+	bytes, name := n*stampSize+stampSlack, int(e.name)
+	switch {
+	case e.short() && name+bytes <= inlineSize:
+		e.ring, name = e.inline[name:], 0
+	case e.short():
+		name = 0
+		fallthrough
+	default:
+		buf := append([]byte(nil), make([]byte, bytes+name)...)
 		e.ring = buf[:cap(buf)]
 	}
-	e.size = uint32((len(e.ring) - front - stampSlack) / stampSize)
+	e.size = uint32((len(e.ring) - name - stampSlack) / stampSize)
 }
 
 func (e *entry) offset(i uint32) int {
@@ -103,7 +96,7 @@ func (e *entry) offset(i uint32) int {
 	if i >= e.size {
 		i -= e.size
 	}
-	return e.front() + int(i)*stampSize
+	return int(i) * stampSize
 }
 
 // at is the i-th oldest stamp.
@@ -159,8 +152,9 @@ func (e *entry) expired(t, window int64) uint32 {
 // admit counts a request at t and drops what no longer counts in any window.
 // Nothing else drops stamps: a denial or a look leaves the entry as it is, so
 // that answers depend on nothing but the requests admitted. Limits of more than
-// exact requests are counted in sub-buckets, which the shard holds.
-func (e *entry) admit(t int64, limits []Limit, exact int, s *shard) {
+// exact requests are counted in sub-buckets, which the shard holds: ws, and then
+// what admit returns.
+func (e *entry) admit(t int64, limits []Limit, exact int, s *shard, ws *wides) *wides {
 	window, requests, large := int64(0), uint32(0), e.large
 	for i := range limits {
 		if n := limits[i].Requests; n <= exact {
@@ -171,7 +165,7 @@ func (e *entry) admit(t int64, limits []Limit, exact int, s *shard) {
 	}
 	longest := window
 	if large {
-		longest = e.admitLarge(t, limits, exact, requests, window, s)
+		ws, longest = e.admitLarge(t, limits, exact, requests, window, s, ws)
 	}
 	e.keep = uint32((longest + 999) / 1000)
 	if e.lone {
@@ -180,6 +174,7 @@ func (e *entry) admit(t int64, limits []Limit, exact int, s *shard) {
 		e.drop(n)
 	}
 	e.push(t, requests)
+	return ws
 }
 
 // push adds a stamp; the most there are to be is for the size to grow to.
@@ -207,7 +202,9 @@ func (e *entry) resize(n uint32) {
 	}
 	e.head = 0
 	e.allot(int(n))
-	copy(e.ring[:e.front()], from.ring)
+	if !e.short() {
+		copy(e.fullName(), from.fullName())
+	}
 	for i := range from.count {
 		e.set(i, from.at(i))
 	}

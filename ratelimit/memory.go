@@ -92,6 +92,7 @@ func NewMemory(options MemoryOptions) *Memory {
 type op struct {
 	shard  *shard
 	entry  *entry // nil for a key that counts nothing
+	wides  *wides // of the entry
 	key    string
 	t      int64 // the instant, for this key
 	window int64 // of the first limit, in milliseconds
@@ -239,7 +240,8 @@ func (o *op) look(now int64, limits []Limit, exact int) bool {
 	}
 	o.t = e.instant(now)
 	if len(limits) > 1 || e.large || requests > exact {
-		o.speaks, o.reading = e.tightest(now, o.t, limits, exact, o.shard.wides(e))
+		o.wides = o.shard.wides(e)
+		o.speaks, o.reading = e.tightest(now, o.t, limits, exact, o.wides)
 		return o.used >= limits[o.speaks].Requests
 	}
 	o.gone, o.used, o.reset = e.counts(now, o.t, o.window, requests)
@@ -251,8 +253,8 @@ func (o *op) admit(now int64, limits []Limit, exact int) {
 	e := o.entry
 	o.shard.change(e)
 	if len(limits) > 1 || e.large || limits[0].Requests > exact {
-		e.admit(o.t, limits, exact, o.shard)
-		o.speaks, o.reading = e.tightest(now, o.t, limits, exact, o.shard.wides(e))
+		o.wides = e.admit(o.t, limits, exact, o.shard, o.wides)
+		o.speaks, o.reading = e.tightest(now, o.t, limits, exact, o.wides)
 		return
 	}
 	o.used, o.reset = e.count1(o.gone, o.used, o.t, o.window, o.reset, &limits[0])

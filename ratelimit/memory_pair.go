@@ -15,15 +15,15 @@ func (m *Memory) decidePair(now int64, a, b *Subject, d *Decision, take bool) bo
 		uint(len(a.Type)-1) >= MaxType || uint(len(b.Type)-1) >= MaxType || cap(d.Statuses) < 2 {
 		return false
 	}
+	ha, hb := m.hash(a.Type, a.Key), m.hash(b.Type, b.Key)
+	if m.answer(now, a, b, ha, hb, d) {
+		return true
+	}
 	la, lb := &a.Limits[0], &b.Limits[0]
 	if !la.valid() || !lb.valid() || la.Requests > m.exact || lb.Requests > m.exact {
 		return false
 	}
 	wa, wb := la.windowMS(), lb.windowMS()
-	ha, hb := m.hash(a.Type, a.Key), m.hash(b.Type, b.Key)
-	if m.answer(now, a, b, ha, hb, d) {
-		return true
-	}
 	ia, ib := ha>>m.shift, hb>>m.shift
 	sa, sb := &m.shards[ia], &m.shards[ib]
 	if ia < ib {
@@ -92,7 +92,11 @@ func (e *entry) counts(now, t, window int64, requests int) (gone uint32, used in
 	}
 	reset = e.at(0) + window
 	if reset <= t {
-		gone = e.expired(t, window)
+		if gone = 1; e.count > 1 {
+			if reset = e.at(1) + window; reset <= t { // seldom more than one comes free at a time
+				gone = e.expired(t, window)
+			}
+		}
 		if gone == e.count {
 			return gone, 0, now
 		}
