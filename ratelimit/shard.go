@@ -16,26 +16,30 @@ const (
 	roomStep = 16  // keys compared to find the one to push out
 	roomLook = 256 // slots looked at before a shard is said to be full
 
-	slabSize = 25 // entries allocated at a time: 2 KiB
+	slabSize = 25 // entries allocated at a time at first: 2 KB
+	slabBits = 24 // of an entry's number say where it is in its slab
 )
 
 // shard is a part of Memory's keys under one lock: a hash table with open
-// addressing whose slots point into slabs of entries. Its memory is bounded by
-// max and what is swept is used again.
+// addressing whose slots point into slabs of entries. A new slab is a twelfth of
+// what there is, so that there are few of them, and the way to an entry is in the
+// processor's cache. Its memory is bounded by max and what is swept is used again.
 type shard struct {
+	// What every decision needs is in the first cache line.
 	mu    sync.Mutex
 	slots []uint64 // 0, or the key's tag above its entry's number plus one
-	slabs []*[slabSize]entry
-	free  []uint32 // numbers of entries that were removed
-	used  uint32   // entries ever handed out
-	live  uint32   // keys held
-	max   uint32   // keys allowed
-	hand  uint32   // where the sweep goes on
-	ticks uint32   // decisions, for sweepEvery
+	slabs [][]entry
+	ticks uint32 // decisions, for sweepEvery
+	hand  uint32 // where the sweep goes on
 
-	epoch atomic.Uint64 // counts the changes to keys that a refusal rests on
+	free []uint32 // numbers of entries that were removed
+	used uint32   // entries ever handed out of the newest slab
+	held uint32   // entries in all slabs
+	live uint32   // keys held
+	max  uint32   // keys allowed
 
-	pushedOut uint64 // keys that still counted and were removed for new ones
+	epoch     atomic.Uint64 // counts the changes to keys that a refusal rests on
+	pushedOut uint64        // keys that still counted and were removed for new ones
 
 	// large holds the windows that are counted in sub-buckets. Few keys have
 	// any: entries are smaller without a pointer to them.
@@ -43,7 +47,25 @@ type shard struct {
 }
 
 func (s *shard) entry(number uint32) *entry {
-	return &s.slabs[number/slabSize][number%slabSize]
+	return &s.slabs[number>>slabBits][number&(1<<slabBits-1)]
+}
+
+// fresh hands out an entry that no key has.
+func (s *shard) fresh() (number uint32) {
+	if last := len(s.free) - 1; last >= 0 {
+		number, s.free = s.free[last], s.free[:last]
+		return number
+	}
+	slab := len(s.slabs) - 1
+	if slab < 0 || int(s.used) == len(s.slabs[slab]) {
+		n := max(slabSize, s.held/12)
+		s.slabs = append(s.slabs, make([]entry, n))
+		s.used = 0
+		s.held += n
+		slab++
+	}
+	s.used++
+	return uint32(slab)<<slabBits | (s.used - 1)
 }
 
 // home is the slot a tag belongs to. It scales instead of masking, so that the
@@ -83,15 +105,7 @@ func (s *shard) insert(tag uint32, mark byte, subjectType, key string, now int64
 	if n := uint32(len(s.slots)); s.live+1 > n-n/8 || n == 0 {
 		s.rehash(n + n/4 + 8)
 	}
-	var number uint32
-	if last := len(s.free) - 1; last >= 0 {
-		number, s.free = s.free[last], s.free[:last]
-	} else {
-		if number = s.used; number%slabSize == 0 {
-			s.slabs = append(s.slabs, new([slabSize]entry))
-		}
-		s.used++
-	}
+	number := s.fresh()
 	s.place(uint64(tag)<<32 | uint64(number+1))
 	s.live++
 	e := s.entry(number)
