@@ -289,7 +289,7 @@ func (e *entry) write(now int64, l *Limit, s reading, status *Status) {
 	status.Remaining = max(0, l.Requests-s.used)
 	status.Reset = time.UnixMilli(s.reset).UTC()
 	status.Full = status.Remaining == 0
-	status.RetryAfter = 0
+	status.RetryAfter, status.Shared = 0, false
 	if status.Full {
 		status.RetryAfter = time.Duration(s.reset-now) * time.Millisecond
 		e.limited = uint32(uint64(s.reset-e.last()+999) / 1000)

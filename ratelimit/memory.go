@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"hash/maphash"
 	"math/bits"
 	"sync/atomic"
@@ -26,13 +27,21 @@ type MemoryOptions struct {
 	// When a new key does not fit, a key that counts nothing makes room; if
 	// none is near, one that counts something but is not limited now, whose
 	// count is then forgotten. A limited key is never pushed out: where there
-	// are only such, the new key's decision is [ErrFull].
+	// are only such, the new key shares a bucket, see Overflow.
 	MaxKeys int
 
 	// MaxExact is up to how many requests a limit's window is exact; 0 means
 	// [DefaultMaxExact]. The windows of larger limits are counted in
 	// sub-buckets, see "Large limits" in the package comment.
 	MaxExact int
+
+	// Overflow says with whom a new key shares a bucket while there are only
+	// limited keys: all subjects of one type and the same windows for which it
+	// gives the same string, such as the network of an address. nil means that
+	// the decision is [ErrFull] instead. It is called while no lock is held, and
+	// may be called by several goroutines. See "Full of limited keys" in the
+	// package comment.
+	Overflow func(Subject) string
 }
 
 // Memory is an exact limiter within one process. Its clock is the now that each
@@ -51,6 +60,8 @@ type Memory struct {
 	exact   int
 	shards  []shard
 	refused []atomic.Pointer[refusal]
+
+	overflow *overflow // nil where new keys that do not fit are refused
 }
 
 var _ Limiter = (*Memory)(nil)
@@ -58,6 +69,7 @@ var _ Limiter = (*Memory)(nil)
 // MemoryStats is what [Memory.Stats] reports.
 type MemoryStats struct {
 	Keys      int    // keys held now, idle ones that were not swept yet included
+	Buckets   int    // that keys share which do not fit, idle ones included
 	PushedOut uint64 // keys that still counted and were forgotten to make room
 }
 
@@ -82,6 +94,7 @@ func NewMemory(options MemoryOptions) *Memory {
 		shards:  make([]shard, n),
 		refused: make([]atomic.Pointer[refusal], refusals),
 	}
+	m.overflow = newOverflow(options.Overflow, keys)
 	for i := range m.shards {
 		m.shards[i].max = uint32((keys + n - 1) / n)
 	}
@@ -131,14 +144,26 @@ func (m *Memory) place(o *op, subjectType, key string, hashed bool) {
 // look at ctx. For keys that are known it allocates nothing, but for the rare
 // growth of a key's ring.
 func (m *Memory) Take(_ context.Context, now time.Time, subjects []Subject, d *Decision) error {
-	return m.decide(now, subjects, d, true)
+	return m.decideOrShare(now, subjects, d, true)
 }
 
 // Peek implements [Limiter].
 func (m *Memory) Peek(_ context.Context, now time.Time, subjects []Subject, d *Decision) error {
-	return m.decide(now, subjects, d, false)
+	return m.decideOrShare(now, subjects, d, false)
 }
 
+// decideOrShare is decide, but for new keys that do not fit: these share a bucket,
+// if there are any.
+func (m *Memory) decideOrShare(at time.Time, subjects []Subject, d *Decision, take bool) error {
+	err := m.decide(at, subjects, d, take)
+	if err != nil && m.overflow != nil && errors.Is(err, ErrFull) {
+		return m.decideShared(at.UnixMilli(), subjects, d, take)
+	}
+	return err
+}
+
+// decide decides on keys of their own. Where one is not known and does not fit, or
+// may have been counted in a bucket, that is ErrFull.
 func (m *Memory) decide(at time.Time, subjects []Subject, d *Decision, take bool) error {
 	now := at.UnixMilli()
 	if now < 0 || now > maxInstant {
@@ -190,6 +215,9 @@ func (m *Memory) decideLocked(now int64, subjects []Subject, d *Decision, take b
 	for i := range ops {
 		o, s := &ops[i], &subjects[i]
 		o.entry, _ = o.shard.find(o.tag, o.mark, s.Type, o.key)
+		if o.entry == nil && m.mayShare(o.shard, now) {
+			return ErrFull
+		}
 		if full := o.look(now, s.Limits, m.exact); full {
 			admitted = false
 		}
@@ -212,6 +240,15 @@ func (m *Memory) decideLocked(now int64, subjects []Subject, d *Decision, take b
 		}
 	}
 
+	conclude(now, subjects, d, admitted, ops)
+	if take {
+		sweep(ops, now, inserted)
+	}
+	return nil
+}
+
+// conclude writes the decision.
+func conclude(now int64, subjects []Subject, d *Decision, admitted bool, ops []op) {
 	d.Admitted = admitted
 	d.Now = time.UnixMilli(now).UTC()
 	d.RetryAfter = 0
@@ -224,10 +261,6 @@ func (m *Memory) decideLocked(now int64, subjects []Subject, d *Decision, take b
 			d.RetryAfter = max(d.RetryAfter, status.RetryAfter)
 		}
 	}
-	if take {
-		sweep(ops, now, inserted)
-	}
-	return nil
 }
 
 // look notes how the subject stands and says whether it is full.
@@ -327,6 +360,9 @@ func (m *Memory) Stats() MemoryStats {
 		stats.Keys += int(s.live)
 		stats.PushedOut += s.pushedOut
 		s.mu.Unlock()
+	}
+	if m.overflow != nil {
+		stats.Buckets = int(m.overflow.live.Load())
 	}
 	return stats
 }

@@ -67,7 +67,7 @@ func (r *refused) write(now int64, status *Status) {
 	status.Remaining = max(0, r.limit.Requests-r.used)
 	status.Reset = r.at
 	status.Full = status.Remaining == 0
-	status.RetryAfter = 0
+	status.RetryAfter, status.Shared = 0, false
 	if status.Full {
 		status.RetryAfter = time.Duration(r.reset-now) * time.Millisecond
 	}

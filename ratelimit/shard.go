@@ -40,6 +40,7 @@ type shard struct {
 
 	epoch     atomic.Uint64 // counts the changes to keys that a refusal rests on
 	pushedOut uint64        // keys that still counted and were removed for new ones
+	shared    int64         // until when a bucket may count something of a key of this shard
 
 	// large holds the windows that are counted in sub-buckets. Few keys have
 	// any: entries are smaller without a pointer to them.
@@ -182,13 +183,35 @@ func (s *shard) sweep(n int, now int64) {
 // makeRoom removes one key: an idle one if one is near, otherwise the one among
 // a few that is idle soonest and is not limited now. It says whether it did.
 func (s *shard) makeRoom(now int64, ops []op) bool {
-	victim, soonest, seen := uint32(0), int64(-1), 0
+	v := s.victim(now, ops)
+	s.hand = v.next
+	if !v.found {
+		return false
+	}
+	s.remove(v.slot)
+	if v.counts {
+		s.pushedOut++
+	}
+	return true
+}
+
+// victim is the key that would make room for a new one.
+type victim struct {
+	slot   uint32
+	next   uint32 // where the next search begins
+	found  bool
+	counts bool
+}
+
+func (s *shard) victim(now int64, ops []op) victim {
+	v := victim{next: s.hand}
+	soonest, seen := int64(0), 0
 	for look := 0; look < min(roomLook, len(s.slots)) && seen < roomStep; look++ {
-		if int(s.hand) >= len(s.slots) {
-			s.hand = 0
+		if int(v.next) >= len(s.slots) {
+			v.next = 0
 		}
-		at := s.hand
-		s.hand++
+		at := v.next
+		v.next++
 		if s.slots[at] == 0 {
 			continue
 		}
@@ -197,29 +220,24 @@ func (s *shard) makeRoom(now int64, ops []op) bool {
 			continue
 		}
 		last := e.last()
-		if last < 0 {
-			s.remove(at)
-			return true
-		}
 		idle := last + int64(e.keep)*1000
-		if idle <= now {
-			s.remove(at)
-			return true
+		if last < 0 || idle <= now {
+			return victim{slot: at, next: v.next, found: true}
 		}
 		if e.limited > 0 && last+int64(e.limited)*1000 > now {
 			continue
 		}
 		seen++
-		if soonest < 0 || idle < soonest {
-			victim, soonest = at, idle
+		if !v.found || idle < soonest {
+			v.slot, v.found, v.counts, soonest = at, true, true, idle
 		}
 	}
-	if soonest < 0 {
-		return false
-	}
-	s.remove(victim)
-	s.pushedOut++
-	return true
+	return v
+}
+
+// fits says whether that many new keys have room.
+func (s *shard) fits(now int64, n uint32, ops []op) bool {
+	return s.live+n <= s.max || n == 1 && s.victim(now, ops).found
 }
 
 func inUse(e *entry, ops []op) bool {
