@@ -118,7 +118,7 @@ func TestSharingNeverExceeds(t *testing.T) {
 		m := ratelimit.NewMemory(ratelimit.MemoryOptions{
 			MaxKeys: ratelimit.MaxSubjects, MaxExact: rapid.SampledFrom([]int{1, 4096}).Draw(t, "exact"), Overflow: network,
 		})
-		limits := map[string]string{"ip": "2/10s", "org": "3/1m"}
+		limits := rapid.SampledFrom([]map[string]string{{"ip": "2/10s", "org": "3/1m"}, {"ip": "1/10s", "org": "1/1m"}}).Draw(t, "limits")
 		ledgers := map[string]ledger{}
 		now := epoch
 		var d ratelimit.Decision
