@@ -248,3 +248,48 @@ func inUse(e *entry, ops []op) bool {
 	}
 	return false
 }
+
+// lock takes the locks of all shards concerned, each once and in the order of
+// their index, so that two decisions never wait for each other. It returns the
+// shards' indices in that order for unlock.
+func lock(ops []op) (order [MaxSubjects]uint8) {
+	if len(ops) == 2 {
+		a, b := &ops[0], &ops[1]
+		if a.index > b.index {
+			a, b = b, a
+		}
+		a.shard.mu.Lock()
+		if a.shard != b.shard {
+			b.shard.mu.Lock()
+		}
+		return order
+	}
+	for i := range ops {
+		j := i
+		for ; j > 0 && ops[order[j-1]].index > ops[i].index; j-- {
+			order[j] = order[j-1]
+		}
+		order[j] = uint8(i)
+	}
+	for i := range ops {
+		if i == 0 || ops[order[i]].shard != ops[order[i-1]].shard {
+			ops[order[i]].shard.mu.Lock()
+		}
+	}
+	return order
+}
+
+func unlock(ops []op, order [MaxSubjects]uint8) {
+	if len(ops) == 2 {
+		if ops[0].shard != ops[1].shard {
+			ops[1].shard.mu.Unlock()
+		}
+		ops[0].shard.mu.Unlock()
+		return
+	}
+	for i := range ops {
+		if i == 0 || ops[order[i]].shard != ops[order[i-1]].shard {
+			ops[order[i]].shard.mu.Unlock()
+		}
+	}
+}
