@@ -55,10 +55,10 @@ func BenchmarkMemoryDecision(b *testing.B) {
 		// All that Gatehouse holds of a request is its instant. Room for more than the first
 		// two is made as they come, so that a later request of a key may allocate. What the
 		// others hold of a key does not depend on how many came before.
-		b.Run("second request", func(b *testing.B) { both(b, 3000, keys, made, clock{}, true) })
+		b.Run("second request", func(b *testing.B) { both(b, 1000, keys, made, clock{}, true) })
 		fill(made[0], keys, 5)
 		runtime.GC()
-		b.Run("later request", func(b *testing.B) { both(b, 3000, keys, made, clock{}, true) })
+		b.Run("later request", func(b *testing.B) { both(b, 1000, keys, made, clock{}, true) })
 	})
 }
 

@@ -92,9 +92,11 @@ func (m *Memory) remember(now int64, a, b *Subject, ha, hb uint64, ea, eb *entry
 	})
 }
 
+// refusedAs keeps the type as it is, which programs have as a constant: it is known
+// again by its address.
 func refusedAs(s *Subject, status *Status) refused {
 	return refused{
-		strings.Clone(s.Type), strings.Clone(s.Key), s.Limits[0],
+		s.Type, strings.Clone(s.Key), s.Limits[0],
 		reading{status.Used, status.Reset.UnixMilli()}, status.Reset,
 	}
 }
