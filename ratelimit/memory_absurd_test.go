@@ -84,7 +84,7 @@ func TestClockStepsNeverAdmitMore(t *testing.T) {
 		m := ratelimit.NewMemory(ratelimit.MemoryOptions{MaxKeys: 100, MaxExact: rapid.SampledFrom([]int{1, 4096}).Draw(t, "exact")})
 		limit := ratelimit.Limit{Requests: rapid.IntRange(1, 5).Draw(t, "requests"), Window: time.Second}
 		pair := []ratelimit.Subject{{Type: "ip", Key: "a", Limits: []ratelimit.Limit{limit}}, subject("org", "b", "1000/1h")}
-		others := subject("ip", "", "1/1ms")
+		others := subject("other", "", "1/1ms")
 		real, shift := epoch, time.Duration(0) // what the clock shows is real + shift
 		var admitted ledger
 		var d ratelimit.Decision
