@@ -18,6 +18,7 @@ test: ## sets up what it needs, then every test, under the race detector
 	./tools/setup-tests.sh
 	$(GO) run ./gatehousetest/withpostgres $(GO) test -race -timeout 15m ./...
 	cd sdktest && $(GO) test -timeout 10m ./...
+	cd bench && $(GO) test .
 
 check: lint ## what must pass before a commit
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "gofmt the files above"; exit 1; }
@@ -37,6 +38,7 @@ bench: ## every benchmark prints its ratio
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./seal ./ratelimit ./access ./gateway ./store
 	$(GO) run ./gatehousetest/withpostgres $(GO) test -run '^$$' -bench . -benchtime 15x -timeout 30m ./vault
 	$(GO) test -run '^$$' -bench . -benchtime 3x -timeout 15m ./masterkey
+	cd bench && $(GO) test -run Accuracy -v .
 	cd bench && $(GO) test -run '^$$' -bench . -benchtime 15x -timeout 15m .
 
 soak: ## long campaigns, by hand

@@ -11,6 +11,10 @@
 // process that has the machine for a while slows all sides or falls out. An
 // iteration of the benchmark is one round or, where turns are short, several.
 //
+// A test, TestAccuracy, counts what limiters admit and deny wrongly beside an exact
+// window, and prints a table with -v. GATEHOUSE_TRACE=FILE names the recorded
+// traffic that it plays, of which the first 2,000 requests are in this repository.
+//
 // The Redis benchmark needs a redis-server in PATH, the whole server needs nothing.
 // With GATEHOUSE_BENCH_PROFILE=FILE the process that runs Gatehouse writes a CPU
 // profile to FILE and its allocations to FILE.allocs, for `go tool pprof`.

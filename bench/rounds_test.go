@@ -22,6 +22,10 @@ type work struct {
 	turn       int  // operations in one turn of one side
 	rounds     int  // in one iteration of the benchmark; in each, every side has one turn
 	allocs     bool // whether allocations are counted
+
+	// ready, where there is one, is called before a turn of the i-th side with the
+	// number of operations, and not measured.
+	ready func(i, n int)
 }
 
 // outcome is what the rounds gave for one side, one entry for each round.
@@ -40,6 +44,9 @@ func compare(b *testing.B, w work, sides []side) []outcome {
 		for range w.rounds {
 			for i := range sides {
 				s := (round + i) % len(sides)
+				if w.ready != nil {
+					w.ready(s, w.turn)
+				}
 				outcomes[s].turn(w, sides[s])
 			}
 			round++

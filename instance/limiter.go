@@ -7,13 +7,14 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/policy"
 	"github.com/gatehouse-io/gatehouse/ratelimit"
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
 // newLimiter gives the limiter that c asks for, and the memory it has. Redis may be away at start.
 func (in *Instance) newLimiter(c Config) (ratelimit.Limiter, *ratelimit.Memory, error) {
-	memory := ratelimit.NewMemory(ratelimit.MemoryOptions{MaxExact: c.ExactUpTo})
+	memory := ratelimit.NewMemory(ratelimit.MemoryOptions{MaxExact: c.ExactUpTo, Overflow: policy.SharedWith})
 	if c.RedisURL == "" {
 		return memory, memory, nil
 	}

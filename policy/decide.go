@@ -261,7 +261,7 @@ func (l *Limits) observe(ctx context.Context, caller access.Caller, now time.Tim
 			if by == nil {
 				continue
 			}
-			subjects := [1]ratelimit.Subject{{Type: "observe-" + typeOf(c.class), Key: c.key + "|" + by.id, Limits: by.content.Limits}}
+			subjects := [1]ratelimit.Subject{{Type: observedPrefix + typeOf(c.class), Key: c.key + "|" + by.id, Limits: by.content.Limits}}
 			if err := l.limiter.Take(ctx, now, subjects[:], &d); err == nil && !d.Admitted {
 				l.wouldRefuse(ctx, caller, by, &d.Statuses[0])
 			}

@@ -36,6 +36,12 @@ func BenchmarkMemoryTake(b *testing.B) {
 		m := ratelimit.NewMemory(ratelimit.MemoryOptions{})
 		benchTake(b, m, [][]ratelimit.Subject{benchPair(0)}, 4*time.Second)
 	})
+	// Limits of more than MaxExact requests, which are counted in sub-buckets.
+	b.Run("hot pair of large limits", func(b *testing.B) {
+		m := ratelimit.NewMemory(ratelimit.MemoryOptions{})
+		pair := []ratelimit.Subject{subject("ip", "203.0.113.7", "1000000/1s"), subject("organization", "acme", "1000000/1m")}
+		benchTake(b, m, [][]ratelimit.Subject{pair}, 100*time.Microsecond)
+	})
 	b.Run("hot pair parallel", func(b *testing.B) {
 		m := ratelimit.NewMemory(ratelimit.MemoryOptions{})
 		benchTakeParallel(b, m, [][]ratelimit.Subject{benchPair(0)})

@@ -31,7 +31,7 @@
 // So in no window of the length, wherever it begins, are more requests admitted
 // than the limit says; fixed windows, windows weighed against the one before and
 // token buckets admit up to twice as many in some. The price is a stamp for each
-// counted request: 6 bytes in memory, 5 in Redis.
+// counted request: 6 to 8 bytes in memory, 5 in Redis.
 //
 // # Large limits
 //
@@ -70,6 +70,25 @@
 //
 // When the clock steps back, time stands still for each key that has a later
 // stamp, until the clock has caught up. No window ever admits more for it.
+//
+// # Full of limited keys
+//
+// [Memory] holds a bounded number of keys. A new one takes the place of one that
+// counts nothing or, if none is near, of one that is not limited now. Where there
+// are only limited ones, none is pushed out: the new key shares a bucket with all
+// of its group, which MemoryOptions.Overflow names, such as the network of its
+// address. A bucket admits as much as a single key does, so that however many new
+// addresses come, they are admitted no more than the limit for each network.
+//
+// A shared key's Status is that of its bucket, and says so in Status.Shared. When
+// there is room again, a key begins with what its bucket counts and goes on by
+// itself, so that it is never admitted by both. A bucket is shared by subjects of
+// one type and the same windows. There is one for 16 keys, at most 65,536, and
+// groups are spread over them by a random hash: two may meet in one. Reset leaves a
+// bucket as it is.
+//
+// Without Overflow the decision is [ErrFull]. A [Switch] shares no buckets: Redis
+// alone decides on a key that does not fit, and while it is away, ErrFull.
 //
 // # Without Redis
 //

@@ -15,12 +15,16 @@ const (
 	maxInstant = stampMask - int64(MaxWindow/time.Millisecond)
 )
 
+// inlineSize is the bytes within an entry for a short name and the first stamps:
+// two of them beside the 14 bytes that the name of an IPv4 address takes.
+const inlineSize = 30
+
 // entry is what Memory keeps for one key: its name and a ring of the instants at
-// which it was admitted, oldest first, in one allocation. One ring serves all
-// windows of the key: a window of L requests is full when the L-th newest stamp
-// is younger than the window.
+// which it was admitted, oldest first. One ring serves all windows of the key: a
+// window of L requests is full when the L-th newest stamp is younger than the
+// window. The ring moves out of the entry when it grows.
 type entry struct {
-	buf     []byte // the name, then size stamps, then slack
+	ring    []byte // stamps and slack; a name too long for the entry comes behind them
 	head    uint32 // position of the oldest stamp
 	count   uint32 // stamps held, some perhaps past their window
 	size    uint32 // stamps there is room for
@@ -29,38 +33,62 @@ type entry struct {
 	name    uint16 // bytes of the name
 	large   bool   // the shard holds windows of this key that are counted in sub-buckets
 	lone    bool   // there is the newest stamp alone: all limits are counted in sub-buckets
+	refused bool   // a refusal rests on this entry
+	denied  uint8  // denials since it changed or was last remembered in a refusal
+
+	inline [inlineSize]byte // a short name, and the ring while it fits behind it
 }
 
 // hashedKey marks, in the first byte of a name, a key that is a hash.
 const hashedKey = 0x80
 
+// short says whether the name is within the entry, with room for a stamp.
+func (e *entry) short() bool { return e.name <= inlineSize-stampSize-stampSlack }
+
 // named says whether the entry is that of the subject. A name is one byte of the
 // type's length, the type, the key.
 func (e *entry) named(mark byte, subjectType, key string) bool {
 	n, t := int(e.name), 1+len(subjectType)
-	return n == t+len(key) && e.buf[0] == mark &&
-		string(e.buf[1:t]) == subjectType && string(e.buf[t:n]) == key
+	if n != t+len(key) {
+		return false
+	}
+	name := e.fullName()
+	return name[0] == mark && string(name[1:t]) == subjectType && string(name[t:]) == key
 }
 
-// start gives a fresh entry its name and room for one stamp.
+// fullName is the name as it is kept.
+func (e *entry) fullName() []byte {
+	if e.short() {
+		return e.inline[:e.name]
+	}
+	return e.ring[len(e.ring)-int(e.name):]
+}
+
+// start gives a fresh entry its name and room for a stamp.
 func (e *entry) start(mark byte, subjectType, key string) {
 	e.name = uint16(1 + len(subjectType) + len(key))
-	e.buf = stampBuffer(int(e.name), 1)
-	e.buf[0] = mark
-	copy(e.buf[1:], subjectType)
-	copy(e.buf[1+len(subjectType):], key)
-	e.size = roomFor(len(e.buf), int(e.name))
+	e.allot(1)
+	name := e.fullName()
+	name[0] = mark
+	copy(name[1:], subjectType)
+	copy(name[1+len(subjectType):], key)
 }
 
-// stampBuffer allocates a buffer for at least n stamps and takes all that the
-// allocator rounds up to.
-func stampBuffer(name, n int) []byte {
-	buf := append([]byte(nil), make([]byte, name+n*stampSize+stampSlack)...)
-	return buf[:cap(buf)]
-}
-
-func roomFor(length, name int) uint32 {
-	return uint32((length - name - stampSlack) / stampSize)
+// allot makes a ring for at least n stamps, within the entry where it fits.
+// Otherwise it takes all that the allocator rounds up to.
+func (e *entry) allot(n int) {
+	bytes, name := n*stampSize+stampSlack, int(e.name)
+	switch {
+	case e.short() && name+bytes <= inlineSize:
+		e.ring, name = e.inline[name:], 0
+	case e.short():
+		name = 0
+		fallthrough
+	default:
+		buf := append([]byte(nil), make([]byte, bytes+name)...)
+		e.ring = buf[:cap(buf)]
+	}
+	e.size = uint32((len(e.ring) - name - stampSlack) / stampSize)
 }
 
 func (e *entry) offset(i uint32) int {
@@ -68,16 +96,16 @@ func (e *entry) offset(i uint32) int {
 	if i >= e.size {
 		i -= e.size
 	}
-	return int(e.name) + int(i)*stampSize
+	return int(i) * stampSize
 }
 
 // at is the i-th oldest stamp.
 func (e *entry) at(i uint32) int64 {
-	return int64(binary.LittleEndian.Uint64(e.buf[e.offset(i):]) & stampMask)
+	return int64(binary.LittleEndian.Uint64(e.ring[e.offset(i):]) & stampMask)
 }
 
 func (e *entry) set(i uint32, stamp int64) {
-	b := e.buf[e.offset(i):]
+	b := e.ring[e.offset(i):]
 	binary.LittleEndian.PutUint32(b, uint32(stamp))
 	binary.LittleEndian.PutUint16(b[4:], uint16(stamp>>32))
 }
@@ -124,8 +152,9 @@ func (e *entry) expired(t, window int64) uint32 {
 // admit counts a request at t and drops what no longer counts in any window.
 // Nothing else drops stamps: a denial or a look leaves the entry as it is, so
 // that answers depend on nothing but the requests admitted. Limits of more than
-// exact requests are counted in sub-buckets, which the shard holds.
-func (e *entry) admit(t int64, limits []Limit, exact int, s *shard) {
+// exact requests are counted in sub-buckets, which the shard holds: ws, and then
+// what admit returns.
+func (e *entry) admit(t int64, limits []Limit, exact int, s *shard, ws *wides) *wides {
 	window, requests, large := int64(0), uint32(0), e.large
 	for i := range limits {
 		if n := limits[i].Requests; n <= exact {
@@ -136,7 +165,7 @@ func (e *entry) admit(t int64, limits []Limit, exact int, s *shard) {
 	}
 	longest := window
 	if large {
-		longest = e.admitLarge(t, limits, exact, requests, window, s)
+		ws, longest = e.admitLarge(t, limits, exact, requests, window, s, ws)
 	}
 	e.keep = uint32((longest + 999) / 1000)
 	if e.lone {
@@ -145,6 +174,7 @@ func (e *entry) admit(t int64, limits []Limit, exact int, s *shard) {
 		e.drop(n)
 	}
 	e.push(t, requests)
+	return ws
 }
 
 // push adds a stamp; the most there are to be is for the size to grow to.
@@ -164,17 +194,25 @@ func (e *entry) drop(n uint32) {
 	}
 }
 
-// resize moves the entry to a buffer for at least n stamps, n >= count.
+// resize moves the stamps to a ring for at least n of them, n >= count.
 func (e *entry) resize(n uint32) {
-	to := *e
-	to.head = 0
-	to.buf = stampBuffer(int(e.name), int(n))
-	to.size = roomFor(len(to.buf), int(e.name))
-	copy(to.buf, e.buf[:e.name])
-	for i := range e.count {
-		to.set(i, e.at(i))
+	from := *e // with a copy of what is within the entry
+	if from.within(e) {
+		from.ring = from.inline[from.name:]
 	}
-	*e = to
+	e.head = 0
+	e.allot(int(n))
+	if !e.short() {
+		copy(e.fullName(), from.fullName())
+	}
+	for i := range from.count {
+		e.set(i, from.at(i))
+	}
+}
+
+// within says whether the ring is the one in e.
+func (e *entry) within(owner *entry) bool {
+	return e.short() && &e.ring[0] == &owner.inline[e.name]
 }
 
 // giveBack takes back one request counted at now: the first stamp not before it.
@@ -251,7 +289,7 @@ func (e *entry) write(now int64, l *Limit, s reading, status *Status) {
 	status.Remaining = max(0, l.Requests-s.used)
 	status.Reset = time.UnixMilli(s.reset).UTC()
 	status.Full = status.Remaining == 0
-	status.RetryAfter = 0
+	status.RetryAfter, status.Shared = 0, false
 	if status.Full {
 		status.RetryAfter = time.Duration(s.reset-now) * time.Millisecond
 		e.limited = uint32(uint64(s.reset-e.last()+999) / 1000)

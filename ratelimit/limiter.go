@@ -31,8 +31,9 @@ var (
 	// ErrInvalidTime is an instant before 1970 or past the year 10000.
 	ErrInvalidTime = errors.New("time out of range")
 
-	// ErrFull is Memory's answer when a new key does not fit and every key
-	// looked at is limited just now, so that none may be pushed out for it.
+	// ErrFull is Memory's answer when a new key does not fit, every key looked at
+	// is limited just now, so that none may be pushed out for it, and there are
+	// no buckets to share, see MemoryOptions.Overflow.
 	ErrFull = errors.New("too many limited keys")
 
 	// ErrUnavailable is wrapped by every error of [Redis] that is no decision:
@@ -99,6 +100,10 @@ type Status struct {
 
 	// RetryAfter is Reset minus Decision.Now for a full subject, otherwise 0.
 	RetryAfter time.Duration
+
+	// Shared says that the subject does not fit into memory and shares a bucket
+	// with others: Used is what all of them used. See MemoryOptions.Overflow.
+	Shared bool
 }
 
 // Decision is a limiter's answer. It belongs to the caller, who passes the same

@@ -3,8 +3,10 @@ package ratelimit
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"hash/maphash"
 	"math/bits"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,13 +27,21 @@ type MemoryOptions struct {
 	// When a new key does not fit, a key that counts nothing makes room; if
 	// none is near, one that counts something but is not limited now, whose
 	// count is then forgotten. A limited key is never pushed out: where there
-	// are only such, the new key's decision is [ErrFull].
+	// are only such, the new key shares a bucket, see Overflow.
 	MaxKeys int
 
 	// MaxExact is up to how many requests a limit's window is exact; 0 means
 	// [DefaultMaxExact]. The windows of larger limits are counted in
 	// sub-buckets, see "Large limits" in the package comment.
 	MaxExact int
+
+	// Overflow says with whom a new key shares a bucket while there are only
+	// limited keys: all subjects of one type and the same windows for which it
+	// gives the same string, such as the network of an address. nil means that
+	// the decision is [ErrFull] instead. It is called while no lock is held, and
+	// may be called by several goroutines. See "Full of limited keys" in the
+	// package comment.
+	Overflow func(Subject) string
 }
 
 // Memory is an exact limiter within one process. Its clock is the now that each
@@ -45,10 +55,13 @@ type MemoryOptions struct {
 // There is no background goroutine: each new key, and every so many decisions,
 // look at a few other keys and drop those that count nothing any more.
 type Memory struct {
-	seed   maphash.Seed
-	shift  uint
-	exact  int
-	shards []shard
+	seed    maphash.Seed
+	shift   uint
+	exact   int
+	shards  []shard
+	refused []atomic.Pointer[refusal]
+
+	overflow *overflow // nil where new keys that do not fit are refused
 }
 
 var _ Limiter = (*Memory)(nil)
@@ -56,6 +69,7 @@ var _ Limiter = (*Memory)(nil)
 // MemoryStats is what [Memory.Stats] reports.
 type MemoryStats struct {
 	Keys      int    // keys held now, idle ones that were not swept yet included
+	Buckets   int    // that keys share which do not fit, idle ones included
 	PushedOut uint64 // keys that still counted and were forgotten to make room
 }
 
@@ -74,11 +88,13 @@ func NewMemory(options MemoryOptions) *Memory {
 		options.MaxExact = DefaultMaxExact
 	}
 	m := &Memory{
-		exact:  options.MaxExact,
-		seed:   maphash.MakeSeed(),
-		shift:  uint(64 - bits.TrailingZeros(uint(n))),
-		shards: make([]shard, n),
+		exact:   options.MaxExact,
+		seed:    maphash.MakeSeed(),
+		shift:   uint(64 - bits.TrailingZeros(uint(n))),
+		shards:  make([]shard, n),
+		refused: make([]atomic.Pointer[refusal], refusals),
 	}
+	m.overflow = newOverflow(options.Overflow, keys)
 	for i := range m.shards {
 		m.shards[i].max = uint32((keys + n - 1) / n)
 	}
@@ -89,6 +105,7 @@ func NewMemory(options MemoryOptions) *Memory {
 type op struct {
 	shard  *shard
 	entry  *entry // nil for a key that counts nothing
+	wides  *wides // of the entry
 	key    string
 	t      int64 // the instant, for this key
 	window int64 // of the first limit, in milliseconds
@@ -127,14 +144,26 @@ func (m *Memory) place(o *op, subjectType, key string, hashed bool) {
 // look at ctx. For keys that are known it allocates nothing, but for the rare
 // growth of a key's ring.
 func (m *Memory) Take(_ context.Context, now time.Time, subjects []Subject, d *Decision) error {
-	return m.decide(now, subjects, d, true)
+	return m.decideOrShare(now, subjects, d, true)
 }
 
 // Peek implements [Limiter].
 func (m *Memory) Peek(_ context.Context, now time.Time, subjects []Subject, d *Decision) error {
-	return m.decide(now, subjects, d, false)
+	return m.decideOrShare(now, subjects, d, false)
 }
 
+// decideOrShare is decide, but for new keys that do not fit: these share a bucket,
+// if there are any.
+func (m *Memory) decideOrShare(at time.Time, subjects []Subject, d *Decision, take bool) error {
+	err := m.decide(at, subjects, d, take)
+	if err != nil && m.overflow != nil && errors.Is(err, ErrFull) {
+		return m.decideShared(at.UnixMilli(), subjects, d, take)
+	}
+	return err
+}
+
+// decide decides on keys of their own. Where one is not known and does not fit, or
+// may have been counted in a bucket, that is ErrFull.
 func (m *Memory) decide(at time.Time, subjects []Subject, d *Decision, take bool) error {
 	now := at.UnixMilli()
 	if now < 0 || now > maxInstant {
@@ -186,6 +215,9 @@ func (m *Memory) decideLocked(now int64, subjects []Subject, d *Decision, take b
 	for i := range ops {
 		o, s := &ops[i], &subjects[i]
 		o.entry, _ = o.shard.find(o.tag, o.mark, s.Type, o.key)
+		if o.entry == nil && m.mayShare(o.shard, now) {
+			return ErrFull
+		}
 		if full := o.look(now, s.Limits, m.exact); full {
 			admitted = false
 		}
@@ -208,6 +240,15 @@ func (m *Memory) decideLocked(now int64, subjects []Subject, d *Decision, take b
 		}
 	}
 
+	conclude(now, subjects, d, admitted, ops)
+	if take {
+		sweep(ops, now, inserted)
+	}
+	return nil
+}
+
+// conclude writes the decision.
+func conclude(now int64, subjects []Subject, d *Decision, admitted bool, ops []op) {
 	d.Admitted = admitted
 	d.Now = time.UnixMilli(now).UTC()
 	d.RetryAfter = 0
@@ -220,10 +261,6 @@ func (m *Memory) decideLocked(now int64, subjects []Subject, d *Decision, take b
 			d.RetryAfter = max(d.RetryAfter, status.RetryAfter)
 		}
 	}
-	if take {
-		sweep(ops, now, inserted)
-	}
-	return nil
 }
 
 // look notes how the subject stands and says whether it is full.
@@ -236,7 +273,8 @@ func (o *op) look(now int64, limits []Limit, exact int) bool {
 	}
 	o.t = e.instant(now)
 	if len(limits) > 1 || e.large || requests > exact {
-		o.speaks, o.reading = e.tightest(now, o.t, limits, exact, o.shard.wides(e))
+		o.wides = o.shard.wides(e)
+		o.speaks, o.reading = e.tightest(now, o.t, limits, exact, o.wides)
 		return o.used >= limits[o.speaks].Requests
 	}
 	o.gone, o.used, o.reset = e.counts(now, o.t, o.window, requests)
@@ -246,9 +284,10 @@ func (o *op) look(now int64, limits []Limit, exact int) bool {
 // admit counts the request and notes how the subject stands then.
 func (o *op) admit(now int64, limits []Limit, exact int) {
 	e := o.entry
+	o.shard.change(e)
 	if len(limits) > 1 || e.large || limits[0].Requests > exact {
-		e.admit(o.t, limits, exact, o.shard)
-		o.speaks, o.reading = e.tightest(now, o.t, limits, exact, o.shard.wides(e))
+		o.wides = e.admit(o.t, limits, exact, o.shard, o.wides)
+		o.speaks, o.reading = e.tightest(now, o.t, limits, exact, o.wides)
 		return
 	}
 	o.used, o.reset = e.count1(o.gone, o.used, o.t, o.window, o.reset, &limits[0])
@@ -302,6 +341,7 @@ func (m *Memory) giveBack(at time.Time, subjects []Subject) {
 		m.locate(&o, subjects[i].Type, subjects[i].Key)
 		o.shard.mu.Lock()
 		if e, _ := o.shard.find(o.tag, o.mark, subjects[i].Type, o.key); e != nil {
+			o.shard.change(e)
 			e.giveBack(at.UnixMilli(), o.shard.wides(e))
 		}
 		o.shard.mu.Unlock()
@@ -321,6 +361,9 @@ func (m *Memory) Stats() MemoryStats {
 		stats.PushedOut += s.pushedOut
 		s.mu.Unlock()
 	}
+	if m.overflow != nil {
+		stats.Buckets = int(m.overflow.live.Load())
+	}
 	return stats
 }
 
@@ -335,49 +378,4 @@ func (s *Subject) valid() bool {
 		}
 	}
 	return true
-}
-
-// lock takes the locks of all shards concerned, each once and in the order of
-// their index, so that two decisions never wait for each other. It returns the
-// shards' indices in that order for unlock.
-func lock(ops []op) (order [MaxSubjects]uint8) {
-	if len(ops) == 2 {
-		a, b := &ops[0], &ops[1]
-		if a.index > b.index {
-			a, b = b, a
-		}
-		a.shard.mu.Lock()
-		if a.shard != b.shard {
-			b.shard.mu.Lock()
-		}
-		return order
-	}
-	for i := range ops {
-		j := i
-		for ; j > 0 && ops[order[j-1]].index > ops[i].index; j-- {
-			order[j] = order[j-1]
-		}
-		order[j] = uint8(i)
-	}
-	for i := range ops {
-		if i == 0 || ops[order[i]].shard != ops[order[i-1]].shard {
-			ops[order[i]].shard.mu.Lock()
-		}
-	}
-	return order
-}
-
-func unlock(ops []op, order [MaxSubjects]uint8) {
-	if len(ops) == 2 {
-		if ops[0].shard != ops[1].shard {
-			ops[1].shard.mu.Unlock()
-		}
-		ops[0].shard.mu.Unlock()
-		return
-	}
-	for i := range ops {
-		if i == 0 || ops[order[i]].shard != ops[order[i-1]].shard {
-			ops[order[i]].shard.mu.Unlock()
-		}
-	}
 }

@@ -15,12 +15,15 @@ func (m *Memory) decidePair(now int64, a, b *Subject, d *Decision, take bool) bo
 		uint(len(a.Type)-1) >= MaxType || uint(len(b.Type)-1) >= MaxType || cap(d.Statuses) < 2 {
 		return false
 	}
+	ha, hb := m.hash(a.Type, a.Key), m.hash(b.Type, b.Key)
+	if m.answer(now, a, b, ha, hb, d) {
+		return true
+	}
 	la, lb := &a.Limits[0], &b.Limits[0]
 	if !la.valid() || !lb.valid() || la.Requests > m.exact || lb.Requests > m.exact {
 		return false
 	}
 	wa, wb := la.windowMS(), lb.windowMS()
-	ha, hb := m.hash(a.Type, a.Key), m.hash(b.Type, b.Key)
 	ia, ib := ha>>m.shift, hb>>m.shift
 	sa, sb := &m.shards[ia], &m.shards[ib]
 	if ia < ib {
@@ -46,6 +49,8 @@ func (m *Memory) decidePair(now int64, a, b *Subject, d *Decision, take bool) bo
 		d.Store = StoreMemory
 		d.Degraded = false
 		if take && d.Admitted {
+			sa.change(ea)
+			sb.change(eb)
 			usedA, resetA = ea.count1(goneA, usedA, ta, wa, resetA, la)
 			usedB, resetB = eb.count1(goneB, usedB, tb, wb, resetB, lb)
 		}
@@ -53,6 +58,7 @@ func (m *Memory) decidePair(now int64, a, b *Subject, d *Decision, take bool) bo
 		eb.write(now, lb, reading{usedB, resetB}, &d.Statuses[1])
 		if !d.Admitted {
 			d.RetryAfter = max(d.Statuses[0].RetryAfter, d.Statuses[1].RetryAfter)
+			m.remember(now, a, b, ha, hb, ea, eb, d)
 		}
 		if take {
 			if sa.ticks++; sa.ticks%sweepEvery == 0 {
@@ -86,7 +92,11 @@ func (e *entry) counts(now, t, window int64, requests int) (gone uint32, used in
 	}
 	reset = e.at(0) + window
 	if reset <= t {
-		gone = e.expired(t, window)
+		if gone = 1; e.count > 1 {
+			if reset = e.at(1) + window; reset <= t { // seldom more than one comes free at a time
+				gone = e.expired(t, window)
+			}
+		}
 		if gone == e.count {
 			return gone, 0, now
 		}

@@ -25,9 +25,10 @@ func (r *record) name() string {
 
 // record copies what the shard knows of an entry.
 func (s *shard) record(e *entry) record {
-	t := 1 + int(e.buf[0]&^hashedKey)
+	name := e.fullName()
+	t := 1 + int(name[0]&^hashedKey)
 	r := record{
-		subjectType: string(e.buf[1:t]), key: string(e.buf[t:e.name]), hashed: e.buf[0]&hashedKey != 0,
+		subjectType: string(name[1:t]), key: string(name[t:]), hashed: name[0]&hashedKey != 0,
 		keep: int64(e.keep) * 1000, covers: int64(e.keep) * 1000,
 	}
 	for i := range e.count {

@@ -214,7 +214,7 @@ func (s *Switch) Take(ctx context.Context, now time.Time, subjects []Subject, d 
 			return err
 		}
 	}
-	if err := s.memory.Take(ctx, now, subjects, d); err != nil {
+	if err := s.memory.decide(now, subjects, d, true); err != nil {
 		if errors.Is(err, ErrFull) && !s.degraded.Load() {
 			return s.withoutMemory(err, d, func() error { return s.redis.Take(ctx, now, subjects, d) })
 		}
@@ -249,7 +249,7 @@ func (s *Switch) Take(ctx context.Context, now time.Time, subjects []Subject, d 
 	s.failures.Store(0)
 	if reserved && !x.theirs.Admitted {
 		s.giveBack(now, subjects, half)
-		if err := s.memory.Peek(ctx, now, subjects, d); err != nil {
+		if err := s.memory.decide(now, subjects, d, false); err != nil {
 			return err
 		}
 	}
@@ -269,7 +269,7 @@ func (s *Switch) giveBack(now time.Time, subjects []Subject, share bool) {
 
 // Peek implements [Limiter].
 func (s *Switch) Peek(ctx context.Context, now time.Time, subjects []Subject, d *Decision) error {
-	if err := s.memory.Peek(ctx, now, subjects, d); err != nil {
+	if err := s.memory.decide(now, subjects, d, false); err != nil {
 		return err
 	}
 	x := s.scratch.Get().(*scratch)

@@ -135,10 +135,10 @@ func (ws *wides) source(requests int, window int64, exact int) *wide {
 // admitLarge counts a request at t in every window that is or recently was
 // counted in sub-buckets, makes those that the limits newly need, and prepares
 // the stamps for the limits that need them: requests is the most that one of
-// those admits, 0 if there is none, and window the longest. It returns the
-// longest window of all.
-func (e *entry) admitLarge(t int64, limits []Limit, exact int, requests uint32, window int64, s *shard) (longest int64) {
-	ws := s.wides(e)
+// those admits, 0 if there is none, and window the longest. ws is what is counted
+// so before, nil if nothing is. It returns what is from now on, and the longest
+// window of all.
+func (e *entry) admitLarge(t int64, limits []Limit, exact int, requests uint32, window int64, s *shard, ws *wides) (_ *wides, longest int64) {
 	if ws == nil {
 		ws = &wides{stamps: int64(e.keep) * 1000}
 	}
@@ -168,8 +168,7 @@ func (e *entry) admitLarge(t int64, limits []Limit, exact int, requests uint32, 
 		ws.all[i].add(t, 1)
 		longest = max(longest, ws.all[i].window)
 	}
-	s.keepWides(e, ws)
-	return longest
+	return s.keepWides(e, ws), longest
 }
 
 // newWide makes a window out of what the key remembers.
@@ -215,15 +214,20 @@ func (s *shard) wides(e *entry) *wides {
 	return s.large[e]
 }
 
-// keepWides puts the windows of an entry in their place.
-func (s *shard) keepWides(e *entry, ws *wides) {
+// keepWides puts the windows of an entry in their place, if they are not there, and
+// returns what is there then: nil if none is left.
+func (s *shard) keepWides(e *entry, ws *wides) *wides {
+	held := e.large
 	e.large = len(ws.all) > 0
 	switch {
 	case !e.large:
 		delete(s.large, e)
+		return nil
+	case held: // admitLarge changes what is held
 	case s.large == nil:
 		s.large = map[*entry]*wides{e: ws}
 	default:
 		s.large[e] = ws
 	}
+	return ws
 }

@@ -60,7 +60,7 @@ func (s *Switch) takeWithout(ctx context.Context, now time.Time, subjects []Subj
 	x := s.scratch.Get().(*scratch)
 	defer s.scratch.Put(x)
 	x.aside.spent = false
-	if err := s.memory.Take(ctx, now, subjects, d); err != nil {
+	if err := s.memory.decide(now, subjects, d, true); err != nil {
 		return true, err
 	}
 	return true, s.alone(now, subjects, d, x, d.Admitted, false)
