@@ -31,8 +31,10 @@ var arrows = map[string][]string{
 	"policy":         {"access", "audit", "ratelimit", "store", "internal/fault"},
 	"policy/compare": {"policy", "ratelimit/replay"},
 
+	"usage/tokens": {},
+
 	"envoy":   {"access", "audit", "policy", "internal/fault"},
-	"gateway": {"access", "audit", "catalog", "internal/fault"},
+	"gateway": {"access", "audit", "catalog", "usage/tokens", "internal/fault"},
 	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "masterkey", "org", "policy", "ratelimit", "seal", "store", "vault",
 		"webhook", "internal/fault", "internal/telemetry"},
 	"instance": {"access", "audit", "auth", "catalog", "envoy", "gateway", "masterkey", "org", "policy", "ratelimit", "seal", "server", "store", "vault",
