@@ -32,6 +32,7 @@ var arrows = map[string][]string{
 	"policy/compare": {"policy", "ratelimit/replay"},
 
 	"usage/tokens": {},
+	"usage":        {"access", "store", "usage/tokens", "internal/fault"},
 
 	"envoy":   {"access", "audit", "policy", "internal/fault"},
 	"gateway": {"access", "audit", "catalog", "usage/tokens", "internal/fault"},

@@ -374,7 +374,7 @@ func BenchmarkCounting(b *testing.B) {
 	}
 	answer = append(answer, "0\r\n\r\n")
 	upstream := "http://" + listen(b, func(conn net.Conn) { answerForever(conn, answer) })
-	f := serve(b, upstream, func(o *gateway.Options) { o.Logger = nil })
+	f := serve(b, upstream)
 	client := &http.Client{Transport: &http.Transport{DisableCompression: true}}
 	visit := func(method string) time.Duration {
 		begin := time.Now()
