@@ -131,16 +131,16 @@ func hidden(line []byte) (from, until int, whole bool) {
 	members, found, noChoices := 0, -1, false
 	if !eachMember(text, func(m part) bool {
 		switch {
-		case m.name == "usage" && found < 0:
+		case string(m.name) == "usage" && found < 0:
 			usage, found = m, members
-		case m.name == "usage":
+		case string(m.name) == "usage":
 			found = 1 << 30 // twice: not what a provider says
 		case found < 0:
 			before = m
 		case found == members-1:
 			after = m
 		}
-		if m.name == "choices" {
+		if string(m.name) == "choices" {
 			noChoices = m.end-m.value >= 2 && text[m.value] == '[' && space(text, m.value+1) == m.end-1
 		}
 		members++

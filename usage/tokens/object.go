@@ -7,7 +7,7 @@ import (
 
 // part is one member of a JSON object, by its place in the text.
 type part struct {
-	name       string
+	name       []byte
 	start      int // of its name's quote
 	value, end int // of its value
 }
@@ -62,16 +62,17 @@ func eachMember(text []byte, fn func(part) bool) bool {
 }
 
 // memberName reads a quoted name. A long one is none that anybody asks for.
-func memberName(quoted []byte) (string, bool) {
+func memberName(quoted []byte) ([]byte, bool) {
 	const long = 64 * len(`\u0000`)
 	if len(quoted) > long {
-		return "", true
+		return nil, true
 	}
 	if bytes.IndexByte(quoted, '\\') < 0 {
-		return string(quoted[1 : len(quoted)-1]), true
+		return quoted[1 : len(quoted)-1], true
 	}
 	var name string
-	return name, json.Unmarshal(quoted, &name) == nil
+	err := json.Unmarshal(quoted, &name)
+	return []byte(name), err == nil
 }
 
 func space(text []byte, i int) int {

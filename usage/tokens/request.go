@@ -1,8 +1,8 @@
 package tokens
 
 import (
+	"bytes"
 	"encoding/json"
-	"strings"
 )
 
 // Request is what the body of a request to a provider says that matters here.
@@ -32,20 +32,20 @@ func ReadRequest(body []byte) Request {
 	whole := eachMember(body, func(m part) bool {
 		value := body[m.value:m.end]
 		switch {
-		case m.name == "model":
+		case string(m.name) == "model":
 			var name string
 			if value[0] == '"' && len(value) <= 6*MaxModel && json.Unmarshal(value, &name) == nil {
 				r.Model = ModelName(name)
 			} else {
 				r.Model = OtherModel
 			}
-		case strings.EqualFold(m.name, "stream"): // hosts written in Go take any case
+		case bytes.EqualFold(m.name, []byte("stream")): // hosts written in Go take any case
 			streams = append(streams, m)
 			r.Stream = r.Stream || string(value) == "true"
-			askable = m.name == "stream" && r.Stream
-		case m.name == "stream_options":
+			askable = string(m.name) == "stream" && r.Stream
+		case string(m.name) == "stream_options":
 			options = append(options, m)
-		case m.name == "data_sources":
+		case string(m.name) == "data_sources":
 			r.DataSource = true
 		}
 		return len(streams) <= 8 && len(options) <= 8
@@ -75,7 +75,7 @@ func (r *Request) intoOptions(body []byte, options part) {
 	var said part
 	if !eachMember(value, func(m part) bool {
 		members++
-		if m.name == "include_usage" {
+		if string(m.name) == "include_usage" {
 			said = m
 			asked++
 		}

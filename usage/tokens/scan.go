@@ -21,6 +21,9 @@ const (
 	inNested               // inside a value that nobody wants
 )
 
+// structural are the bytes that matter inside a value that nobody wants.
+var structural = [256]bool{'"': true, '{': true, '}': true, '[': true, ']': true}
+
 // scanner finds the fields of the table in JSON that comes in pieces. It checks
 // no more of the grammar than it needs to know where it is.
 type scanner struct {
@@ -56,6 +59,11 @@ func (s *scanner) scan(p []byte) {
 			i += s.skipString(p[i:])
 			continue
 		case inNested:
+			if !structural[c] {
+				for i++; i < len(p) && !structural[p[i]]; i++ {
+				}
+				continue
+			}
 			switch c {
 			case '"':
 				s.state, s.after = inString, inNested
@@ -83,6 +91,13 @@ func (s *scanner) scan(p []byte) {
 				s.state, s.nested = inNested, 1
 			}
 		case inName:
+			if s.nameLen == 0 && !s.escaped { // the whole name at once, where it is there
+				if n := bytes.IndexByte(p[i:], '"'); n > 0 && n <= maxName && bytes.IndexByte(p[i:i+n], '\\') < 0 {
+					s.find(p[i : i+n])
+					i += n + 1
+					continue
+				}
+			}
 			s.inName(c)
 		case atColon:
 			if c == ':' {
@@ -163,21 +178,28 @@ func (s *scanner) inName(c byte) {
 	case c == '\\':
 		s.escaped = true
 	case c == '"':
-		s.state, s.found = atColon, nil
 		if s.nameLen > maxName {
+			s.state, s.found = atColon, nil
 			return
 		}
-		for i := range s.objects[s.depth-1].members {
-			if m := &s.objects[s.depth-1].members[i]; m.name == string(s.name[:s.nameLen]) {
-				s.found = m.node
-				return
-			}
-		}
+		s.find(s.name[:s.nameLen])
 	case s.nameLen < maxName:
 		s.name[s.nameLen] = c
 		s.nameLen++
 	default:
 		s.nameLen = maxName + 1
+	}
+}
+
+// find looks for a name that is complete among those of interest.
+func (s *scanner) find(name []byte) {
+	s.state, s.found = atColon, nil
+	members := s.objects[s.depth-1].members
+	for i := range members {
+		if m := &members[i]; len(m.name) == len(name) && m.name == string(name) {
+			s.found = m.node
+			return
+		}
 	}
 }
 
