@@ -36,9 +36,9 @@ var arrows = map[string][]string{
 
 	"envoy":   {"access", "audit", "policy", "internal/fault"},
 	"gateway": {"access", "audit", "catalog", "usage/tokens", "internal/fault"},
-	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "masterkey", "org", "policy", "ratelimit", "seal", "store", "vault",
+	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "masterkey", "org", "policy", "ratelimit", "seal", "store", "usage", "vault",
 		"webhook", "internal/fault", "internal/telemetry"},
-	"instance": {"access", "audit", "auth", "catalog", "envoy", "gateway", "masterkey", "org", "policy", "ratelimit", "seal", "server", "store", "vault",
+	"instance": {"access", "audit", "auth", "catalog", "envoy", "gateway", "masterkey", "org", "policy", "ratelimit", "seal", "server", "store", "usage", "vault",
 		"webhook", "internal/fault", "internal/netguard", "internal/probe", "internal/telemetry"},
 }
 

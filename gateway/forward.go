@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/usage/tokens"
 )
 
 var (
@@ -47,6 +48,9 @@ func (t *transfer) forward(body []byte) {
 	t.watch(e, answer)
 	t.relay(e, answer)
 	t.counted(e)
+	if leaks([]string{t.result.Usage.Model}, t.secrets()) { // said by an upstream that gives the key back
+		t.result.Usage.Model = tokens.OtherModel
+	}
 }
 
 // request makes the request to the upstream.

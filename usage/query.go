@@ -76,7 +76,8 @@ type Row struct {
 // Page is one page of usage, sorted by the dimensions it is grouped by.
 // NextCursor is empty on the last.
 type Page struct {
-	From, To   time.Time // whole hours
+	From, To   time.Time   // whole hours
+	GroupBy    []Dimension // in the order of [Dimensions]
 	Rows       []Row
 	NextCursor string
 }
@@ -106,7 +107,7 @@ func (m *Meter) Query(ctx context.Context, caller access.Caller, q Query) (Page,
 	if organization == AllOrganizations {
 		organization = access.InstanceOrganization
 	}
-	page := Page{From: q.From, To: q.To}
+	page := Page{From: q.From, To: q.To, GroupBy: q.GroupBy}
 	err = m.db.View(ctx, organization, func(tx *store.Tx) error {
 		page.Rows = nil
 		return tx.Each(ctx, func(scan func(...any) error) error {
