@@ -75,6 +75,8 @@ type Config struct {
 	HostsUsage   []string `env:"CHAT_HOSTS_USAGE" help:"Names out of CHAT_HOSTS that take stream_options.include_usage (vLLM, Ollama and others), separated by commas: their streams are asked for usage."`
 	ServiceHosts string   `env:"SERVICE_HOSTS" help:"Another origin for a service of the catalogue: name=origin,... For mocks and egress proxies."`
 
+	UsageSpool int64 `env:"USAGE_SPOOL_MIB" envDefault:"64" help:"MiB of usage that may wait on disk for the database; when they are full, chat answers 503."`
+
 	StopGrace time.Duration `env:"GATEHOUSE_STOP_GRACE" envDefault:"30s" help:"How long running requests may go on after a stop signal."`
 	LogLevel  string        `env:"GATEHOUSE_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error."`
 
@@ -135,7 +137,7 @@ func (c *Config) parseMistake(err error) error {
 		return fmt.Errorf("%s %w", name, errAge)
 	case reflect.TypeFor[time.Duration]():
 		return fmt.Errorf("%s must be a duration, such as 30s or 5m", name)
-	case reflect.TypeFor[int]():
+	case reflect.TypeFor[int](), reflect.TypeFor[int64]():
 		return fmt.Errorf("%s must be a whole number", name)
 	case reflect.TypeFor[bool]():
 		return fmt.Errorf("%s must be true or false", name)

@@ -13,7 +13,7 @@ import (
 
 // newMeter opens the record of usage, with its spool in the data folder.
 func (in *Instance) newMeter(c Config, log *slog.Logger) (*usage.Meter, error) {
-	m, err := usage.New(in.DB, usage.Options{Dir: filepath.Join(c.Data, "usage"), Logger: log})
+	m, err := usage.New(in.DB, usage.Options{Dir: filepath.Join(c.Data, "usage"), MaxSpool: c.UsageSpool << 20, Logger: log})
 	if err != nil {
 		return nil, err
 	}
@@ -34,6 +34,9 @@ func (c *Config) checkUsage() error {
 	var mistakes []error
 	if c.StreamsPerOrg < 0 {
 		mistakes = append(mistakes, errors.New("CHAT_STREAMS_PER_ORG must be 0 or more"))
+	}
+	if c.UsageSpool < 1 || c.UsageSpool > 1<<20 {
+		mistakes = append(mistakes, errors.New("USAGE_SPOOL_MIB must be from 1 to 1048576"))
 	}
 	hosts, err := catalog.ParseHosts(c.ChatHosts)
 	for i, name := range c.hostsUsage() {

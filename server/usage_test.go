@@ -1,12 +1,14 @@
 package server_test
 
 import (
+	"context"
 	"encoding/csv"
 	"io"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +17,8 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/store"
+	"github.com/gatehouse-io/gatehouse/usage"
 )
 
 const streamedChat = `{"model":"gpt-fake-0","stream":true,"messages":[{"role":"user","content":"one two three"}]}`
@@ -278,5 +282,74 @@ func TestStreamsPerOrganization(t *testing.T) {
 	_, _ = io.ReadAll(lines)
 	if v := c.events("action", "chat.request", "outcome", "denied"); len(v) != 1 || v[0].Reason != "too_many_streams" {
 		t.Errorf("the trail tells %+v", v)
+	}
+}
+
+// A host of the operator's own is asked for usage where the operator says that it
+// takes the question.
+func TestUsageOfOwnHosts(t *testing.T) {
+	fake := gatehousetest.OpenAI(t)
+	s := gatehousetest.Serve(t, map[string]string{"CHAT_HOSTS": "vllm=" + fake.URL + ",old=" + fake.URL, "CHAT_HOSTS_USAGE": "vllm"})
+	c := as(t, s, "acme", "u1", access.Owner)
+	for _, service := range []string{"vllm", "old"} {
+		c.store(service, map[string]string{"apiKey": fake.Key()})
+		a := c.do("POST", "/api/chat/"+service+"/v1/chat/completions", streamedChat)
+		if a.Status != 200 || strings.Contains(a.Body, "usage") {
+			t.Errorf("%s: %d %s", service, a.Status, a.Body)
+		}
+	}
+	sent := fake.Requests()
+	if !strings.Contains(string(sent[0].Body), "include_usage") || string(sent[1].Body) != streamedChat {
+		t.Errorf("the hosts saw %s and %s", sent[0].Body, sent[1].Body)
+	}
+	awaitUsage(t, c, "", 2)
+	if row := awaitUsage(t, c, "service=vllm", 1); row.Counted != 1 || tokensOf(row) != "in 3 out 3" {
+		t.Errorf("%+v", row)
+	}
+	if row := awaitUsage(t, c, "service=old", 1); row.Uncounted != 1 || tokensOf(row) != "in - out -" {
+		t.Errorf("%+v", row)
+	}
+}
+
+// When no further visit can be recorded none is let in, none uses up a limit,
+// and it goes on once the database is back.
+func TestFullSpoolRefusesVisits(t *testing.T) {
+	openai := gatehousetest.OpenAI(t)
+	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL, "USAGE_SPOOL_MIB": "1"})
+	c := as(t, s, "acme", "u1", access.Owner)
+	c.store("openai", map[string]string{"apiKey": openai.Key()})
+	if a := c.do("POST", chatPath, chatBody); a.Status != 200 {
+		t.Fatal(a.Status)
+	}
+	held, release := make(chan struct{}), make(chan struct{})
+	var done sync.WaitGroup
+	done.Go(func() {
+		_ = s.DB.Update(context.Background(), "acme", func(*store.Tx) error { // SQLite has one writer
+			close(held)
+			<-release
+			return nil
+		})
+	})
+	<-held
+	for s.Usage.Ready() == nil {
+		s.Usage.Record(usage.Record{Organization: "acme", Service: "openai", Member: strings.Repeat("m", 200)})
+	}
+	used := c.get(statusPath).Body
+	a := c.do("POST", chatPath, chatBody)
+	if p := checkProblem(t, a, 503, "usage_unavailable"); p.Error == nil || a.Header.Get("Retry-After") == "" {
+		t.Errorf("%q %s", a.Header, a.Body)
+	}
+	if now := c.get(statusPath).Body; len(now) != len(used) || len(openai.Requests()) != 1 {
+		t.Errorf("the refused visit was counted: %s, then %s", used, now)
+	}
+	close(release)
+	done.Wait()
+	for end := time.Now().Add(60 * time.Second); s.Usage.Ready() != nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("full for good")
+		}
+	}
+	if a := c.do("POST", chatPath, chatBody); a.Status != 200 {
+		t.Errorf("after it: %d %s", a.Status, a.Body)
 	}
 }

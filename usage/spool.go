@@ -64,7 +64,7 @@ func openSpool(dir string) (*spool, error) {
 // takeOver opens a file that is there, or gives nil where another process has it.
 func takeOver(name string) (*segment, error) {
 	id := strings.TrimSuffix(filepath.Base(name), suffix)
-	if _, err := uuid.Parse(id); err != nil {
+	if uuid.Validate(id) != nil {
 		return nil, nil // not ours
 	}
 	f, err := os.OpenFile(name, os.O_RDWR, 0)
