@@ -64,8 +64,8 @@ func openSpool(dir string) (*spool, error) {
 // takeOver opens a file that is there, or gives nil where another process has it.
 func takeOver(name string) (*segment, error) {
 	id := strings.TrimSuffix(filepath.Base(name), suffix)
-	if uuid.Validate(id) != nil {
-		return nil, nil // not ours
+	if ours := uuid.Validate(id) == nil; !ours {
+		return nil, nil
 	}
 	f, err := os.OpenFile(name, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) { // another has just finished it
