@@ -62,7 +62,7 @@ func start(t testing.TB, db *store.DB, dir string, change ...func(*usage.Options
 
 func flush(t testing.TB, m *usage.Meter) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := m.Flush(ctx); err != nil {
 		t.Fatal(err)
@@ -72,6 +72,7 @@ func flush(t testing.TB, m *usage.Meter) {
 // ask gives the rows of a query.
 func ask(t testing.TB, m *usage.Meter, caller access.Caller, q usage.Query) []usage.Row {
 	t.Helper()
+	flush(t, m) // Query itself waits for a second at most
 	page, err := m.Query(t.Context(), caller, q)
 	if err != nil {
 		t.Fatal(err)
@@ -203,6 +204,7 @@ func TestMistakesInQueries(t *testing.T) {
 	for i := range 3 {
 		m.Record(visit(fmt.Sprint("m", i), 1, 1))
 	}
+	flush(t, m)
 	page, err := m.Query(t.Context(), owner, usage.Query{GroupBy: []usage.Dimension{usage.Model}, Limit: 1})
 	if err != nil || page.NextCursor == "" {
 		t.Fatal(page, err)
