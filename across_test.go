@@ -35,6 +35,8 @@ var across = map[string]string{
 	"masterkey/verify.go column":       "opens what is sealed for all organizations",
 	"masterkey/work.go prepare":        "a rotation rewraps what is sealed for all organizations",
 	"masterkey/work.go save":           "a rotation rewraps what is sealed for all organizations",
+	"usage/apply.go add":               "a batch of the spool holds several organizations' records",
+	"usage/query.go Query":             "an operator asks for all organizations",
 	"policy/change.go commit":          "a tenant's change bumps the instance's revision",
 	"policy/stored.go Load":            "decisions follow all policies",
 	"policy/stored.go update":          "an operator changes any organization's policies",

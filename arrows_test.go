@@ -31,13 +31,15 @@ var arrows = map[string][]string{
 	"policy":         {"access", "audit", "ratelimit", "store", "internal/fault"},
 	"policy/compare": {"policy", "ratelimit/replay"},
 
-	"backup": {"access", "audit", "masterkey", "seal", "store"},
+	"backup":       {"access", "audit", "masterkey", "seal", "store"},
+	"usage/tokens": {},
+	"usage":        {"access", "store", "usage/tokens", "internal/fault"},
 
 	"envoy":   {"access", "audit", "policy", "internal/fault"},
-	"gateway": {"access", "audit", "catalog", "internal/fault"},
-	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "masterkey", "org", "policy", "ratelimit", "seal", "store", "vault",
+	"gateway": {"access", "audit", "catalog", "usage/tokens", "internal/fault"},
+	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "masterkey", "org", "policy", "ratelimit", "seal", "store", "usage", "vault",
 		"webhook", "internal/fault", "internal/telemetry"},
-	"instance": {"access", "audit", "auth", "catalog", "envoy", "gateway", "masterkey", "org", "policy", "ratelimit", "seal", "server", "store", "vault",
+	"instance": {"access", "audit", "auth", "catalog", "envoy", "gateway", "masterkey", "org", "policy", "ratelimit", "seal", "server", "store", "usage", "vault",
 		"webhook", "internal/fault", "internal/netguard", "internal/probe", "internal/telemetry"},
 }
 

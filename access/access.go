@@ -43,6 +43,8 @@ const (
 	LimitRead
 	LimitUpdate
 	LimitReset
+	UsageRead // of the whole organization
+	UsageOwn  // of the caller itself
 	AuditRead
 	AuditExport
 	AuditVerify
@@ -76,6 +78,8 @@ var permissionNames = [permissionCount]string{
 	LimitRead:        "limit:read",
 	LimitUpdate:      "limit:update",
 	LimitReset:       "limit:reset",
+	UsageRead:        "usage:read",
+	UsageOwn:         "usage:own",
 	AuditRead:        "audit:read",
 	AuditExport:      "audit:export",
 	AuditVerify:      "audit:verify",

@@ -28,6 +28,8 @@ credential:reveal +     -     -         -       -      -       -
 limit:read        +     +     +         +       +      +       any
 limit:update      +     +     -         -       -      -       any
 limit:reset       -     -     -         -       -      -       any
+usage:read        +     +     -         +       -      -       any
+usage:own         +     +     +         +       -      +       any
 audit:read        +     +     -         +       -      -       instance
 audit:export      +     +     -         +       -      -       instance
 audit:verify      +     +     -         +       -      -       instance
@@ -134,7 +136,7 @@ func TestZeroValuesMayDoNothing(t *testing.T) {
 
 func TestNobodyReachesAnotherOrganization(t *testing.T) {
 	operators := []access.Permission{
-		access.LimitRead, access.LimitUpdate, access.LimitReset, access.KeyRead, access.KeyRotate, access.OrgManage,
+		access.LimitRead, access.LimitUpdate, access.LimitReset, access.UsageRead, access.UsageOwn, access.KeyRead, access.KeyRotate, access.OrgManage,
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		role := rapid.OneOf(rapid.SampledFrom(access.Roles()), rapid.Map(rapid.String(), func(s string) access.Role { return access.Role(s) }))

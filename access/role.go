@@ -29,15 +29,15 @@ var (
 	readMembers = setOf(MemberRead, RoleRead, TokenRead)
 
 	viewerSet    = readMembers | setOf(CredentialList, LimitRead)
-	developerSet = viewerSet | setOf(CredentialCreate, CredentialUpdate, CredentialTest, CredentialRotate, CredentialUse)
-	auditorSet   = viewerSet | setOf(AuditRead, AuditExport, AuditVerify, RetentionRead)
+	developerSet = viewerSet | setOf(CredentialCreate, CredentialUpdate, CredentialTest, CredentialRotate, CredentialUse, UsageOwn)
+	auditorSet   = viewerSet | setOf(AuditRead, AuditExport, AuditVerify, RetentionRead, UsageRead, UsageOwn)
 	adminSet     = developerSet | auditorSet | setOf(CredentialDelete, LimitUpdate, MemberManage, RoleManage, TokenManage,
 		WebhookRead, WebhookManage)
 	ownerSet   = adminSet | setOf(CredentialReveal, RetentionManage, HoldManage)
-	serviceSet = setOf(CredentialUse, LimitRead)
+	serviceSet = setOf(CredentialUse, LimitRead, UsageOwn)
 
 	// operatorEverywhere holds on every organization.
-	operatorEverywhere = setOf(LimitRead, LimitUpdate, LimitReset, KeyRead, KeyRotate, OrgManage)
+	operatorEverywhere = setOf(LimitRead, LimitUpdate, LimitReset, UsageRead, UsageOwn, KeyRead, KeyRotate, OrgManage)
 	// operatorInstance holds on the reserved organization only.
 	operatorInstance = setOf(AuditRead, AuditExport, AuditVerify, RetentionRead, RetentionManage)
 )

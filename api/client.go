@@ -143,6 +143,13 @@ func (c *Client) ListEvents(ctx context.Context, query url.Values) (EventList, e
 	return call[EventList](ctx, c, http.MethodGet, "/api/audit/events", query, nil)
 }
 
+// Usage gives a page of usage. query may hold from, to, groupBy, service, model,
+// credential, member, organization, limit and cursor; nil is the sum over the
+// last 24 hours.
+func (c *Client) Usage(ctx context.Context, query url.Values) (UsageReport, error) {
+	return call[UsageReport](ctx, c, http.MethodGet, "/api/usage", query, nil)
+}
+
 // CreateOrganization makes an organization.
 func (c *Client) CreateOrganization(ctx context.Context, in OrganizationCreate) (Organization, error) {
 	return call[Organization](ctx, c, http.MethodPost, "/api/organizations", nil, in)

@@ -61,7 +61,7 @@
 // From a request: hop-by-hop headers (RFC 9110, 7.6.1) with whatever
 // Connection names, cookies, everything that can carry the caller's own
 // credential, forwarding headers, Gatehouse-*, Accept-Encoding (an answer has to
-// be readable to be ended properly), and names with anything but letters, digits
+// be readable to be ended properly, and to be counted), and names with anything but letters, digits
 // and hyphens, which some backends fold into other names. The credential is put
 // on after all that, so nothing in a request can take it off again.
 //
@@ -93,6 +93,16 @@
 // stream that dies can always be ended with an error event of its own instead
 // of half a line. It never gets a made-up [DONE]. Other answers that die half way
 // are aborted, so that nobody takes them for complete.
+//
+// # What is counted
+//
+// Answers to POST on a chat service are watched as they pass, after each write,
+// for the tokens that the provider says ([Result.Usage], package usage/tokens);
+// such a request asks for an answer that is not compressed. Streams of chat
+// completions at the services of the table in usage.go are asked to say usage,
+// by bytes inserted into the request, and what that adds to the stream is taken
+// out again, line by line. Streams that are open are counted by organization, in
+// this process's memory, and refused past [Options.StreamsPerOrganization].
 //
 // Each write to the caller has a deadline, which takes the place of the server's
 // WriteTimeout; an upstream that stays silent is given up; a caller who leaves

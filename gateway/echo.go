@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/gatehouse-io/gatehouse/usage/tokens"
 )
 
 // echoModel is the one model that echo has.
@@ -52,6 +54,10 @@ type (
 		TotalTokens      int `json:"total_tokens"`
 	}
 )
+
+func (u *echoUsage) counts() tokens.Counts {
+	return tokens.Counts{Input: tokens.Of(int64(u.PromptTokens)), Output: tokens.Of(int64(u.CompletionTokens))}
+}
 
 func (c *echoContent) UnmarshalJSON(b []byte) error {
 	var text string
@@ -109,12 +115,14 @@ func (t *transfer) echoCompletion(body []byte) {
 		ID: "chatcmpl-" + t.visit.RequestID, Object: "chat.completion", Created: t.start.Unix(), Model: request.Model,
 	}
 	stop := "stop"
+	t.result.Usage.Model = tokens.ModelName(request.Model)
 	if request.Stream {
 		t.echoStream(completion, content, usage, request.StreamOptions.IncludeUsage)
 		return
 	}
 	completion.Choices = []echoChoice{{Message: &echoDelta{Role: "assistant", Content: &content}, FinishReason: &stop}}
 	completion.Usage = &usage
+	t.result.Usage.Tokens = usage.counts()
 	t.echoJSON(http.StatusOK, completion)
 }
 
@@ -168,6 +176,7 @@ func (t *transfer) echoStream(chunk echoCompletion, content string, usage echoUs
 	}
 	if whole {
 		s.write([]byte("data: [DONE]\n\n"))
+		t.result.Usage.Tokens = usage.counts()
 	}
 	t.echoEnd(e, &s)
 }

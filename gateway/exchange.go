@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/gatehouse-io/gatehouse/usage/tokens"
 )
 
 // The causes for which an exchange is cancelled from our side.
@@ -38,6 +40,9 @@ type exchange struct {
 	phase   atomic.Int32
 	renewed time.Time // when the timer and the write deadline were last set
 	buffer  []byte
+
+	watcher  tokens.Watcher
+	watching bool // watcher looks at this answer
 
 	previous, next *exchange // in running
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/usage/tokens"
 )
 
 var (
@@ -44,7 +45,12 @@ func (t *transfer) forward(body []byte) {
 	}
 	defer func() { _ = answer.Body.Close() }()
 	t.result.FirstByte = time.Since(t.start)
+	t.watch(e, answer)
 	t.relay(e, answer)
+	t.counted(e)
+	if leaks([]string{t.result.Usage.Model}, t.secrets()) { // said by an upstream that gives the key back
+		t.result.Usage.Model = tokens.OtherModel
+	}
 }
 
 // request makes the request to the upstream.
@@ -67,6 +73,9 @@ func (t *transfer) request(ctx context.Context, body []byte) *http.Request {
 		// The transport knows this very type and sends it with the header in one packet.
 		out.Body = io.NopCloser(bytes.NewReader(body))
 		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	}
+	if t.watched {
+		out.Header["Accept-Encoding"] = []string{"identity"} // none at all would mean any
 	}
 	// Last, so that nothing a caller sent can take it off.
 	if t.service == nil {

@@ -68,6 +68,13 @@ type Options struct {
 	IdleTimeout      time.Duration // an upstream silent inside an answer; 5 min
 	WriteTimeout     time.Duration // for one write to the caller; 30 s
 
+	// StreamsPerOrganization is how many streams an organization may have open at
+	// once on this instance; further ones get 429. 0: any number.
+	StreamsPerOrganization int
+	// AskUsage names services of the operator's own, beside those that are known,
+	// that take stream_options.include_usage: see [tokens.Request.AskUsage].
+	AskUsage []string
+
 	// DialContext opens connections to upstreams; nil: a dialer with 5 s to
 	// connect that reads no proxy from the environment. Give a guarded one to keep
 	// catalogue services off private networks.
@@ -124,6 +131,8 @@ type Result struct {
 	CredentialVersion int64 // the one whose answer was passed on
 	RefusedVersion    int64 // the active one, where the provider refused it and the one in grace served; otherwise 0
 
+	Usage Usage // what was used, as far as the provider says
+
 	BytesIn   int64         // of the request's body
 	BytesOut  int64         // of the answer's body
 	FirstByte time.Duration // until the upstream's header; 0 where none came
@@ -146,8 +155,10 @@ type Gateway struct {
 	app       *app // nil without a backend of the operator's own
 	limits    limits
 
-	buffered  buffers   // large request bodies in memory
-	exchanges sync.Pool // of *exchange
+	buffered  buffers         // large request bodies in memory
+	streams   streams         // that are open
+	asks      map[string]bool // services that take stream_options, beside asksUsage
+	exchanges sync.Pool       // of *exchange
 	running   running
 }
 
@@ -171,6 +182,11 @@ func New(o Options) (*Gateway, error) {
 			idle: orDefault(o.IdleTimeout, 5*time.Minute), write: orDefault(o.WriteTimeout, 30*time.Second),
 		},
 		transport: newTransport(o),
+	}
+	g.streams.of, g.streams.max = make(map[string]int), max(o.StreamsPerOrganization, 0)
+	g.asks = make(map[string]bool, len(o.AskUsage))
+	for _, name := range o.AskUsage {
+		g.asks[name] = true
 	}
 	g.buffered.of = make(map[string]int64)
 	g.buffered.max = max(g.limits.buffered, g.limits.body+1)

@@ -132,7 +132,7 @@ func writeProblem(w http.ResponseWriter, _ *http.Request, err error) int {
 	if f, ok := fault.As(err); ok {
 		code, message = f.Code, f.Message
 		status = map[fault.Kind]int{
-			fault.Malformed: 400, fault.Denied: 403, fault.NotFound: 404, fault.TooLarge: 413, fault.NoCredential: 424,
+			fault.Malformed: 400, fault.Denied: 403, fault.Limited: 429, fault.NotFound: 404, fault.TooLarge: 413, fault.NoCredential: 424,
 			fault.BadUpstream: 502, fault.Unavailable: 503, fault.SlowUpstream: 504,
 		}[f.Kind]
 	}

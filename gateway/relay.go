@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/usage/tokens"
 )
 
 // relay passes an upstream's answer on.
@@ -88,6 +89,9 @@ func (t *transfer) whole(e *exchange, answer *http.Response) {
 	if err == nil {
 		err = flush(rc)
 	}
+	if e.watching {
+		e.watcher.Watch(body)
+	}
 	if err != nil {
 		t.broken(answer.StatusCode, writeReason(err))
 		return
@@ -112,6 +116,10 @@ func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
 		// Compressed bytes have no lines that we could see.
 		lines: events && answer.Header.Get("Content-Encoding") == "",
 		flush: events || answer.ContentLength < 0,
+	}
+	if s.lines && t.hiding {
+		s.hider = new(tokens.Hider)
+		delete(t.w.Header(), "Content-Length") // it will be less
 	}
 	if events {
 		t.w.Header()["X-Accel-Buffering"] = []string{"no"} // an nginx in front must not collect events
@@ -157,7 +165,7 @@ func (t *transfer) interrupted(answer *http.Response, s *stream, cause error) {
 		return
 	}
 	t.broken(answer.StatusCode, reason)
-	if !s.lines || answer.ContentLength >= 0 {
+	if !s.lines || answer.ContentLength >= 0 && s.hider == nil {
 		return // no events, or a stated length that another event would not fit in
 	}
 	event := t.errorEvent(reason, message)
@@ -222,8 +230,9 @@ func flush(rc *http.ResponseController) error {
 type stream struct {
 	rc    *http.ResponseController
 	w     http.ResponseWriter
-	lines bool // pass on whole lines only
-	flush bool // after each write
+	lines bool          // pass on whole lines only
+	flush bool          // after each write
+	hider *tokens.Hider // takes out what only we asked for; nil: nothing
 
 	written           int64
 	midLine           bool // the last byte passed on was no newline
@@ -245,7 +254,7 @@ func (s *stream) copy(e *exchange, body io.Reader) {
 			ready = s.ready(e.buffer[:end], held)
 		}
 		if ready > 0 {
-			s.write(e.buffer[:ready])
+			s.pass(e, e.buffer[:ready])
 			held = copy(e.buffer, e.buffer[ready:end])
 		} else {
 			held = end
@@ -278,6 +287,23 @@ func (s *stream) ready(b []byte, held int) int {
 		return len(b)
 	}
 	return 0
+}
+
+// pass writes b to the caller, and then has it counted.
+func (s *stream) pass(e *exchange, b []byte) {
+	if s.hider == nil {
+		s.write(b)
+		if e.watching {
+			e.watcher.Watch(b)
+		}
+		return
+	}
+	if e.watching { // before b is changed
+		e.watcher.Watch(b)
+	}
+	if b = s.hider.Edit(b); len(b) > 0 {
+		s.write(b)
+	}
 }
 
 func (s *stream) write(b []byte) {

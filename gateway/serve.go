@@ -54,6 +54,10 @@ type transfer struct {
 	upstream upstream
 	opened   Credential // none for app and echo
 	result   Result
+
+	watched   bool // the answer's tokens are counted
+	streaming bool // the visit holds one of the organization's streams
+	hiding    bool // the request asks for usage, and the caller did not
 }
 
 // upstream is where a request goes. Nothing in a request has a part in it.
@@ -84,6 +88,14 @@ func (t *transfer) serve() {
 		return
 	}
 	t.result.BytesIn = int64(len(body))
+	body, err = t.account(body, &c)
+	if err != nil {
+		t.fail(err)
+		return
+	}
+	if t.streaming {
+		defer t.gateway.streams.leave(t.visit.Caller.Organization)
+	}
 	if t.service != nil && t.service.Name == catalog.EchoName {
 		t.echo(body)
 		return

@@ -67,11 +67,15 @@ type Config struct {
 	ChatOrgLimit     ratelimit.Limit `env:"CHAT_ORG_LIMIT" envDefault:"1000/1h" help:"Requests per window for each organization on chat and proxy routes."`
 	IPv6Prefix       int             `env:"CHAT_IPV6_PREFIX" envDefault:"64" help:"How long the prefix is by which IPv6 clients are told apart: 64, or 48 where one client holds more."`
 	TestLimit        ratelimit.Limit `env:"CREDENTIAL_TEST_LIMIT" envDefault:"20/1m" help:"Tests of credentials per window for each organization."`
+	StreamsPerOrg    int             `env:"CHAT_STREAMS_PER_ORG" envDefault:"256" help:"Streams that an organization may have open at once on this instance; 0 is any number."`
 	AuthFailureLimit ratelimit.Limit `env:"AUTH_FAILURE_LIMIT" envDefault:"30/1m" help:"Refused tokens per window before an address is shut out."`
 
-	ChatUpstream string `env:"CHAT_UPSTREAM" help:"Origin of your own chat backend, served at /api/chat/app/."`
-	ChatHosts    string `env:"CHAT_HOSTS" help:"OpenAI-compatible hosts of your own: name=origin,..."`
-	ServiceHosts string `env:"SERVICE_HOSTS" help:"Another origin for a service of the catalogue: name=origin,... For mocks and egress proxies."`
+	ChatUpstream string   `env:"CHAT_UPSTREAM" help:"Origin of your own chat backend, served at /api/chat/app/."`
+	ChatHosts    string   `env:"CHAT_HOSTS" help:"OpenAI-compatible hosts of your own: name=origin,..."`
+	HostsUsage   []string `env:"CHAT_HOSTS_USAGE" help:"Names out of CHAT_HOSTS that take stream_options.include_usage (vLLM, Ollama and others), separated by commas: their streams are asked for usage."`
+	ServiceHosts string   `env:"SERVICE_HOSTS" help:"Another origin for a service of the catalogue: name=origin,... For mocks and egress proxies."`
+
+	UsageSpool int64 `env:"USAGE_SPOOL_MIB" envDefault:"64" help:"MiB of usage that may wait on disk for the database; when they are full, chat answers 503."`
 
 	StopGrace time.Duration `env:"GATEHOUSE_STOP_GRACE" envDefault:"30s" help:"How long running requests may go on after a stop signal."`
 	LogLevel  string        `env:"GATEHOUSE_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error."`
@@ -133,7 +137,7 @@ func (c *Config) parseMistake(err error) error {
 		return fmt.Errorf("%s %w", name, errAge)
 	case reflect.TypeFor[time.Duration]():
 		return fmt.Errorf("%s must be a duration, such as 30s or 5m", name)
-	case reflect.TypeFor[int]():
+	case reflect.TypeFor[int](), reflect.TypeFor[int64]():
 		return fmt.Errorf("%s must be a whole number", name)
 	case reflect.TypeFor[bool]():
 		return fmt.Errorf("%s must be true or false", name)
@@ -229,6 +233,7 @@ func (c *Config) Check() error {
 	if c.ExactUpTo < 1 || c.ExactUpTo > ratelimit.MostExact {
 		add("LIMITS_EXACT_UP_TO must be from 1 to %d", ratelimit.MostExact)
 	}
+	mistakes = append(mistakes, c.checkUsage())
 	if _, err := c.withoutRedis(); err != nil {
 		mistakes = append(mistakes, err)
 	}

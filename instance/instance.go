@@ -40,6 +40,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/ratelimit"
 	"github.com/gatehouse-io/gatehouse/server"
 	"github.com/gatehouse-io/gatehouse/store"
+	"github.com/gatehouse-io/gatehouse/usage"
 	"github.com/gatehouse-io/gatehouse/vault"
 	"github.com/gatehouse-io/gatehouse/webhook"
 )
@@ -53,6 +54,7 @@ type Instance struct {
 	Log    *slog.Logger
 	DB     *store.DB
 	Audit  *audit.Log
+	Usage  *usage.Meter
 	Orgs   *org.Directory
 	Vault  *vault.Vault
 	Keys   *masterkey.Keys
@@ -124,6 +126,12 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 		return 0
 	})
 
+	// What is used, over a spool on disk.
+	var err error
+	if in.Usage, err = in.newMeter(c, log); err != nil {
+		return err
+	}
+
 	// The master keys: a wrong one, or another environment's database, ends here.
 	opts := c.keyOptions(log)
 	opts.Instance, opts.Version = processName(), Version
@@ -187,6 +195,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	newGateway := func(problem func(http.ResponseWriter, *http.Request, error) int) (*gateway.Gateway, error) {
 		return gateway.New(gateway.Options{
 			Catalog: services, Opener: opener{in.Vault, in.metrics}, Problem: problem, Logger: log, Stop: stop,
+			StreamsPerOrganization: c.StreamsPerOrg, AskUsage: c.hostsUsage(),
 			AppUpstream: upstream, AppKey: appKey(c.JWTSecret), DialContext: out.dialer.DialContext,
 		})
 	}
@@ -198,8 +207,8 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	}
 	in.Server, err = server.New(server.Config{
 		DB: in.DB, Audit: in.Audit, Orgs: in.Orgs, Auth: authenticator, Catalog: services, Vault: in.Vault, Keys: in.Keys, Checker: in.checker, Webhooks: in.webhooks,
-		Limits: in.limits, LimitsDegraded: in.limitsDegraded, Gateway: newGateway, Metrics: in.metrics, AuthFailures: c.AuthFailureLimit, TrustedProxies: proxies,
 		Domain: c.Domain, PublicOrigin: c.publicOrigin(),
+		Usage: in.Usage, Limits: in.limits, LimitsDegraded: in.limitsDegraded, Gateway: newGateway, Metrics: in.metrics, AuthFailures: c.AuthFailureLimit, TrustedProxies: proxies,
 		Version: Version, Logger: log,
 	})
 	if err != nil {
@@ -212,6 +221,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	in.runs.Go(func() { in.Audit.Run(running) })
 	in.runs.Go(func() { in.Keys.Run(running) })
 	in.runs.Go(func() { in.Orgs.Run(running) })
+	in.runs.Go(func() { in.Usage.Run(running) })
 	in.runs.Go(func() { in.Vault.Run(running) })
 	in.runs.Go(func() { in.limits.Run(running) })
 	in.runs.Go(func() { in.checker.Run(running) })

@@ -63,8 +63,10 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, x *exchang
 		AtRoot:     servedAtRoot(r), Secure: s.secure(r), Origin: s.cfg.PublicOrigin,
 	})
 	x.request.Status = result.Status
-	slot.Record(r.Context(), x.caller, visitEvent(family, s.serviceName(service), result))
+	service = s.serviceName(service)
+	slot.Record(r.Context(), x.caller, visitEvent(family, service, result))
 	recorded = true
+	s.recordUsage(x, service, result)
 	if result.Abort {
 		panic(http.ErrAbortHandler)
 	}
@@ -75,6 +77,9 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, x *exchang
 func (s *Server) enter(r *http.Request, x *exchange, limits *policy.Request) (audit.Slot, error) {
 	ctx := r.Context()
 	if err := access.Allow(x.caller, access.CredentialUse, x.caller.Organization); err != nil {
+		return audit.Slot{}, firstError(s.cfg.Limits.Peek(ctx, x.start, limits), err)
+	}
+	if err := s.cfg.Usage.Ready(); err != nil {
 		return audit.Slot{}, firstError(s.cfg.Limits.Peek(ctx, x.start, limits), err)
 	}
 	slot, err := s.cfg.Audit.Reserve()
@@ -127,6 +132,7 @@ func visitEvent(family gateway.Route, service string, result gateway.Result) aud
 	if family == gateway.Proxy {
 		e.Action = audit.CredentialUse
 	}
+	noteUsage(&e, result.Usage)
 	if result.CredentialID != "" {
 		e.Targets = append(e.Targets, audit.Target{Type: "credential", ID: result.CredentialID, Name: result.CredentialName})
 		e.Metadata["version"] = result.CredentialVersion

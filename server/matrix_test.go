@@ -75,6 +75,8 @@ var calls = map[string]call{
 	"GET /api/rate-limit/policies/{id}/revisions":   {"", "oaduvsO"},
 	"POST /api/rate-limit/policies/{id}/rollback":   {`{"revision":1}`, "oaO"},
 
+	"GET /api/usage": {"", "oadusO"},
+
 	// An operator reads the reserved organization's trail, and may knock at its own's.
 	"GET /api/audit/events": {"", "oau"},
 
@@ -207,6 +209,9 @@ func TestMatrixAcrossOrganizations(t *testing.T) {
 			"/api/rate-limit/admin/status/organization/other": operator,
 			"/api/rate-limit/admin/status/ip/203.0.113.7":     operator,
 			"/api/rate-limit/admin/status/org/nobody-knows":   operator,
+			"/api/usage?organization=other":                   operator,
+			"/api/usage?organization=*":                       operator,
+			"/api/usage?organization=acme&member=u1":          operator || strings.IndexByte("oau", letter) >= 0,
 			eventsPath + "?organization=_instance":            operator,
 			eventsPath + "?organization=other":                false,
 			eventsPath + "?organization=nobody-knows":         false,

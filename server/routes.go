@@ -85,6 +85,8 @@ func (s *Server) routes() []route {
 		{get, "/api/rate-limit/policies/{id}/revisions", access.LimitRead, noBody, ok, "list-limit-policy-revisions", "What a rate limit policy said before", op(s.policyRevisions)},
 		{post, "/api/rate-limit/policies/{id}/rollback", access.LimitUpdate, smallBody, ok, "roll-back-limit-policy", "Bring a rate limit policy back to what it said before", op(s.rollBackPolicy)},
 
+		{get, usageRoute, access.UsageOwn, noBody, ok, "get-usage", "Requests and tokens, by service, model, credential, member and hour", op(s.usage)},
+
 		{get, "/api/audit/events", access.AuditRead, noBody, ok, "list-events", "Read the audit trail, newest first", op(s.listEvents)},
 
 		{get, "/api/organizations", access.OrgManage, noBody, ok, "list-organizations", "List organizations", op(s.listOrganizations)},
@@ -167,6 +169,7 @@ func (s *Server) door(rt route) func(huma.Context, func(huma.Context)) {
 			s.refuse(w, r, x, err)
 			return
 		}
+		x.accept = r.Header.Get("Accept")
 		r.Header.Del("Accept") // the answer is JSON whatever it says; huma would name the type after it
 		next(huma.WithValue(hctx, rawRequestKey{}, r))
 	}
@@ -211,6 +214,7 @@ func (s *Server) register() {
 	}
 	s.describeGateway()
 	s.describeAuthRequest()
+	s.describeUsage()
 	s.fieldNames = s.knownFieldNames()
 	s.registerInstance()
 	s.registerDocs()

@@ -40,6 +40,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/policy"
 	"github.com/gatehouse-io/gatehouse/ratelimit"
 	"github.com/gatehouse-io/gatehouse/store"
+	"github.com/gatehouse-io/gatehouse/usage"
 	"github.com/gatehouse-io/gatehouse/vault"
 	"github.com/gatehouse-io/gatehouse/webhook"
 )
@@ -54,6 +55,7 @@ type Config struct {
 	Vault   *vault.Vault
 	Keys    *masterkey.Keys
 	Limits  *policy.Limits
+	Usage   *usage.Meter
 
 	Checker  *vault.Checker
 	Webhooks *webhook.Webhooks
@@ -121,6 +123,7 @@ type exchange struct {
 	id      string
 	start   time.Time
 	ip      netip.Addr
+	accept  string // the header, on routes that answer in more than one form
 	route   string // the template, for logs and events
 	gateway bool   // a chat or proxy route
 	caller  access.Caller

@@ -55,7 +55,7 @@ func TestStream(t *testing.T) {
 	}
 
 	// One that breaks, or that the caller leaves, is partial.
-	openai.Next(gatehousetest.CutAfter(300))
+	openai.Next(gatehousetest.CutAfter(350))
 	_, lines = stream(t, c)
 	rest, _ = io.ReadAll(lines)
 	if strings.Contains(string(rest), "[DONE]") || !strings.Contains(string(rest), "error") {

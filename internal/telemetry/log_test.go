@@ -58,6 +58,7 @@ func TestNoMetrics(t *testing.T) {
 	none.Request("/x", 200, 0)
 	none.Decision("admitted", "memory")
 	none.Switched("redis")
+	none.Tokens("openai", "input", 1)
 }
 
 // Lines that go to a file wait for company, a warning and the end do not.

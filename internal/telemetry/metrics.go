@@ -22,6 +22,7 @@ type Metrics struct {
 	observed  *prometheus.CounterVec
 	fallbacks *prometheus.CounterVec
 	health    health
+	tokens    *prometheus.CounterVec
 }
 
 // NewMetrics gives counters at zero, with those of the Go runtime and the process.
@@ -41,9 +42,11 @@ func NewMetrics() *Metrics {
 			Name: "gatehouse_limit_observed_total", Help: "Requests that a policy in the mode observe would have refused, by its effect."}, []string{"effect"}),
 		fallbacks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_credential_fallbacks_total", Help: "Requests that a credential's version in grace served because the provider refused the active one, by service."}, []string{"service"}),
+		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatehouse_usage_tokens_total", Help: "Tokens that providers said, by service; cache_read and cache_write are parts of input, reasoning of output."}, []string{"service", "kind"}),
 	}
 	m.health = newHealth(m.registry)
-	m.registry.MustRegister(m.requests, m.durations, m.decisions, m.switches, m.observed, m.fallbacks,
+	m.registry.MustRegister(m.requests, m.durations, m.decisions, m.switches, m.observed, m.fallbacks, m.tokens,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -80,6 +83,14 @@ func (m *Metrics) Observed(effect string) {
 		return
 	}
 	m.observed.WithLabelValues(effect).Inc()
+}
+
+// Tokens counts tokens of one kind. service is a name of the catalogue's.
+func (m *Metrics) Tokens(service, kind string, n int64) {
+	if m == nil || n <= 0 {
+		return
+	}
+	m.tokens.WithLabelValues(service, kind).Add(float64(n))
 }
 
 // Switched counts that the limiter went over to a store.

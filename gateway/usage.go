@@ -1,0 +1,192 @@
+package gateway
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/usage/tokens"
+)
+
+// Usage is what a visit used, as far as the provider says.
+type Usage struct {
+	Model    string        // through [tokens.ModelName]: the answer's, or else the request's; may be empty
+	Tokens   tokens.Counts // unknown where the provider said nothing
+	Expected bool          // the operation is one whose answer says tokens
+	Stream   bool          // a stream was asked for
+	Events   int64         // server-sent events that the upstream sent whole
+}
+
+var errStreams = fault.New(fault.Limited, "too_many_streams",
+	"Your organization has as many streams open as it may. Try again when one of them has ended.").After(time.Second)
+
+// asksUsage lists the services of the catalogue whose streams of chat
+// completions say usage only when stream_options.include_usage asks, and take
+// that option. The others say it in any case (Mistral, Groq, xAI, DeepSeek,
+// OpenRouter), or might refuse a member that they do not know.
+var asksUsage = map[string]bool{"openai": true, azureOpenAI: true}
+
+const (
+	azureOpenAI = "azure-openai"
+	// azureSince is the first api-version of Azure OpenAI with stream_options.
+	azureSince = "2024-09-01-preview"
+)
+
+// operation is what the path of a request says.
+type operation struct {
+	expected    bool   // its answer says tokens
+	completions bool   // chat completions or completions: takes stream_options
+	stream      bool   // its answer is a stream
+	model       string // where the path names it
+}
+
+// operationOf reads the path after the service, which may have the letters
+// escaped that need not be.
+func operationOf(path string) operation {
+	if strings.IndexByte(path, '%') >= 0 {
+		if plain, err := url.PathUnescape(path); err == nil {
+			path = plain
+		}
+	}
+	path = strings.TrimSuffix(path, "/")
+	last := path[strings.LastIndexByte(path, '/')+1:]
+	var o operation
+	if _, deployment, ok := strings.Cut(path, "deployments/"); ok { // Azure OpenAI
+		name, _, _ := strings.Cut(deployment, "/")
+		o.model = tokens.ModelName(name)
+	}
+	switch last {
+	case "completions":
+		o.expected, o.completions = true, true
+	case "responses", "embeddings", // OpenAI
+		"messages",                  // Anthropic
+		"chat", "embed", "generate": // Cohere
+		o.expected = true
+	}
+	if model, method, ok := strings.Cut(last, ":"); ok { // Gemini: models/gemini-2.5-flash:generateContent
+		switch method {
+		case "streamGenerateContent":
+			o.expected, o.stream, o.model = true, true, tokens.ModelName(model)
+		case "generateContent", "embedContent", "batchEmbedContents":
+			o.expected, o.model = true, tokens.ModelName(model)
+		}
+	}
+	return o
+}
+
+// account reads what a request asks for, takes one of the organization's streams
+// where it asks for one, and gives the body to send: one that asks for usage
+// where the caller's does not and the service would keep quiet otherwise. What
+// that adds to the answer is hidden again.
+func (t *transfer) account(body []byte, c *charge) ([]byte, error) {
+	if t.visit.Route != Chat {
+		return body, nil
+	}
+	var o operation
+	var asked tokens.Request
+	if t.r.Method == http.MethodPost {
+		if t.service != nil {
+			o = operationOf(t.visit.Path)
+			t.watched = true
+		}
+		asked = tokens.ReadRequest(body)
+	}
+	u := &t.result.Usage
+	u.Expected, u.Model = o.expected, asked.Model
+	if u.Model == "" {
+		u.Model = o.model
+	}
+	u.Stream = asked.Stream || o.stream || acceptsEvents(t.r.Header["Accept"])
+	if u.Stream {
+		if !t.gateway.streams.enter(t.visit.Caller.Organization) {
+			return nil, errStreams
+		}
+		t.streaming = true
+	}
+	if !o.completions || !asked.CanAsk() || !t.takesStreamOptions(asked) {
+		return body, nil
+	}
+	if len(body) > firstRead && !c.grow(2*int64(len(body))) {
+		return body, nil // no room for a second one: its usage stays unknown
+	}
+	t.hiding = true
+	return asked.AskUsage(body), nil
+}
+
+func (t *transfer) takesStreamOptions(asked tokens.Request) bool {
+	if t.service == nil || !asksUsage[t.service.Name] && !t.gateway.asks[t.service.Name] {
+		return false
+	}
+	if t.service.Name != azureOpenAI {
+		return true
+	}
+	if asked.DataSource {
+		return false
+	}
+	versions := t.r.URL.Query()["api-version"]
+	// A dated version sorts by its date, and "preview" and "latest" are newer than all.
+	return len(versions) == 0 && strings.HasPrefix(t.visit.Path, "openai/v1/") || len(versions) == 1 && versions[0] >= azureSince
+}
+
+func acceptsEvents(accept []string) bool {
+	for _, list := range accept {
+		for media := range strings.SplitSeq(list, ",") {
+			if isEventStream(media) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// watch starts counting an answer.
+func (t *transfer) watch(e *exchange, answer *http.Response) {
+	e.watching = t.watched && answer.StatusCode < http.StatusMultipleChoices &&
+		e.watcher.Start(answer.Header.Get("Content-Type"), answer.Header.Get("Content-Encoding"))
+}
+
+// counted takes over what was counted of an answer.
+func (t *transfer) counted(e *exchange) {
+	if !e.watching {
+		return
+	}
+	u := &t.result.Usage
+	u.Tokens, u.Events = e.watcher.Counts(), e.watcher.Events()
+	if model := e.watcher.Model(); model != "" {
+		u.Model = model
+	}
+}
+
+// streams counts the streams that are open, by organization, on this instance.
+type streams struct {
+	mu  sync.Mutex
+	of  map[string]int
+	max int // 0: any number
+}
+
+func (s *streams) enter(organization string) bool {
+	if s.max == 0 {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.of[organization] >= s.max {
+		return false
+	}
+	s.of[organization]++
+	return true
+}
+
+func (s *streams) leave(organization string) {
+	if s.max == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.of[organization]--; s.of[organization] == 0 {
+		delete(s.of, organization)
+	}
+}

@@ -1,0 +1,215 @@
+package usage
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/store"
+)
+
+// Options sets up a [Meter]. Dir is required; the rest has defaults.
+type Options struct {
+	Dir        string        // folder of the spool, for this instance alone or for several on one machine
+	MaxSpool   int64         // bytes that may wait for the database; 64 MiB when 0
+	WriteEvery time.Duration // how long a record may wait for the spool; 250 ms when 0
+	ApplyEvery time.Duration // how long one may wait for the database; 1 s when 0
+	Now        func() time.Time
+	Logger     *slog.Logger
+}
+
+// ErrFull is answered when as much waits for the database as may: visits that
+// could not be recorded are not let in.
+var ErrFull = fault.New(fault.Unavailable, "usage_unavailable",
+	"The record of usage cannot take further visits at the moment; try again shortly.").After(time.Second)
+
+// Meter records and reads usage. [Meter.Run] must be running for records to
+// leave memory. It is safe for concurrent use.
+type Meter struct {
+	db    *store.DB
+	opts  Options
+	spool *spool
+
+	mu     sync.Mutex
+	queue  []Record // what is not in the spool yet, in order of arrival
+	spills sync.Mutex
+
+	models map[organizationHour]map[string]bool // known to be in the table; of the applier alone
+
+	flushes chan chan struct{}
+	queued  atomic.Int64 // records in queue
+	spooled atomic.Int64 // bytes in the spool that wait
+	lost    atomic.Int64
+	failing bool // the last attempt failed, and the log says so; of the applier alone
+}
+
+// New gives a meter over db and takes over what dead processes left in its spool.
+func New(db *store.DB, opts Options) (*Meter, error) {
+	if opts.MaxSpool == 0 {
+		opts.MaxSpool = 64 << 20
+	}
+	if opts.WriteEvery == 0 {
+		opts.WriteEvery = 250 * time.Millisecond
+	}
+	if opts.ApplyEvery == 0 {
+		opts.ApplyEvery = time.Second
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	s, err := openSpool(opts.Dir)
+	if err != nil {
+		return nil, err
+	}
+	m := &Meter{db: db, opts: opts, spool: s, models: make(map[organizationHour]map[string]bool), flushes: make(chan chan struct{})}
+	m.spooled.Store(s.waiting())
+	return m, nil
+}
+
+// recordSize is what a record in memory counts of MaxSpool, about what it takes
+// as a line.
+const recordSize = 256
+
+// Ready gives [ErrFull] when no further visit may begin.
+func (m *Meter) Ready() error {
+	if m.spooled.Load()+m.queued.Load()*recordSize >= m.opts.MaxSpool {
+		return ErrFull
+	}
+	return nil
+}
+
+// Record takes a visit that has ended. It does not wait for anything.
+func (m *Meter) Record(r Record) {
+	if r.At.IsZero() {
+		r.At = m.opts.Now()
+	}
+	r = r.normal()
+	m.mu.Lock()
+	m.queue = append(m.queue, r)
+	m.mu.Unlock()
+	m.queued.Add(1)
+}
+
+// Backlog is what has not reached the database.
+type Backlog struct {
+	Queued int64 // records in memory, on their way to the spool
+	Bytes  int64 // in the spool
+	Lost   int64 // records, since the start, that were damaged on disk or refused by the database
+}
+
+// Backlog gives what waits now.
+func (m *Meter) Backlog() Backlog {
+	return Backlog{Queued: m.queued.Load(), Bytes: m.spooled.Load(), Lost: m.lost.Load()}
+}
+
+// Flush waits until every record handed in before the call is in the database,
+// or ctx ends. It needs a running [Meter.Run].
+func (m *Meter) Flush(ctx context.Context) error {
+	done := make(chan struct{})
+	select {
+	case m.flushes <- done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Run moves records into the spool and on into the database until ctx ends, then
+// does so a last time, for five seconds at most, and returns. What the database
+// has not taken by then stays in the spool for the next start.
+func (m *Meter) Run(ctx context.Context) {
+	var writer sync.WaitGroup
+	writer.Go(func() { // of its own, so that no database holds up the disk
+		tick := time.NewTicker(m.opts.WriteEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				m.spill(ctx)
+			}
+		}
+	})
+	m.apply(ctx)
+	writer.Wait()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if !m.spill(ctx) {
+		m.opts.Logger.ErrorContext(ctx, "usage could not be written before the stop", "records", m.queued.Load())
+	}
+	m.drain(ctx)
+	if err := m.spool.close(); err != nil {
+		m.opts.Logger.ErrorContext(ctx, "a file of the usage spool could not be closed", "error", err)
+	}
+}
+
+// apply drains the spool from time to time until ctx ends.
+func (m *Meter) apply(ctx context.Context) {
+	tick := time.NewTicker(m.opts.ApplyEvery)
+	defer tick.Stop()
+	m.forgetSpools(ctx)
+	var waiting []chan struct{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case done := <-m.flushes:
+			waiting = append(waiting, done)
+			m.spill(ctx)
+		}
+		if m.drain(ctx) {
+			for _, done := range waiting {
+				close(done)
+			}
+			waiting = nil
+		}
+	}
+}
+
+// spill writes the queue to the spool and reports whether nothing is left of it.
+func (m *Meter) spill(ctx context.Context) bool {
+	m.spills.Lock()
+	defer m.spills.Unlock()
+	m.mu.Lock()
+	records := m.queue
+	m.queue = nil
+	m.mu.Unlock()
+	if len(records) == 0 {
+		return true
+	}
+	var lines []byte
+	for _, r := range records {
+		var err error
+		if lines, err = appendLine(lines, r); err != nil { // strings and numbers always marshal
+			m.lose(ctx, err)
+		}
+	}
+	if err := m.spool.write(lines); err != nil {
+		m.opts.Logger.ErrorContext(ctx, "usage waits for the disk", "records", len(records), "error", err)
+		m.mu.Lock()
+		m.queue = append(records, m.queue...)
+		m.mu.Unlock()
+		return false
+	}
+	m.spooled.Add(int64(len(lines)))
+	m.queued.Add(-int64(len(records)))
+	return true
+}
+
+func (m *Meter) lose(ctx context.Context, err error) {
+	m.lost.Add(1)
+	m.opts.Logger.ErrorContext(ctx, "a record of usage is lost", "error", err)
+}

@@ -1,0 +1,137 @@
+package usage
+
+import (
+	"encoding/json"
+	"errors"
+	"hash/crc32"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gatehouse-io/gatehouse/usage/tokens"
+)
+
+// Record is one visit, as far as usage goes.
+type Record struct {
+	At           time.Time // when it ended
+	Organization string
+	Service      string // a name of the catalogue's
+	Model        string // through tokens.ModelName; empty where none is known
+	Credential   string // its id; empty where none was used
+	Member       string // who asked: the caller's id
+
+	Failed   bool // answered with an error, ours or the provider's
+	Partial  bool // ended before the answer did
+	Expected bool // its answer should say tokens
+	Tokens   tokens.Counts
+
+	BytesIn, BytesOut int64 // of the bodies
+}
+
+// maxMember is how long a member's id is at most, in bytes; the rest is cut off.
+const maxMember = 256
+
+// bounded gives s as both databases take it: UTF-8 without NUL, n bytes at most.
+func bounded(s string, n int) string {
+	if len(s) > n {
+		s = s[:n]
+		for len(s) > 0 && !utf8.ValidString(s[max(0, len(s)-utf8.UTFMax):]) && !utf8.RuneStart(s[len(s)-1]) {
+			s = s[:len(s)-1]
+		}
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+func (r Record) normal() Record {
+	r.Organization, r.Member = bounded(r.Organization, maxMember), bounded(r.Member, maxMember)
+	r.Service, r.Credential = bounded(r.Service, maxMember), bounded(r.Credential, maxMember)
+	r.Model = tokens.ModelName(r.Model)
+	r.BytesIn, r.BytesOut = max(r.BytesIn, 0), max(r.BytesOut, 0)
+	return r
+}
+
+// line is a record as it stands in a spool file.
+type line struct {
+	At           int64  `json:"at"` // microseconds
+	Organization string `json:"organization"`
+	Service      string `json:"service"`
+	Model        string `json:"model,omitempty"`
+	Credential   string `json:"credential,omitempty"`
+	Member       string `json:"member"`
+	Failed       bool   `json:"failed,omitempty"`
+	Partial      bool   `json:"partial,omitempty"`
+	Expected     bool   `json:"expected,omitempty"`
+	Input        *int64 `json:"input,omitempty"`
+	CacheRead    *int64 `json:"cacheRead,omitempty"`
+	CacheWrite   *int64 `json:"cacheWrite,omitempty"`
+	Output       *int64 `json:"output,omitempty"`
+	Reasoning    *int64 `json:"reasoning,omitempty"`
+	BytesIn      int64  `json:"bytesIn,omitempty"`
+	BytesOut     int64  `json:"bytesOut,omitempty"`
+}
+
+func known(c tokens.Count) *int64 {
+	if !c.Known {
+		return nil
+	}
+	return &c.N
+}
+
+func count(n *int64) tokens.Count {
+	if n == nil {
+		return tokens.Count{}
+	}
+	return tokens.Of(*n)
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// checksum is how long the sum before a line is, with the space behind it.
+const checksum = 9
+
+// appendLine adds r to b: the CRC-32C of its JSON in hexadecimal, a space, the
+// JSON, a newline.
+func appendLine(b []byte, r Record) ([]byte, error) {
+	t := r.Tokens
+	text, err := json.Marshal(line{
+		At: r.At.UnixMicro(), Organization: r.Organization, Service: r.Service, Model: r.Model, Credential: r.Credential, Member: r.Member,
+		Failed: r.Failed, Partial: r.Partial, Expected: r.Expected,
+		Input: known(t.Input), CacheRead: known(t.CacheRead), CacheWrite: known(t.CacheWrite), Output: known(t.Output), Reasoning: known(t.Reasoning),
+		BytesIn: r.BytesIn, BytesOut: r.BytesOut,
+	})
+	if err != nil {
+		return b, err
+	}
+	sum := strconv.FormatUint(uint64(crc32.Checksum(text, castagnoli)), 16)
+	b = append(b, "00000000"[len(sum):]...)
+	b = append(b, sum...)
+	b = append(b, ' ')
+	b = append(b, text...)
+	return append(b, '\n'), nil
+}
+
+var errDamaged = errors.New("a line of the usage spool is damaged")
+
+// parseLine reads what appendLine wrote, without the newline.
+func parseLine(b []byte) (Record, error) {
+	if len(b) < checksum || b[checksum-1] != ' ' {
+		return Record{}, errDamaged
+	}
+	sum, err := strconv.ParseUint(string(b[:checksum-1]), 16, 32)
+	if err != nil || uint32(sum) != crc32.Checksum(b[checksum:], castagnoli) {
+		return Record{}, errDamaged
+	}
+	var l line
+	if err := json.Unmarshal(b[checksum:], &l); err != nil || l.Organization == "" {
+		return Record{}, errDamaged
+	}
+	r := Record{
+		At: time.UnixMicro(l.At).UTC(), Organization: l.Organization, Service: l.Service, Model: l.Model, Credential: l.Credential, Member: l.Member,
+		Failed: l.Failed, Partial: l.Partial, Expected: l.Expected,
+		Tokens: tokens.Counts{Input: count(l.Input), CacheRead: count(l.CacheRead), CacheWrite: count(l.CacheWrite),
+			Output: count(l.Output), Reasoning: count(l.Reasoning)},
+		BytesIn: l.BytesIn, BytesOut: l.BytesOut,
+	}
+	return r.normal(), nil
+}

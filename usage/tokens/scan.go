@@ -1,0 +1,259 @@
+package tokens
+
+import (
+	"bytes"
+	"math"
+	"strconv"
+)
+
+// What the scanner expects next.
+type state uint8
+
+const (
+	atTop     state = iota // an object; the rest of the outermost level is passed over
+	atMember               // a member's name, or the end of the object
+	inName                 // the rest of a member's name
+	atColon                // the colon after it
+	atValue                // a member's value
+	inString               // the rest of a string that nobody wants
+	inModel                // the rest of a model's name
+	inLiteral              // the rest of a number, true, false or null
+	inNested               // inside a value that nobody wants
+)
+
+// structural are the bytes that matter inside a value that nobody wants.
+var structural = [256]bool{'"': true, '{': true, '}': true, '[': true, ']': true}
+
+// scanner finds the fields of the table in JSON that comes in pieces. It checks
+// no more of the grammar than it needs to know where it is.
+type scanner struct {
+	values
+	model modelText
+
+	state   state
+	after   state // once the string ends
+	escaped bool  // the next byte of a string is escaped
+
+	depth   int             // objects that are open and of interest
+	objects [maxDepth]*node // what they are
+	nested  int             // objects and arrays that are open and not of interest
+	found   *node           // of the name just read; nil: nobody wants it
+
+	name       [maxName]byte
+	nameLen    int // past maxName: too long
+	literal    [24]byte
+	literalLen int // past its size: too long
+}
+
+// restart forgets where the scanner is and keeps what it found.
+func (s *scanner) restart() {
+	s.state, s.depth, s.nested, s.escaped = atTop, 0, 0, false
+}
+
+// scan takes the next piece.
+func (s *scanner) scan(p []byte) {
+	for i := 0; i < len(p); {
+		c := p[i]
+		switch s.state {
+		case inString:
+			i += s.skipString(p[i:])
+			continue
+		case inNested:
+			if !structural[c] {
+				for i++; i < len(p) && !structural[p[i]]; i++ {
+				}
+				continue
+			}
+			switch c {
+			case '"':
+				s.state, s.after = inString, inNested
+			case '{', '[':
+				s.nested++
+			case '}', ']':
+				if s.nested--; s.nested == 0 {
+					s.state = atMember
+				}
+			}
+		case atTop:
+			switch c {
+			case '{':
+				s.open(answer)
+			case '"':
+				s.state, s.after = inString, atTop
+			}
+		case atMember:
+			switch c {
+			case '"':
+				s.state, s.nameLen = inName, 0
+			case '}':
+				s.close()
+			case '{', '[': // no JSON; at least the brackets stay paired
+				s.state, s.nested = inNested, 1
+			}
+		case inName:
+			if s.nameLen == 0 && !s.escaped { // the whole name at once, where it is there
+				if n := bytes.IndexByte(p[i:], '"'); n > 0 && n <= maxName && bytes.IndexByte(p[i:i+n], '\\') < 0 {
+					s.find(p[i : i+n])
+					i += n + 1
+					continue
+				}
+			}
+			s.inName(c)
+		case atColon:
+			if c == ':' {
+				s.state = atValue
+			}
+		case atValue:
+			s.value(c)
+		case inModel:
+			s.inModel(c)
+		case inLiteral:
+			switch c {
+			case ',', '}', ']', ' ', '\t', '\n', '\r':
+				s.endLiteral()
+				s.state = atMember
+				continue // the byte belongs to what is around the literal
+			}
+			if s.literalLen < len(s.literal) {
+				s.literal[s.literalLen] = c
+			}
+			s.literalLen = min(s.literalLen+1, len(s.literal)+1)
+		}
+		i++
+	}
+}
+
+// skipString passes over what p holds of a string, and gives how much that is.
+func (s *scanner) skipString(p []byte) int {
+	i, quote := 0, -1
+	for i < len(p) {
+		if s.escaped {
+			s.escaped = false
+			i++
+			continue
+		}
+		if quote < i { // looked for once for each quote, so that escapes do not make it quadratic
+			quote = bytes.IndexByte(p[i:], '"')
+			if quote < 0 {
+				quote = len(p)
+			} else {
+				quote += i
+			}
+		}
+		if escape := bytes.IndexByte(p[i:quote], '\\'); escape >= 0 {
+			i += escape + 1
+			s.escaped = true
+			continue
+		}
+		if quote == len(p) {
+			return len(p)
+		}
+		s.state = s.after
+		return quote + 1
+	}
+	return i
+}
+
+func (s *scanner) open(n *node) {
+	if s.depth == maxDepth { // the table has none so deep
+		s.state, s.nested = inNested, 1
+		return
+	}
+	s.objects[s.depth] = n
+	s.depth++
+	s.state = atMember
+}
+
+func (s *scanner) close() {
+	if s.depth--; s.depth == 0 {
+		s.state = atTop
+	}
+}
+
+func (s *scanner) inName(c byte) {
+	switch {
+	case s.escaped: // no name of the table needs an escape
+		s.escaped = false
+		s.nameLen = maxName + 1
+	case c == '\\':
+		s.escaped = true
+	case c == '"':
+		if s.nameLen > maxName {
+			s.state, s.found = atColon, nil
+			return
+		}
+		s.find(s.name[:s.nameLen])
+	case s.nameLen < maxName:
+		s.name[s.nameLen] = c
+		s.nameLen++
+	default:
+		s.nameLen = maxName + 1
+	}
+}
+
+// find looks for a name that is complete among those of interest.
+func (s *scanner) find(name []byte) {
+	s.state, s.found = atColon, nil
+	members := s.objects[s.depth-1].members
+	for i := range members {
+		if m := &members[i]; len(m.name) == len(name) && m.name == string(name) {
+			s.found = m.node
+			return
+		}
+	}
+}
+
+// value takes the first byte of a member's value.
+func (s *scanner) value(c byte) {
+	switch c {
+	case ' ', '\t', '\n', '\r':
+	case '"':
+		s.state, s.after = inString, atMember
+		if s.found != nil && s.found.field == fieldModel {
+			s.state = inModel
+			s.model.begin()
+		}
+	case '{':
+		if s.found != nil && s.found.members != nil {
+			s.open(s.found)
+			return
+		}
+		s.state, s.nested = inNested, 1
+	case '[':
+		s.state, s.nested = inNested, 1
+	case '}':
+		s.close()
+	case ',':
+		s.state = atMember
+	default:
+		s.state = inLiteral
+		s.literal[0], s.literalLen = c, 1
+	}
+}
+
+func (s *scanner) inModel(c byte) {
+	switch {
+	case s.escaped:
+		s.escaped = false
+		s.model.spoil()
+	case c == '\\':
+		s.escaped = true
+	case c == '"':
+		s.model.end()
+		s.state = atMember
+	default:
+		s.model.add(c)
+	}
+}
+
+// endLiteral takes a number where one is wanted; null and all else says nothing.
+func (s *scanner) endLiteral() {
+	if s.found == nil || s.found.field <= fieldModel || s.literalLen > len(s.literal) {
+		return
+	}
+	n, err := strconv.ParseFloat(string(s.literal[:s.literalLen]), 64)
+	if err != nil || n < 0 || n > maxTokens || n != math.Trunc(n) { // NaN is none of these and not equal to itself
+		return
+	}
+	s.set(s.found.field, int64(n))
+}
