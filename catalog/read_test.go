@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/gatehouse-io/gatehouse/catalog"
 )
@@ -20,16 +19,7 @@ const missingScopes = `You have insufficient permissions for this operation. Mis
 // Bodies are of the providers' documented shapes.
 func TestRead(t *testing.T) {
 	type out = catalog.Outcome
-	for _, test := range []struct {
-		name    string
-		service string
-		fields  map[string]string // sound ones when nil
-		status  int
-		header  http.Header
-		body    string
-		want    out // without Detail
-		detail  string
-	}{
+	runReadCases(t, []readCase{
 		{name: "works", service: "openai", status: 200, header: http.Header{"X-Request-Id": {"req_1"}, "Openai-Organization": {"acme-inc"}},
 			body: `{"object":"list","data":[{"id":"gpt-4o"}]}`, want: out{Result: catalog.Valid, Account: "acme-inc", RequestID: "req_1"}, detail: "works"},
 		{name: "data first", service: "openai", status: 200, body: `{"data":[],"object":"list"}`, want: out{Result: catalog.Valid}},
@@ -108,21 +98,7 @@ func TestRead(t *testing.T) {
 		{name: "wrong token", service: "intercom", status: 401, body: `{"type":"error.list","request_id":"r","errors":[{"code":"unauthorized","message":"Access Token Invalid"}]}`, want: out{Result: catalog.Invalid, Code: "unauthorized"}},
 		{name: "plan", service: "intercom", status: 403, body: `{"type":"error.list","errors":[{"code":"api_plan_restricted"}]}`, want: out{Result: catalog.Restricted, Code: "api_plan_restricted"}, detail: "plan"},
 		{name: "no errors", service: "intercom", status: 401, body: `{"errors":[]}`, want: out{Result: catalog.Invalid}},
-	} {
-		t.Run(test.service+"/"+test.name, func(t *testing.T) {
-			fields := test.fields
-			if fields == nil {
-				fields = sound(test.service)
-			}
-			got := service(t, test.service).Read(prepare(t, test.service, fields), test.status, test.header, []byte(test.body))
-			if diff := cmp.Diff(test.want, got, cmpopts.IgnoreFields(catalog.Outcome{}, "Detail"), cmpopts.EquateEmpty()); diff != "" {
-				t.Error(diff)
-			}
-			if got.Detail == "" || !strings.Contains(got.Detail, test.detail) {
-				t.Errorf("detail %q, want %q in it", got.Detail, test.detail)
-			}
-		})
-	}
+	})
 }
 
 func quote(s string) string {

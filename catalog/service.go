@@ -128,6 +128,12 @@ func (s *Service) Missing(has func(field string) bool) []string {
 	return missing
 }
 
+// Needs says whether the field is required, or is of an alternative.
+func (s *Service) Needs(field string) bool {
+	f, _ := s.Field(field)
+	return f.Required || slices.ContainsFunc(s.Alternatives, func(way []string) bool { return slices.Contains(way, field) })
+}
+
 // alternativesText says the ways, for people: "apiKeySid and apiKeySecret, or authToken".
 func (s *Service) alternativesText() string {
 	ways := make([]string, len(s.Alternatives))
