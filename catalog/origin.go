@@ -102,7 +102,7 @@ func (s *Service) Hosts() []string {
 
 // endpoint gives the origin that the value of an Endpoint field names, or "".
 func (f *Field) endpoint(value string) string {
-	host := strings.TrimSuffix(strings.TrimPrefix(value, "https://"), "/")
+	host := strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(value, "https://"), "/"))
 	for _, suffix := range f.Suffixes {
 		if label, ok := strings.CutSuffix(host, suffix); ok && label != "" && isLabel(label) {
 			return "https://" + host

@@ -1,10 +1,5 @@
 package catalog
 
-import (
-	"regexp"
-	"strings"
-)
-
 // SchemaDialect is the dialect of [Service.Schema].
 const SchemaDialect = "https://json-schema.org/draft/2020-12/schema"
 
@@ -65,11 +60,7 @@ func (f *Field) schema() map[string]any {
 	case Segment:
 		p["pattern"] = `^[A-Za-z0-9_-]+$`
 	case Endpoint:
-		escaped := make([]string, len(f.Suffixes))
-		for i, suffix := range f.Suffixes {
-			escaped[i] = regexp.QuoteMeta(suffix)
-		}
-		p["pattern"] = `^(https://)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(` + strings.Join(escaped, "|") + `)/?$`
+		p["pattern"] = `^(https://)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+/?$` // the ends are in Field.Suffixes
 	case Base:
 		p["format"] = "uri"
 	case Token:

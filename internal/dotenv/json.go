@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -17,6 +18,7 @@ const (
 	badMember = "a name must be letters, digits, '_', '.' or '-', and not start with a digit, '.' or '-'"
 	isTwice   = "a name stands there twice; which of the two is meant cannot be told"
 	badJSON   = "the document is not JSON from here on, or it was cut off"
+	badEscape = "a value holds an escape that is no character, so that it cannot be read as it was meant"
 	badUTF8   = "the file is not UTF-8 text"
 )
 
@@ -67,6 +69,9 @@ func ParseJSON(r io.Reader) (map[string]string, error) {
 		switch v := value.(type) {
 		case nil:
 		case string:
+			if strings.ContainsRune(v, utf8.RuneError) { // also what the decoder makes of half a surrogate pair
+				return nil, &SyntaxError{line(), badEscape}
+			}
 			variables[name] = v
 		case json.Number:
 			variables[name] = v.String()
