@@ -30,7 +30,9 @@ func TestSecondQuestion(t *testing.T) {
 		{"a restricted key", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, catalog.Restricted},
 		{"busy", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(429) }, catalog.Indeterminate},
 		{"broken off", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, catalog.Indeterminate},
-		{"a redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://169.254.169.254/", 302) }, catalog.Indeterminate},
+		{"a redirect", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://169.254.169.254/", http.StatusFound)
+		}, catalog.Indeterminate},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var mu sync.Mutex
