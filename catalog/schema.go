@@ -54,7 +54,7 @@ func (f *Field) schema() map[string]any {
 	case Choice:
 		p["enum"] = f.Choices
 	case Email:
-		p["format"] = "email"
+		p["pattern"] = `^[^@]+@[^@]+$` // validators differ on what the format email is
 	case MailPort:
 		p["enum"] = mailPorts
 	case Segment:

@@ -3,7 +3,6 @@ package catalog_test
 import (
 	"bytes"
 	"encoding/json"
-	"strings"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -111,7 +110,7 @@ func TestSchemaRefusesNothingThatCheckTakes(t *testing.T) {
 			rapid.StringMatching(`[a-z0-9-]{1,20}`), rapid.StringMatching(`[a-z.+-]{1,9}@[a-z-]{1,9}\.[a-z]{2}`), rapid.SampledFrom([]string{"25", "465", "us", "eu"}),
 		).Draw(t, "value")
 		problems, _ := s.Check(fields)
-		if err := schemas[s.Name].Validate(instanceOf(fields)); err != nil && len(problems) == 0 && !strings.Contains(err.Error(), "'email'") {
+		if err := schemas[s.Name].Validate(instanceOf(fields)); err != nil && len(problems) == 0 {
 			t.Fatalf("%s: Check takes what the schema refuses: %v", s.Name, err)
 		}
 	})

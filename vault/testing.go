@@ -85,6 +85,9 @@ func (t *tests) keyOf(organization, service string, fields map[string]string) te
 // errLeft is the cause of an outcome that somebody did not wait for.
 var errLeft = errors.New("vault: the caller left before the provider answered")
 
+// errPanicked is the cause of an outcome that a fault of ours kept from coming.
+var errPanicked = errors.New("vault: a panic while the provider was asked")
+
 // ask gives the answer of fn, or of the same question asked by somebody else
 // meanwhile. Somebody who leaves gets an indeterminate outcome at once; when
 // nobody waits any more, fn's context ends. With fresh, what is remembered is
@@ -102,7 +105,12 @@ func (t *tests) ask(ctx context.Context, key testKey, fresh bool, fn func(contex
 		t.flights[key] = f
 		go func() {
 			defer leave()
-			t.land(key, f, fn(asking))
+			p := probed{outcome: catalog.Outcome{Result: catalog.Indeterminate, Detail: "The test failed inside Gatehouse."}, err: errPanicked}
+			defer func() {
+				_ = recover() // its value may hold the credential, so it is told to nobody
+				t.land(key, f, p)
+			}()
+			p = fn(asking)
 		}()
 	}
 	f.waiting++

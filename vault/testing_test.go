@@ -201,3 +201,20 @@ func TestReuse(t *testing.T) {
 		}
 	})
 }
+
+// TestPanicInATest: a fault of ours ends one test, not the server, and does not
+// tell what it had in its hands.
+func TestPanicInATest(t *testing.T) {
+	v, trail := asking(t, time.Minute, func(_ context.Context, _ *catalog.Service, fields map[string]string) (catalog.Outcome, time.Duration, error) {
+		panic(fields["secretKey"])
+	})
+	for range 2 {
+		r, err := v.Test(t.Context(), caller("acme"), "stripe", stripeFields)
+		if err != nil || r.Result != catalog.Indeterminate || r.Detail == "" {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}
+	if n := tested(t, trail, "acme"); n != 2 {
+		t.Errorf("%d events, want 2", n)
+	}
+}
