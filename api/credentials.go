@@ -72,6 +72,8 @@ type TestResult struct {
 	Service   string   `json:"service"`
 	LatencyMs int64    `json:"latencyMs"`
 	Detail    string   `json:"detail,omitempty"`
+	Code      string   `json:"code,omitempty" doc:"The provider's own error code"`
+	RequestID string   `json:"requestId,omitempty" doc:"The provider's id of the test, for its support"`
 	Account   string   `json:"account,omitempty"`
 	Scopes    []string `json:"scopes,omitempty"`
 	ExpiresAt *Time    `json:"expiresAt,omitempty"`

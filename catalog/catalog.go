@@ -30,14 +30,22 @@
 // # Where a credential may go
 //
 // Hosts are compiled in. What a field can change of a host is one validated
-// label ([Label] and [Choice] fields) inside a fixed suffix. Only the operator,
-// by [Options], names other origins; [Catalog.OperatorOrigins] lists them for
-// the guard on outgoing connections.
+// label ([Label], [Choice] and [Endpoint] fields) inside a fixed suffix. Only the
+// operator, by [Options], names other origins; [Catalog.OperatorOrigins] lists
+// those that the guard on outgoing connections lets pass.
+//
+// # Drawing a form
+//
+// [Service.Schema] gives a JSON Schema of a service's fields. It refuses nothing
+// that [Service.Check] takes.
 //
 // # Adding a service
 //
-// Add an entry to builtin in services.go, a reader in readers.go when its
-// answers need more than [Outcome] by status, and its cases to the tests.
+// Add an entry to builtin in services.go and to the file of its kind
+// (services_chat.go, services_hosts.go, services_customers.go,
+// services_platforms.go), a reader beside the others when its answers mean more
+// than their status, its cases to the tests, and its line to docs/services.md.
+// An operator adds services without a change of the program: docs/services.md.
 package catalog
 
 import (
@@ -67,6 +75,13 @@ type Options struct {
 	// ServiceHosts maps the name of a compiled-in service to another origin for
 	// it, such as the provider's own mock or an egress proxy.
 	ServiceHosts map[string]string
+	// GitHubHosts are the GitHub Enterprise Server addresses that organizations
+	// may name in the field baseUrl of github; none unless said. They are not
+	// shown to organizations.
+	GitHubHosts []string
+	// Custom is the content of the operator's file of services, see [New] and
+	// docs/services.md; nil is no file.
+	Custom []byte
 	// Echo adds the service echo, which needs no credential.
 	Echo bool
 }
@@ -80,8 +95,9 @@ type Catalog struct {
 
 // New makes the catalogue. Origins in o are an http or https scheme, a host, and
 // optionally a port and a base path. Every mistake in o is in the returned error
-// (joined with [errors.Join]), each naming the variable and the entry and never
-// the rejected origin, which could hold a password.
+// (joined with [errors.Join]), each naming the variable and the entry (of the
+// file of services the place, such as services[2].fields[0].name) and never
+// the rejected value, which could hold a password.
 func New(o Options) (*Catalog, error) {
 	c := &Catalog{byName: make(map[string]*Service)}
 	for _, s := range builtin() {
@@ -91,6 +107,14 @@ func New(o Options) (*Catalog, error) {
 		c.add(echo())
 	}
 	var mistakes []error
+	for _, err := range c.addCustom(o.Custom) {
+		mistakes = append(mistakes, fmt.Errorf("GATEHOUSE_SERVICES: %w", err))
+	}
+	for i, host := range o.GitHubHosts {
+		if err := c.allowGitHub(host); err != nil {
+			mistakes = append(mistakes, fmt.Errorf("GITHUB_HOSTS: entry %d: %w", i+1, err))
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(o.ServiceHosts)) {
 		if err := c.moveTo(name, o.ServiceHosts[name]); err != nil {
 			mistakes = append(mistakes, fmt.Errorf("SERVICE_HOSTS: %w", err))
@@ -121,6 +145,21 @@ func (c *Catalog) add(s *Service) {
 	c.byName[s.Name] = s
 }
 
+// allowGitHub lets organizations name a GitHub Enterprise Server.
+func (c *Catalog) allowGitHub(raw string) error {
+	u, err := parseOrigin(strings.TrimSpace(raw))
+	if err != nil {
+		return err
+	}
+	c.operator = append(c.operator, hostOrigin(u))
+	if !strings.HasSuffix(u.Path, gitHubAPI) {
+		u.Path += gitHubAPI
+	}
+	f := &c.byName["github"].Fields[1]
+	f.allowed = append(f.allowed, u)
+	return nil
+}
+
 func (c *Catalog) moveTo(name, raw string) error {
 	if !validName(name) {
 		return errName
@@ -133,7 +172,7 @@ func (c *Catalog) moveTo(name, raw string) error {
 	if err != nil {
 		return fmt.Errorf("entry %q: %w", name, err)
 	}
-	s.origin = func(map[string]string) string { return u.String() }
+	s.origin, s.probe.origin, s.moved = fixed(u.String()), "", true
 	c.operator = append(c.operator, hostOrigin(u))
 	return nil
 }

@@ -9,34 +9,6 @@ import (
 	"github.com/gatehouse-io/gatehouse/catalog"
 )
 
-// secret values of the tests: no provider made them.
-const (
-	openAIKey    = "sk-proj-aaaabbbbccccddddeeeeffff0000"
-	anthropicKey = "sk-ant-api03-aaaabbbbccccddddeeeeffff0000"
-	stripeKey    = "rk_live_aaaabbbbccccdddd"
-	zendeskToken = "aaaaaaaaaabbbbbbbbbbccccccccccdddddddddd"
-	intercomKey  = "dG9rOmFhYWFiYmJiY2NjYw=="
-)
-
-// sound gives fields that pass Check without a warning.
-func sound(service string) map[string]string {
-	switch service {
-	case "openai":
-		return map[string]string{"apiKey": openAIKey, "organization": "org-abc123", "project": "proj_abc123", "model": "gpt-4o-mini"}
-	case "anthropic":
-		return map[string]string{"apiKey": anthropicKey}
-	case "stripe":
-		return map[string]string{"secretKey": stripeKey, "publishableKey": "pk_live_aaaabbbbcccc", "webhookSecret": "whsec_aaaabbbbcccc"}
-	case "zendesk":
-		return map[string]string{"subdomain": "acme", "email": "agent@example.com", "apiToken": zendeskToken}
-	case "intercom":
-		return map[string]string{"accessToken": intercomKey, "region": "eu"}
-	case "smtp":
-		return map[string]string{"host": "smtp.example.com", "port": "587", "user": "mailer@example.com", "pass": "correct horse battery"}
-	}
-	return map[string]string{"apiKey": "local-key-0123456789"}
-}
-
 func newCatalog(t testing.TB, o catalog.Options) *catalog.Catalog {
 	t.Helper()
 	c, err := catalog.New(o)
@@ -70,12 +42,29 @@ func TestServices(t *testing.T) {
 	}
 	want := []row{
 		{"anthropic", true, true, true},
+		{"azure-openai", true, true, true},
+		{"codestral", true, true, true},
+		{"cohere", true, true, true},
+		{"deepseek", true, true, true},
 		{"echo", true, false, false},
+		{"gemini", true, true, true},
+		{"github", false, true, true},
+		{"groq", true, true, true},
+		{"hubspot", false, true, true},
+		{"huggingface", true, true, true},
 		{"intercom", false, true, true},
 		{"local", true, true, true},
+		{"mistral", true, true, true},
 		{"openai", true, true, true},
+		{"openrouter", true, true, true},
+		{"perplexity", true, true, true},
+		{"replicate", false, true, true},
+		{"sendgrid", false, true, true},
+		{"slack", false, true, true},
 		{"smtp", false, false, true},
 		{"stripe", false, true, true},
+		{"twilio", false, true, true},
+		{"xai", true, true, true},
 		{"zendesk", false, true, true},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -91,8 +80,8 @@ func TestServices(t *testing.T) {
 
 // What a form, an importer and a storage limit rely on.
 func TestEveryFieldIsWholeAndSoundValuesPass(t *testing.T) {
+	env := map[string]bool{}
 	for _, s := range newCatalog(t, catalog.Options{Echo: true, ChatHosts: map[string]string{"local": "http://h"}}).Services() {
-		env := map[string]bool{}
 		for _, f := range s.Fields {
 			if f.Name == "" || f.Title == "" || f.Description == "" || f.MaxLength <= 0 || len(f.Env) == 0 {
 				t.Errorf("%s.%s lacks a part", s.Name, f.Name)
@@ -125,7 +114,19 @@ func TestEnvironmentOfImport(t *testing.T) {
 		"ZENDESK_SUBDOMAIN":     {"zendesk", "subdomain"}, "ZENDESK_EMAIL": {"zendesk", "email"}, "ZENDESK_API_TOKEN": {"zendesk", "apiToken"},
 		"INTERCOM_ACCESS_TOKEN": {"intercom", "accessToken"},
 		"SMTP_HOST":             {"smtp", "host"}, "SMTP_PORT": {"smtp", "port"}, "SMTP_USER": {"smtp", "user"}, "SMTP_PASS": {"smtp", "pass"},
-		"MY_LLM_API_KEY": {"my-llm", "apiKey"},
+		"GEMINI_API_KEY": {"gemini", "apiKey"}, "AZURE_OPENAI_ENDPOINT": {"azure-openai", "endpoint"},
+		"AZURE_OPENAI_API_KEY": {"azure-openai", "apiKey"}, "AZURE_OPENAI_API_VERSION": {"azure-openai", "apiVersion"},
+		"MISTRAL_API_KEY": {"mistral", "apiKey"}, "CODESTRAL_API_KEY": {"codestral", "apiKey"},
+		"COHERE_API_KEY": {"cohere", "apiKey"}, "GROQ_API_KEY": {"groq", "apiKey"}, "XAI_API_KEY": {"xai", "apiKey"},
+		"DEEPSEEK_API_KEY": {"deepseek", "apiKey"}, "OPENROUTER_API_KEY": {"openrouter", "apiKey"},
+		"HF_TOKEN": {"huggingface", "accessToken"}, "PERPLEXITY_API_KEY": {"perplexity", "apiKey"},
+		"REPLICATE_API_TOKEN": {"replicate", "apiToken"}, "SLACK_BOT_TOKEN": {"slack", "botToken"},
+		"SLACK_SIGNING_SECRET": {"slack", "signingSecret"}, "GITHUB_TOKEN": {"github", "token"},
+		"SENDGRID_API_KEY": {"sendgrid", "apiKey"}, "HUBSPOT_ACCESS_TOKEN": {"hubspot", "accessToken"},
+		"TWILIO_ACCOUNT_SID": {"twilio", "accountSid"}, "TWILIO_AUTH_TOKEN": {"twilio", "authToken"},
+		"TWILIO_API_KEY_SID": {"twilio", "apiKeySid"}, "TWILIO_API_KEY_SECRET": {"twilio", "apiKeySecret"},
+		"ZENDESK_OAUTH_TOKEN": {"zendesk", "oauthToken"},
+		"MY_LLM_API_KEY":      {"my-llm", "apiKey"},
 	} {
 		s, ok := c.Service(place[0])
 		if !ok {
@@ -257,7 +258,7 @@ func FuzzParseHosts(f *testing.F) {
 		}
 		// What parses makes a catalogue, except for names that are taken, and
 		// injects to exactly one place without user, query or fragment.
-		for _, name := range []string{"openai", "anthropic", "stripe", "zendesk", "intercom", "smtp", "echo", "app"} {
+		for _, name := range append(every, "echo", "app") {
 			delete(hosts, name)
 		}
 		c, err := catalog.New(catalog.Options{ChatHosts: hosts})

@@ -26,12 +26,16 @@ func (s *Service) Check(fields map[string]string) (problems, warnings []Problem)
 		names = append(names, name)
 	}
 	problems = s.CheckNames(names)
+	missing, neither := s.refuseMissing(fields)
+	if neither != "" {
+		problems = append(problems, Problem{Message: neither})
+	}
 	for i := range s.Fields {
 		f := &s.Fields[i]
 		value, given := fields[f.Name]
 		if !given {
-			if f.Required {
-				problems = append(problems, Problem{f.Name, "is required"})
+			if message, ok := missing[f.Name]; ok {
+				problems = append(problems, Problem{f.Name, message})
 			}
 			continue
 		}
@@ -44,6 +48,27 @@ func (s *Service) Check(fields map[string]string) (problems, warnings []Problem)
 		}
 	}
 	return problems, warnings
+}
+
+// refuseMissing gives a message for each field that must be given and is not.
+// Where no alternative is begun, none of its fields is to blame: neither says
+// what there could be.
+func (s *Service) refuseMissing(fields map[string]string) (missing map[string]string, neither string) {
+	has := func(name string) bool { _, ok := fields[name]; return ok }
+	missing = make(map[string]string)
+	begun := slices.ContainsFunc(s.Alternatives, func(way []string) bool { return slices.ContainsFunc(way, has) })
+	for _, name := range s.Missing(has) {
+		f, _ := s.Field(name)
+		switch {
+		case f.Required:
+			missing[name] = "is required"
+		case begun:
+			missing[name] = "is required with the other fields given; there must be " + s.alternativesText()
+		default:
+			neither = "there must be " + s.alternativesText()
+		}
+	}
+	return missing, neither
 }
 
 // CheckNames says whether every name is a field of the service, for a change
@@ -109,13 +134,28 @@ func (f *Field) refuse(value string) string {
 			return "must be a host name alone, such as smtp.example.com, without scheme or port"
 		}
 	case MailPort:
-		if !slices.Contains([]string{"25", "465", "587", "2525"}, value) {
-			return "must be one of 25, 465, 587, 2525"
+		if !slices.Contains(mailPorts, value) {
+			return "must be one of " + strings.Join(mailPorts, ", ")
+		}
+	case Segment:
+		if !isSegment(value) {
+			return "must be letters, digits, hyphens and underscores only"
+		}
+	case Endpoint:
+		if f.endpoint(value) == "" {
+			return "must be https://NAME and one of " + strings.Join(f.Suffixes, ", ")
+		}
+	case Base:
+		if f.base(value) == nil {
+			return "must be an address that the operator of this instance allows (GITHUB_HOSTS), or left out"
 		}
 	case Text:
 	}
 	return ""
 }
+
+// mailPorts are the ports of RFC 8314 and 6409, and two that mail services add.
+var mailPorts = []string{"25", "465", "587", "2525"}
 
 func refuseToken(value string) string {
 	if strings.Contains(value, " ") {
@@ -138,6 +178,10 @@ func isLabel(value string) bool {
 		return false
 	}
 	return onlyBytes(value, func(b byte) bool { return isLowerAlnum(b) || b == '-' })
+}
+
+func isSegment(value string) bool {
+	return onlyBytes(value, func(b byte) bool { return isAlnum(b) || b == '-' || b == '_' })
 }
 
 // isEmail is a shape check. Quoted local parts are refused: a colon or a slash

@@ -1,21 +1,31 @@
 package catalog
 
 import (
-	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
-// injected is a header that a credential puts on a request: scheme, then what
-// value gives. An empty value leaves the header out.
+// injected is a header that a credential puts on a request: scheme, then the
+// value, in base64 after the scheme Basic (RFC 7617). It is left out where a
+// field of the value is not given, or an earlier one of its name was put on.
 type injected struct {
 	name   string // canonical
-	scheme string // "Bearer " or "Basic "
-	value  func(fields map[string]string) string
+	scheme string // "Bearer ", "Basic ", or ""
+	value  template
+}
+
+func (in injected) expand(fields map[string]string) (string, bool) {
+	v, whole := in.value.expand(fields)
+	if in.scheme == basicScheme {
+		v = base64.StdEncoding.EncodeToString([]byte(v))
+	}
+	return v, whole && v != ""
 }
 
 type header struct{ name, value string }
@@ -53,7 +63,7 @@ func (s *Service) Prepare(fields map[string]string) (*Injection, error) {
 	if problems, _ := s.Check(fields); len(problems) > 0 {
 		return nil, fmt.Errorf("catalog: fields of %s: %s: %s", s.Name, problems[0].Field, problems[0].Message)
 	}
-	origin, err := url.Parse(s.origin(fields))
+	origin, err := url.Parse(s.originOf(fields))
 	if err != nil || origin.Host == "" {
 		return nil, fmt.Errorf("catalog: fields of %s make no origin", s.Name)
 	}
@@ -69,11 +79,13 @@ func (s *Service) Prepare(fields map[string]string) (*Injection, error) {
 		}
 	}
 	for _, in := range s.inject {
-		if v := in.value(fields); v != "" {
-			p.set = append(p.set, header{in.name, in.scheme + v})
-			if in.scheme != "" {
-				p.addSecret(v)
-			}
+		v, whole := in.expand(fields)
+		if !whole || slices.ContainsFunc(p.set, func(h header) bool { return h.name == in.name }) {
+			continue
+		}
+		p.set = append(p.set, header{in.name, in.scheme + v})
+		if in.scheme != "" {
+			p.addSecret(v)
 		}
 	}
 	return &Injection{prepared: func() *prepared { return p }}, nil
@@ -155,28 +167,3 @@ func (Injection) MarshalJSON() ([]byte, error) { return nil, errMarshal }
 func (Injection) MarshalText() ([]byte, error) { return nil, errMarshal }
 
 var errMarshal = errors.New("catalog: an injection cannot be marshalled")
-
-// probe is the cheapest request that changes nothing at the provider, relative
-// to the origin. The method is GET.
-type probe struct{ path, query string }
-
-// Probe makes the request that tells whether a credential works: it changes
-// nothing at the provider, costs nothing, has no body, and returns as little of
-// the organization's data as the provider allows. The secret is in a header,
-// never in the URL. Read its answer with [Service.Read].
-func (s *Service) Probe(ctx context.Context, in *Injection) (*http.Request, error) {
-	if s.probe.path == "" {
-		return nil, ErrNotInjectable
-	}
-	u := in.Origin()
-	u.Path += s.probe.path
-	u.RawQuery = s.probe.query
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
-	if err != nil {
-		return nil, fmt.Errorf("catalog: no probe for %s", s.Name)
-	}
-	r.Header.Set("Accept", "application/json")
-	r.Header.Set("User-Agent", "gatehouse")
-	in.Apply(r.Header)
-	return r, nil
-}

@@ -66,13 +66,33 @@ func (s *Service) Read(in *Injection, status int, h http.Header, body []byte) Ou
 	}
 	p := in.prepared()
 	o := s.read(answer{status: status, header: h, body: body, fields: p.fields})
-	o.RequestID = firstHeader(h, "Request-Id", "X-Request-Id", "X-Zendesk-Request-Id")
+	o.RequestID = firstHeader(h, requestIDHeaders...)
 	return o.clean(p)
+}
+
+// ReadFollow turns the answer to [Service.Follow] into an [Outcome]; first is
+// that of the answer before. Like Read it accepts any bytes and never fails.
+func (s *Service) ReadFollow(in *Injection, first Outcome, status int, h http.Header, body []byte) Outcome {
+	if s.follow == nil {
+		return first
+	}
+	p := in.prepared()
+	o := s.follow.read(first, answer{status: status, header: h, body: body, fields: p.fields})
+	if id := firstHeader(h, requestIDHeaders...); id != "" {
+		o.RequestID = id
+	}
+	return o.clean(p)
+}
+
+// requestIDHeaders are the names under which providers send a request's id.
+var requestIDHeaders = []string{
+	"Request-Id", "X-Request-Id", "X-Zendesk-Request-Id", "X-Github-Request-Id", "X-Slack-Req-Id", "Twilio-Request-Id",
+	"Apim-Request-Id", "X-Hubspot-Correlation-Id",
 }
 
 var (
 	codeForm      = regexp.MustCompile(`^[a-z0-9_.-]{1,64}$`)
-	scopeForm     = regexp.MustCompile(`^[A-Za-z0-9_.:/-]{1,64}$`)
+	scopeForm     = regexp.MustCompile(`^[A-Za-z0-9_.:/*-]{1,64}$`)
 	requestIDForm = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,128}$`)
 )
 
@@ -141,6 +161,49 @@ func unknownAnswer() Outcome {
 }
 
 func works() Outcome { return Outcome{Result: Valid, Detail: "The credential works."} }
+
+// list reads an answer that lists something under name when the key works.
+// Other statuses mean what RFC 9110 says.
+func list(name string) reader {
+	return func(a answer) Outcome {
+		if a.status != http.StatusOK {
+			o := byStatus(a)
+			o.Code = errorCode(a)
+			return o
+		}
+		if !a.holdsArray(name) {
+			return unknownAnswer()
+		}
+		return works()
+	}
+}
+
+// errorCode looks for the provider's code where most put it: error.code,
+// error.status, error.type, code, type or category. It may be anything; clean
+// lets only codes through.
+func errorCode(a answer) string {
+	var envelope struct {
+		Error    json.RawMessage `json:"error"`
+		Code     any             `json:"code"`
+		Type     any             `json:"type"`
+		Category any             `json:"category"`
+	}
+	if !a.decode(&envelope) {
+		return ""
+	}
+	var inner struct {
+		Code   any `json:"code"`
+		Status any `json:"status"`
+		Type   any `json:"type"`
+	}
+	_ = json.Unmarshal(envelope.Error, &inner) // a text is no code
+	for _, v := range []any{inner.Code, inner.Status, inner.Type, envelope.Code, envelope.Category, envelope.Type} {
+		if text, ok := v.(string); ok && text != "" {
+			return strings.ToLower(text)
+		}
+	}
+	return ""
+}
 
 // holdsArray says whether the body is a JSON object whose member name is an
 // array. A body that was cut off need only hold the array's start.

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/gatehouse-io/gatehouse/catalog"
 )
@@ -19,16 +19,7 @@ const missingScopes = `You have insufficient permissions for this operation. Mis
 // Bodies are of the providers' documented shapes.
 func TestRead(t *testing.T) {
 	type out = catalog.Outcome
-	for _, test := range []struct {
-		name    string
-		service string
-		fields  map[string]string // sound ones when nil
-		status  int
-		header  http.Header
-		body    string
-		want    out // without Detail
-		detail  string
-	}{
+	runReadCases(t, []readCase{
 		{name: "works", service: "openai", status: 200, header: http.Header{"X-Request-Id": {"req_1"}, "Openai-Organization": {"acme-inc"}},
 			body: `{"object":"list","data":[{"id":"gpt-4o"}]}`, want: out{Result: catalog.Valid, Account: "acme-inc", RequestID: "req_1"}, detail: "works"},
 		{name: "data first", service: "openai", status: 200, body: `{"data":[],"object":"list"}`, want: out{Result: catalog.Valid}},
@@ -107,21 +98,7 @@ func TestRead(t *testing.T) {
 		{name: "wrong token", service: "intercom", status: 401, body: `{"type":"error.list","request_id":"r","errors":[{"code":"unauthorized","message":"Access Token Invalid"}]}`, want: out{Result: catalog.Invalid, Code: "unauthorized"}},
 		{name: "plan", service: "intercom", status: 403, body: `{"type":"error.list","errors":[{"code":"api_plan_restricted"}]}`, want: out{Result: catalog.Restricted, Code: "api_plan_restricted"}, detail: "plan"},
 		{name: "no errors", service: "intercom", status: 401, body: `{"errors":[]}`, want: out{Result: catalog.Invalid}},
-	} {
-		t.Run(test.service+"/"+test.name, func(t *testing.T) {
-			fields := test.fields
-			if fields == nil {
-				fields = sound(test.service)
-			}
-			got := service(t, test.service).Read(prepare(t, test.service, fields), test.status, test.header, []byte(test.body))
-			if diff := cmp.Diff(test.want, got, cmpopts.IgnoreFields(catalog.Outcome{}, "Detail"), cmpopts.EquateEmpty()); diff != "" {
-				t.Error(diff)
-			}
-			if got.Detail == "" || !strings.Contains(got.Detail, test.detail) {
-				t.Errorf("detail %q, want %q in it", got.Detail, test.detail)
-			}
-		})
-	}
+	})
 }
 
 func quote(s string) string {
@@ -191,7 +168,7 @@ func TestReadSMTP(t *testing.T) {
 }
 
 var (
-	sentence = regexp.MustCompile(`^[A-Z][A-Za-z ,:;]+\.( [A-Z][A-Za-z ,:;]+\.)*$`)
+	sentence = regexp.MustCompile(`^[A-Z][A-Za-z ,:;]+([0-9]{1,13}\.[0-9]{2} [A-Za-z ,:;]+)*\.( [A-Z][A-Za-z ,:;]+\.)*$`)
 	code     = regexp.MustCompile(`^[a-z0-9_.-]{0,64}$`)
 	request  = regexp.MustCompile(`^[A-Za-z0-9_.:-]{0,128}$`)
 	account  = regexp.MustCompile(`^[\p{L}\p{Nd} ._:@()&,'/+-]{0,100}$`)
@@ -200,12 +177,12 @@ var (
 // Whatever a provider answers, nothing breaks and nothing of it gets out except
 // through the narrow fields.
 func FuzzRead(f *testing.F) {
-	for i, name := range []string{"openai", "anthropic", "stripe", "zendesk", "intercom", "local"} {
+	names := slices.DeleteFunc(append([]string{"local"}, every...), func(name string) bool { return name == "smtp" })
+	for i, name := range names {
 		f.Add(i, 200, "req_1", []byte(`{"object":"list","data":[],"users":[],"user":{"id":null},"app":{"name":"A","region":"EU"}}`))
 		f.Add(i, 401, "", []byte(`{"error":{"message":"Missing scopes: `+sound(name)["apiKey"]+`","code":"x","type":"y"},"errors":[{"code":"z"}]}`))
 	}
 	f.Fuzz(func(t *testing.T, which, status int, header string, body []byte) {
-		names := []string{"openai", "anthropic", "stripe", "zendesk", "intercom", "local"}
 		name := names[uint(which)%uint(len(names))]
 		if len(body) > catalog.MaxProbeBody {
 			body = body[:catalog.MaxProbeBody]

@@ -1,8 +1,10 @@
 package catalog
 
 import (
+	"net/url"
 	"regexp"
 	"slices"
+	"strings"
 )
 
 // Service is one third party. Services come from a [Catalog] and are shared:
@@ -18,10 +20,19 @@ type Service struct {
 	// the provider, such as the next page; the gateway makes them lead through it.
 	PageLinks []string
 
-	origin   func(fields map[string]string) string // nil: never put on a request
+	// Alternatives are the ways to be a whole credential, where there are
+	// several: beside the required fields, all fields of one of these must be
+	// given. The first that is whole is put on requests.
+	Alternatives [][]string
+
+	custom   bool    // out of the operator's file
+	private  bool    // out of the file, and on the network of the operator
+	moved    bool    // to an origin of the operator's
+	origin   *origin // nil: never put on a request
 	inject   []injected
 	defaults []header
 	probe    probe
+	follow   *follow // nil where one question is enough
 	read     reader
 }
 
@@ -35,16 +46,23 @@ type Field struct {
 	MaxLength   int      // in bytes
 	Format      Format   // what a value must be; another value is refused
 	Choices     []string // the values of a Choice field
+	Suffixes    []string // what an Endpoint field may end in, such as .openai.azure.com
 	Pattern     string   // RE2, the provider's usual form: another value earns a warning, never a refusal
+	Example     string   // how a value looks, cut short so that it is none
 	Env         []string // the environment variables that import reads, the first one set wins
 
 	pattern *regexp.Regexp
+	allowed []*url.URL // of a Base field; the operator's, so never shown
 }
 
 // Destination says whether the field decides where the credential is sent. A
 // secret must not outlive a change of it.
 func (f *Field) Destination() bool {
-	return f.Format == Label || f.Format == Host || f.Format == MailPort
+	switch f.Format {
+	case Label, Host, MailPort, Endpoint, Base:
+		return true
+	}
+	return false
 }
 
 // Format is what the value of a field must be, because of where it goes.
@@ -59,11 +77,14 @@ const (
 	Host                   // a DNS name or IP address
 	MailPort               // 25, 465, 587 or 2525: a tester must not scan other ports
 	Text                   // any printable text; a secret of this format is a password that a person chose
+	Segment                // letters, digits, hyphen and underscore: goes into a path
+	Endpoint               // a label in front of one of Field.Suffixes, with or without https://
+	Base                   // an address that the operator allows, see [Options.GitHubHosts]
 )
 
 // String gives the name of the format, for forms and documents.
 func (f Format) String() string {
-	names := [...]string{"token", "label", "choice", "email", "host", "mail-port", "text"}
+	names := [...]string{"token", "label", "choice", "email", "host", "mail-port", "text", "segment", "endpoint", "base-url"}
 	if int(f) >= len(names) {
 		return "unknown"
 	}
@@ -77,6 +98,68 @@ func (s *Service) Field(name string) (Field, bool) {
 		return Field{}, false
 	}
 	return s.Fields[i], true
+}
+
+// Missing names the fields that keep the given ones from being a whole
+// credential, in the order of Fields: the required ones, and where no
+// alternative is whole, what lacks of the one that is nearest (the first, when
+// none is begun). has says whether a field is given.
+func (s *Service) Missing(has func(field string) bool) []string {
+	lacking := func(names []string) []string {
+		return slices.DeleteFunc(slices.Clone(names), has)
+	}
+	var nearest []string
+	best := -1
+	for _, way := range s.Alternatives {
+		lacks := lacking(way)
+		if given := len(way) - len(lacks); given > best || len(lacks) == 0 {
+			nearest, best = lacks, given
+		}
+		if len(lacks) == 0 {
+			break
+		}
+	}
+	var missing []string
+	for _, f := range s.Fields {
+		if f.Required && !has(f.Name) || slices.Contains(nearest, f.Name) {
+			missing = append(missing, f.Name)
+		}
+	}
+	return missing
+}
+
+// Needs says whether the field is required, or is of an alternative.
+func (s *Service) Needs(field string) bool {
+	f, _ := s.Field(field)
+	return f.Required || slices.ContainsFunc(s.Alternatives, func(way []string) bool { return slices.Contains(way, field) })
+}
+
+// alternativesText says the ways, for people: "apiKeySid and apiKeySecret, or authToken".
+func (s *Service) alternativesText() string {
+	ways := make([]string, len(s.Alternatives))
+	for i, way := range s.Alternatives {
+		ways[i] = strings.Join(way, " and ")
+	}
+	return strings.Join(ways, ", or ")
+}
+
+// Custom says whether the service comes from the operator's file.
+func (s *Service) Custom() bool { return s.custom }
+
+// Private says whether the operator's file puts the service on plain http or a
+// network of its own, past the guard on outgoing connections.
+func (s *Service) Private() bool { return s.private }
+
+// PathPrefix gives the path under which the gateway serves the service, such as
+// /api/chat/openai, or "" where there is none.
+func (s *Service) PathPrefix() string {
+	switch {
+	case s.Chat:
+		return "/api/chat/" + s.Name
+	case s.Injectable():
+		return "/api/proxy/" + s.Name
+	}
+	return ""
 }
 
 // NeedsCredential says whether requests to the service carry a credential. It is

@@ -27,6 +27,7 @@
 // [OpenAI], [Anthropic], [Stripe], [Zendesk] and [Intercom] start an HTTP server that answers as the provider is
 // documented to: the paths that Gatehouse and the official SDKs ask for, the documented error bodies, and the headers
 // that matter to a gateway (request ids, the provider's own rate-limit headers). [SMTP] speaks RFC 5321 with STARTTLS and AUTH.
+// [Documented] does the same for the one call by which a key of any other service is tested.
 // Each checks the key it is given and records what it saw. Statuses, error types and codes are the documented ones; where the
 // documentation shows no body (an overload, an unknown path, a missing scope at Anthropic, Zendesk or Intercom) the fake makes one up in the
 // provider's form. No test should lean on an error's wording, but for OpenAI's "Missing scopes", which clients do read.

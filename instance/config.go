@@ -68,11 +68,14 @@ type Config struct {
 	IPv6Prefix       int             `env:"CHAT_IPV6_PREFIX" envDefault:"64" help:"How long the prefix is by which IPv6 clients are told apart: 64, or 48 where one client holds more."`
 	TestLimit        ratelimit.Limit `env:"CREDENTIAL_TEST_LIMIT" envDefault:"20/1m" help:"Tests of credentials per window for each organization."`
 	StreamsPerOrg    int             `env:"CHAT_STREAMS_PER_ORG" envDefault:"256" help:"Streams that an organization may have open at once on this instance; 0 is any number."`
+	TestReuse        time.Duration   `env:"CREDENTIAL_TEST_REUSE" envDefault:"0s" help:"How long the result of a test of values that are not stored is given again without asking the provider; at most 5m."`
 	AuthFailureLimit ratelimit.Limit `env:"AUTH_FAILURE_LIMIT" envDefault:"30/1m" help:"Refused tokens per window before an address is shut out."`
 
 	ChatUpstream string   `env:"CHAT_UPSTREAM" help:"Origin of your own chat backend, served at /api/chat/app/."`
 	ChatHosts    string   `env:"CHAT_HOSTS" help:"OpenAI-compatible hosts of your own: name=origin,..."`
 	HostsUsage   []string `env:"CHAT_HOSTS_USAGE" help:"Names out of CHAT_HOSTS that take stream_options.include_usage (vLLM, Ollama and others), separated by commas: their streams are asked for usage."`
+	ServicesFile string   `env:"GATEHOUSE_SERVICES" help:"JSON file with services of your own, see docs/services.md. Default: none."`
+	GitHubHosts  []string `env:"GITHUB_HOSTS" help:"GitHub Enterprise Server addresses that organizations may name in github's baseUrl, separated by commas. Default: none."`
 	ServiceHosts string   `env:"SERVICE_HOSTS" help:"Another origin for a service of the catalogue: name=origin,... For mocks and egress proxies."`
 
 	UsageSpool int64 `env:"USAGE_SPOOL_MIB" envDefault:"64" help:"MiB of usage that may wait on disk for the database; when they are full, chat answers 503."`
@@ -207,6 +210,9 @@ func (c *Config) Check() error {
 	}
 	services, err := c.services()
 	mistakes = append(mistakes, err)
+	if c.TestReuse < 0 || c.TestReuse > 5*time.Minute {
+		add("CREDENTIAL_TEST_REUSE must be from 0s to 5m")
+	}
 	for _, service := range slices.Sorted(maps.Keys(c.Listen)) {
 		mistakes = append(mistakes, c.checkAddress(listenVariable(service), c.Listen[service]))
 		if services != nil && service != catalog.AppName {
@@ -346,15 +352,6 @@ func eachOf(variable string, err error) error {
 		return nil
 	}
 	return errors.New(variable + ": " + strings.ReplaceAll(err.Error(), "\n", "\n"+variable+": "))
-}
-
-func (c *Config) services() (*catalog.Catalog, error) {
-	chat, chatErr := catalog.ParseHosts(c.ChatHosts)
-	other, otherErr := catalog.ParseHosts(c.ServiceHosts)
-	if err := errors.Join(eachOf("CHAT_HOSTS", chatErr), eachOf("SERVICE_HOSTS", otherErr)); err != nil {
-		return nil, err
-	}
-	return catalog.New(catalog.Options{ChatHosts: chat, ServiceHosts: other, Echo: c.dev})
 }
 
 // Format implements [fmt.Formatter], so that no verb prints the secrets in c.

@@ -152,6 +152,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	if err != nil {
 		return err
 	}
+	tellServices(log, services)
 	upstream, err := c.chatUpstream()
 	if err != nil {
 		return err
@@ -161,7 +162,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 		return err
 	}
 	in.Vault = vault.New(in.DB, in.Audit, services, keys.Ring(), vault.Options{
-		Environment: c.Environment, Reveal: c.CredentialReveal, StaleMax: c.staleMax(), Probe: out.probe, Logger: log,
+		Environment: c.Environment, Reveal: c.CredentialReveal, StaleMax: c.staleMax(), Probe: out.probe, TestReuse: c.TestReuse, Logger: log,
 	})
 
 	// What looks after stored credentials, and tells of it.
@@ -280,6 +281,9 @@ func (c *Config) warn(log *slog.Logger) {
 	}
 	if c.ServiceHosts != "" {
 		log.Warn("SERVICE_HOSTS sends keys of catalogue services to origins of your own", "services", entryNames(c.ServiceHosts))
+	}
+	if len(c.GitHubHosts) > 0 {
+		log.Info("GITHUB_HOSTS lets organizations send GitHub tokens to servers of your own", "count", len(c.GitHubHosts))
 	}
 	if c.ChatHosts != "" {
 		log.Info("CHAT_HOSTS adds services of your own", "services", entryNames(c.ChatHosts))

@@ -21,8 +21,8 @@ import (
 )
 
 // Offline is the part of an instance that a command of the command line works
-// with. It serves nothing and reaches no provider, and works beside running servers. Close it
-// when it is done with.
+// with. It serves nothing, reaches a provider only to test a credential, and
+// works beside running servers. Close it when it is done with.
 type Offline struct {
 	DB    *store.DB
 	Audit *audit.Log
@@ -54,6 +54,10 @@ func OpenOffline(ctx context.Context, c Config, w io.Writer, organization string
 	if err != nil {
 		return nil, err
 	}
+	out, err := newOutside(services, nil)
+	if err != nil {
+		return nil, err
+	}
 	if err := c.CheckDatabaseFile(); err != nil {
 		return nil, err
 	}
@@ -71,7 +75,7 @@ func OpenOffline(ctx context.Context, c Config, w io.Writer, organization string
 		return nil, errors.Join(err, db.Close())
 	}
 	o := &Offline{DB: db, Audit: trail, Vault: vault.New(db, trail, services, ring, vault.Options{
-		Environment: c.Environment, StaleMax: c.SecretStaleMax, Logger: log,
+		Environment: c.Environment, StaleMax: c.SecretStaleMax, Probe: out.probe, Logger: log,
 	})}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	o.stop = stop

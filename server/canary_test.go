@@ -278,7 +278,7 @@ func plantedPaths(p *planted) []string {
 		credentialsPath + "/%s/versions", credentialsPath + "/" + unknownID + "/versions/%s", credentialsPath + "/" + unknownID + "/versions/%s/activate",
 		credentialsPath + "/" + unknownID + "/versions?cursor=%s", credentialsPath + "/" + unknownID + "/versions?limit=%s",
 		"/api//%s", "/api/rate-limit/admin/status/%s/x", "/api/rate-limit/admin/status/ip/%s", "/api/rate-limit/admin/status/org/%s%%00",
-		"/api/chat/%s", "/api/chat/%s/v1", "/api/proxy/%s", "/api/proxy/openai/%s", "/api/chat/openai/../%s", "/api/chat/openai/%s%%00",
+		"/api/services/%s", "/api/services?%s", "/api/chat/%s", "/api/chat/%s/v1", "/api/proxy/%s", "/api/proxy/openai/%s", "/api/chat/openai/../%s", "/api/chat/openai/%s%%00",
 		credentialsPath + "?service=%s%%00", credentialsPath + "?status=%s", credentialsPath + "?cursor=%s", credentialsPath + "?%s=%[1]s",
 		credentialsPath + "?limit=%s", eventsPath + "?action=%s", eventsPath + "?actor=%s", eventsPath + "?from=%s", eventsPath + "?cursor=%s",
 		eventsPath + "?organization=%s", eventsPath + "?outcome=%s", eventsPath + "?limit=%s", "/api/organizations?cursor=%s!", "/healthz?%s", "/docs?%s",

@@ -187,7 +187,7 @@ func (s *Server) testStoredCredential(ctx context.Context, caller access.Caller,
 
 func wireTest(r vault.TestResult) api.TestResult {
 	w := api.TestResult{
-		Result: string(r.Result), Service: r.Service, LatencyMs: r.LatencyMs, Detail: r.Detail,
+		Result: string(r.Result), Service: r.Service, LatencyMs: r.LatencyMs, Detail: r.Detail, Code: r.Code, RequestID: r.RequestID,
 		Account: r.Account, Scopes: r.Scopes, TestedAt: api.At(r.TestedAt),
 	}
 	if r.ExpiresAt != nil {

@@ -60,6 +60,9 @@ var calls = map[string]call{
 	"DELETE /api/api-credentials/{id}/versions/{version}":        {"", "oad"},
 	"POST /api/api-credentials/{id}/rollback":                    {`{}`, "oad"},
 
+	"GET /api/services":        {"", everybody},
+	"GET /api/services/{name}": {"", everybody},
+
 	"GET /api/rate-limit/status":                    {"", everybody},
 	"POST /api/rate-limit/reset":                    {`{"type":"org","key":"acme"}`, "O"},
 	"GET /api/rate-limit/admin/status/{type}/{key}": {"", "oaduvsO"},
@@ -141,7 +144,7 @@ func TestMatrix(t *testing.T) {
 			method, template, _ := strings.Cut(operation, " ")
 			// Each role gets a credential of its own, since some destroy it.
 			fill := func(id string) string {
-				return strings.NewReplacer("{id}", id, "{version}", "1", "{delivery}", "dlv_x", "{type}", "org", "{key}", "acme", "{service}", "openai", "{path}", "v1/models").Replace(template)
+				return strings.NewReplacer("{id}", id, "{version}", "1", "{delivery}", "dlv_x", "{type}", "org", "{key}", "acme", "{service}", "openai", "{name}", "openai", "{path}", "v1/models").Replace(template)
 			}
 			for _, letter := range slices.Sorted(maps.Keys(letters)) {
 				role := letters[letter]

@@ -71,6 +71,9 @@ func (s *Server) routes() []route {
 		{get, "/api/webhooks/{id}/deliveries", access.WebhookRead, noBody, ok, "list-webhook-deliveries", "What was sent, newest first", op(s.webhookDeliveries)},
 		{post, "/api/webhooks/{id}/deliveries/{delivery}/replay", access.WebhookManage, noBody, accepted, "replay-webhook-delivery", "Send a message again", op(s.replayDelivery)},
 
+		{get, "/api/services", access.None, noBody, ok, "list-services", "List the catalogue of services, for forms", op(s.listServices)},
+		{get, "/api/services/{name}", access.None, noBody, ok, "get-service", "Get one service of the catalogue", op(s.getService)},
+
 		{get, "/api/rate-limit/status", access.None, noBody, ok, "get-rate-limit", "Where your address and organization stand", op(s.ownLimits)},
 		{post, "/api/rate-limit/reset", access.LimitReset, smallBody, ok, "reset-rate-limit", "Forget what was counted for a subject", op(s.resetLimit)},
 		{get, "/api/rate-limit/admin/status/{type}/{key}", access.LimitRead, noBody, ok, "get-subject-rate-limit", "Where any subject stands", op(s.subjectLimit)},
@@ -142,7 +145,7 @@ func (s *Server) operation(rt route) huma.Operation {
 		Middlewares: huma.Middlewares{s.door(rt)},
 		Extensions:  map[string]any{"x-permission": rt.permission.String()},
 	}
-	if strings.Contains(rt.path, "{id}") {
+	if strings.Contains(rt.path, "{id}") || strings.Contains(rt.path, "{name}") {
 		o.Errors = append(o.Errors, http.StatusNotFound)
 	}
 	if rt.body > 0 {

@@ -41,6 +41,15 @@
 // their provider: once each, as an event and to the organization's webhooks
 // (package webhook). [Checker.Health] is the list of what holds at the moment.
 //
+// # Tests and expiry
+//
+// [Vault.Test] and [Vault.TestStored] ask the provider. Those of one
+// organization that ask the same at the same time share one question; each is
+// an event of its own. The expiry of a credential is the earlier of what a
+// person set and what the provider last said; the provider's is replaced by its
+// next word, goes with the values it was said of, and never takes the place of
+// an earlier one that a person set.
+//
 // # Sealed columns
 //
 // [SealedColumns] describes the columns of this package that hold sealed values,
@@ -141,6 +150,7 @@ type Options struct {
 	Reveal      bool          // whether Reveal is allowed at all
 	StaleMax    time.Duration // how old an opened credential may be while the database is away; 60 s when 0
 	Probe       Probe         // asks a provider; without it the tests say indeterminate
+	TestReuse   time.Duration // how long Test gives an answer again without asking; 0 is not at all
 	Now         func() time.Time
 	Logger      *slog.Logger
 }
@@ -158,6 +168,7 @@ type Vault struct {
 	uses     uses
 	refused  fallbacks
 	lanes    lanes
+	tests    *tests
 }
 
 // New gives the vault kept in db.
@@ -176,7 +187,7 @@ func New(db *store.DB, log *audit.Log, services *catalog.Catalog, ring *seal.Key
 			return catalog.Outcome{Result: catalog.Indeterminate, Detail: "This process does not test credentials."}, 0, nil
 		}
 	}
-	v := &Vault{db: db, log: log, services: services, ring: ring, opts: opts}
+	v := &Vault{db: db, log: log, services: services, ring: ring, opts: opts, tests: newTests(opts.TestReuse, opts.Now)}
 	v.uses.last = make(map[rowKey]time.Time)
 	v.refused.last = make(map[versionKey]time.Time)
 	cached := recheck.Options{Size: 10_000, Fresh: Fresh, StaleMax: opts.StaleMax, Now: opts.Now, Stale: databaseAway}

@@ -18,7 +18,8 @@ import (
 type ImportOptions struct {
 	Variables map[string]string // values by variable name; those of no service are not looked at
 	Only      string            // the one service to import; all when empty
-	DryRun    bool              // work out the report and change nothing
+	DryRun    bool              // work out the report and store nothing
+	Test      bool              // ask the provider first, and do not store what it does not know
 	Progress  func(done, total int)
 }
 
@@ -32,6 +33,7 @@ const (
 	ImportDifferent  ImportResult = "different"  // a credential is stored already and holds something else; it stays
 	ImportIncomplete ImportResult = "incomplete" // some required fields were found and others not
 	ImportInvalid    ImportResult = "invalid"    // a value is not what the service's field must be
+	ImportRefused    ImportResult = "refused"    // the provider does not accept it, see Test; it is not stored
 	ImportFailed     ImportResult = "failed"     // Err says why; nothing of it is stored unless Err says so
 	ImportSkipped    ImportResult = "skipped"    // no required field was found: placeholders, or OPENAI_MODEL alone
 	ImportAbsent     ImportResult = "absent"     // no variable of the service is set
@@ -51,6 +53,8 @@ type ServiceImport struct {
 	Warnings     []ImportProblem // values without the provider's usual form; they were imported
 	ID           string          // of the stored credential, where there is one
 	Status       Status          // of the stored credential; one that is disabled or expired is not injected
+	Unexpanded   []string        // variables whose value holds ${NAME} or $(...), which was taken as it stands
+	Test         *TestResult     // what the provider said, with [ImportOptions.Test]
 	Err          error           // with ImportFailed
 }
 
@@ -94,12 +98,22 @@ var (
 // credential is written in one transaction with its event, then read back,
 // opened and compared; where that fails it is deleted again.
 //
+// With opts.Test, which needs credential:test, the provider is asked about each
+// that would be stored: what is invalid is not, everything else is, with what
+// the provider said kept as its last test. Each test is an event, in a dry run
+// too: the key has been out.
+//
 // What becomes of one service is in the report, and a failure leaves what was
 // done before it. An error means that nothing was done: the caller lacks the
 // permission, [ErrUnknownOrganization], or Invalid for Only.
 func (v *Vault) Import(ctx context.Context, caller access.Caller, opts ImportOptions) (ImportReport, error) {
 	if err := access.Allow(caller, access.CredentialCreate, caller.Organization); err != nil {
 		return ImportReport{}, err
+	}
+	if opts.Test {
+		if err := access.Allow(caller, access.CredentialTest, caller.Organization); err != nil {
+			return ImportReport{}, err
+		}
 	}
 	services := slices.DeleteFunc(v.services.Services(), func(s *catalog.Service) bool {
 		return !s.NeedsCredential() || opts.Only != "" && s.Name != opts.Only
@@ -119,7 +133,7 @@ func (v *Vault) Import(ctx context.Context, caller access.Caller, opts ImportOpt
 		case stopped:
 			r.fail(errNotTried)
 		default:
-			v.importService(ctx, caller, service, fields, opts.DryRun, &r)
+			v.importService(ctx, caller, service, fields, opts, &r)
 			stopped = ctx.Err() != nil || r.Err != nil && databaseAway(r.Err)
 		}
 		report.Services = append(report.Services, r)
@@ -145,7 +159,7 @@ func (v *Vault) checkOrganization(ctx context.Context, organization string) erro
 
 // importService takes fields, which hold at least one, into the vault and
 // completes r.
-func (v *Vault) importService(ctx context.Context, caller access.Caller, service *catalog.Service, fields map[string]string, dryRun bool, r *ServiceImport) {
+func (v *Vault) importService(ctx context.Context, caller access.Caller, service *catalog.Service, fields map[string]string, opts ImportOptions, r *ServiceImport) {
 	if stored, err := v.compareStored(ctx, caller, fields, r); stored || err != nil {
 		if err != nil {
 			r.fail(err)
@@ -162,7 +176,7 @@ func (v *Vault) importService(ctx context.Context, caller access.Caller, service
 		return
 	}
 	r.Result = ImportDone
-	if dryRun {
+	if opts.Test && !v.testImport(ctx, caller, service, fields, r) || opts.DryRun {
 		return
 	}
 	c, _, err := v.create(ctx, caller, NewCredential{Service: service.Name, Fields: fields}, audit.CredentialImport)
@@ -185,6 +199,10 @@ func (v *Vault) importService(ctx context.Context, caller access.Caller, service
 	defer cancel()
 	if err := v.verifyImport(verify, caller, c, fields); err != nil {
 		r.fail(err)
+		return
+	}
+	if r.Test != nil {
+		v.keepImportTest(verify, caller, c, r)
 	}
 }
 
@@ -224,46 +242,4 @@ func holds(opened seal.Fields, fields map[string]string) bool {
 		}
 	}
 	return true
-}
-
-// verifyTimeout bounds reading back what was stored, which goes on after ctx
-// ends: an import that is stopped leaves nothing unverified.
-const verifyTimeout = 15 * time.Second
-
-// verifyImport reads a credential back that was just made, and deletes it where
-// it does not hold exactly fields.
-func (v *Vault) verifyImport(ctx context.Context, caller access.Caller, made Credential, fields map[string]string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), verifyTimeout)
-	defer cancel()
-	key := rowKey{caller.Organization, made.ID}
-	c, sealed, err := v.read(ctx, key)
-	if err == nil && c.Revision != made.Revision {
-		return errChanged
-	}
-	if err == nil {
-		var opened seal.Fields
-		opened, err = v.open(ctx, caller, key, c, sealed)
-		defer opened.Wipe()
-		if err == nil && len(opened) == len(fields) && holds(opened, fields) {
-			return nil
-		}
-	}
-	undo := v.db.Update(ctx, key.organization, func(tx *store.Tx) error {
-		gone, err := tx.Exec(ctx, `DELETE FROM credentials WHERE organization = $1 AND id = $2 AND revision = $3`,
-			key.organization, key.id, made.Revision) // its version goes with it
-		if err != nil || gone == 0 {
-			return err
-		}
-		return v.log.Append(ctx, tx, caller, audit.Event{
-			Action: audit.CredentialImport, Outcome: audit.Failure, Reason: "read_back_failed",
-			Permission: access.CredentialCreate.String(),
-			Targets:    []audit.Target{{Type: "credential", ID: key.id, Name: made.Name}},
-			Metadata:   map[string]any{"service": made.Service, "version": made.Version, "fingerprint": made.Fingerprint},
-		})
-	})
-	v.forget(key.organization, made.Service, made.Name)
-	if undo != nil {
-		return errNotUndone.Because(errors.Join(err, undo))
-	}
-	return errNotEqual.Because(err)
 }

@@ -25,6 +25,9 @@ func gather(service *catalog.Service, variables map[string]string) (ServiceImpor
 				fields[f.Name] = value
 				r.Fields = append(r.Fields, f.Name)
 				r.Variables = append(r.Variables, name)
+				if strings.Contains(value, "${") || strings.Contains(value, "$(") {
+					r.Unexpanded = append(r.Unexpanded, name)
+				}
 			case taken == value:
 				r.Variables = append(r.Variables, name)
 			default:
@@ -42,18 +45,13 @@ func gather(service *catalog.Service, variables map[string]string) (ServiceImpor
 	return r, fields
 }
 
-// missRequired reports whether required fields are missing, and names their
-// variables: those with a placeholder, or else the first name there is.
+// missRequired reports whether fields that a whole credential needs are missing,
+// and names their variables: those with a placeholder, or else the first name
+// there is.
 func (r *ServiceImport) missRequired(service *catalog.Service, fields map[string]string) bool {
-	found := 0
-	for i := range service.Fields {
-		f := &service.Fields[i]
-		if _, ok := fields[f.Name]; !f.Required {
-			continue
-		} else if ok {
-			found++
-			continue
-		}
+	has := func(name string) bool { _, ok := fields[name]; return ok }
+	for _, name := range service.Missing(has) {
+		f, _ := service.Field(name)
 		held := slices.IndexFunc(f.Env, func(name string) bool { return slices.Contains(r.Placeholders, name) })
 		switch {
 		case held >= 0:
@@ -67,10 +65,10 @@ func (r *ServiceImport) missRequired(service *catalog.Service, fields map[string
 	switch {
 	case len(r.Missing) == 0:
 		return false
-	case found == 0:
-		r.Result = ImportSkipped
-	default:
+	case slices.ContainsFunc(service.Fields, func(f catalog.Field) bool { return has(f.Name) && service.Needs(f.Name) }):
 		r.Result = ImportIncomplete
+	default: // OPENAI_MODEL alone
+		r.Result = ImportSkipped
 	}
 	return true
 }

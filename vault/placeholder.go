@@ -32,11 +32,14 @@ var noSecrets = []string{"todo", "tbd", "fixme", "nil", "na", "unset", "empty", 
 // nouns are what a placeholder asks for, as in your-api-key or token_here.
 var nouns = []string{"key", "keys", "apikey", "secret", "secretkey", "token", "apitoken", "accesstoken", "password", "pass", "pwd", "passwd",
 	"credential", "credentials", "id", "org", "organization", "project", "subdomain", "domain", "company", "email", "mail", "user", "username",
-	"login", "account", "host", "hostname", "server", "model", "value", "here", "name", "webhook", "region"}
+	"login", "account", "host", "hostname", "server", "model", "value", "here", "name", "webhook", "region",
+	"sid", "endpoint", "resource", "deployment", "version", "bot", "url"}
 
 // labels say where a secret is from or that there is none; none of them is one.
 var labels = []string{"sk", "pk", "rk", "ant", "proj", "test", "live", "prod", "whsec", "api", "access", "my", "the", "a", "openai", "anthropic",
-	"stripe", "zendesk", "intercom", "smtp", "publishable", "signing", "only", "not", "real",
+	"stripe", "zendesk", "intercom", "smtp", "gemini", "google", "azure", "mistral", "codestral", "cohere", "groq", "xai", "grok", "deepseek",
+	"openrouter", "hf", "huggingface", "perplexity", "pplx", "replicate", "slack", "xoxb", "xoxp", "xapp", "github", "gh", "ghp", "pat",
+	"sendgrid", "sg", "twilio", "ac", "hubspot", "oauth", "auth", "publishable", "signing", "only", "not", "real",
 	"placeholder", "dummy", "fake", "example", "sample", "redacted", "todo"}
 
 // calls are pairs of words that ask for a change.
@@ -47,7 +50,7 @@ var calls = []string{"change me", "change this", "change it", "replace me", "rep
 func isPlaceholder(f *catalog.Field, value string) bool {
 	value = strings.TrimSpace(value)
 	words := word.FindAllString(strings.ToLower(value), -1)
-	token := f.Secret && f.Format == catalog.Token
+	token := f.Secret && f.Format == catalog.Token || f.Format == catalog.Segment
 	if template.MatchString(value) || filler.MatchString(value) || token && fillerInside.MatchString(value) {
 		return true
 	}

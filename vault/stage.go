@@ -19,7 +19,9 @@ func (t *transition) replace(cur current, grace time.Duration, now time.Time) er
 		if grace > 0 {
 			return fault.InvalidFields(fault.Field{Name: "graceSeconds", Message: "must be 0: the values that are replaced have expired, and are not used again"})
 		}
-		t.next.ExpiresAt = time.Time{}
+		if t.next.ExpiresAt = ownExpiry(cur.Credential); !t.next.ExpiresAt.After(now) {
+			t.next.ExpiresAt = time.Time{}
+		}
 		t.destroy = cur.in(StateRetiring)
 	}
 	if grace == 0 {

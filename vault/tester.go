@@ -2,7 +2,6 @@ package vault
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
@@ -22,6 +21,8 @@ type TestResult struct {
 	Service   string         `json:"service"`
 	LatencyMs int64          `json:"latencyMs"`
 	Detail    string         `json:"detail,omitempty"`
+	Code      string         `json:"code,omitempty"`      // the provider's own error code
+	RequestID string         `json:"requestId,omitempty"` // the provider's, for its support
 	Account   string         `json:"account,omitempty"`
 	Scopes    []string       `json:"scopes,omitempty"`
 	ExpiresAt *time.Time     `json:"expiresAt,omitempty"`
@@ -46,13 +47,14 @@ func (v *Vault) Test(ctx context.Context, caller access.Caller, serviceName stri
 	if err != nil {
 		return TestResult{}, err
 	}
-	result := v.probe(ctx, service, fields)
+	result := v.probe(ctx, caller, service, fields, false)
 	slot.Record(ctx, caller, testEvent(result))
 	return result, nil
 }
 
 // TestStored asks the provider whether a stored credential works, and keeps
-// the result with it. It needs credential:test.
+// the result with it. It needs credential:test. An expiry that the provider
+// tells becomes the credential's, where a person set none or a later one.
 func (v *Vault) TestStored(ctx context.Context, caller access.Caller, id string) (TestResult, error) {
 	if err := access.Allow(caller, access.CredentialTest, caller.Organization); err != nil {
 		return TestResult{}, err
@@ -79,29 +81,14 @@ func (v *Vault) TestStored(ctx context.Context, caller access.Caller, id string)
 	if err != nil {
 		return TestResult{}, err
 	}
-	result := v.probe(ctx, service, plain)
-	stored, err := json.Marshal(result)
-	if err != nil {
-		slot.Release()
-		return TestResult{}, err
-	}
+	result := v.probe(ctx, caller, service, plain, true)
 	// The key has been out: that is told also when the caller has left.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	event := testEvent(result)
-	event.Targets = []audit.Target{{Type: "credential", ID: c.ID, Name: c.Name}}
-	event.Metadata["version"] = c.Version
-	err = v.db.Update(ctx, key.organization, func(tx *store.Tx) error {
-		// A test of values that were replaced meanwhile says nothing of the new ones.
-		// The checker looks at it next, so that its findings follow.
-		_, err := tx.Exec(ctx, `UPDATE credentials SET last_test = $1, check_due_at = 0 WHERE organization = $2 AND id = $3 AND version = $4`,
-			string(stored), key.organization, key.id, c.Version)
-		if err != nil {
-			return err
-		}
-		return v.log.Append(ctx, tx, caller, event)
-	})
-	if err != nil {
+	if err := v.recordTest(ctx, caller, key, c, result); err != nil {
+		event := testEvent(result)
+		event.Targets = []audit.Target{{Type: "credential", ID: c.ID, Name: c.Name}}
+		event.Metadata["version"] = c.Version
 		slot.Record(ctx, caller, event)
 		return TestResult{}, public(err)
 	}
@@ -109,14 +96,22 @@ func (v *Vault) TestStored(ctx context.Context, caller access.Caller, id string)
 	return result, nil
 }
 
-func (v *Vault) probe(ctx context.Context, service *catalog.Service, fields map[string]string) TestResult {
-	outcome, took, err := v.opts.Probe(ctx, service, fields)
-	if err != nil {
-		v.opts.Logger.InfoContext(ctx, "a credential test got no clear answer", "service", service.Name, "error", err)
+// probe asks the provider, together with whoever of the organization asks the
+// same just now. What is stored is asked about afresh: nobody is to be told that
+// a key lives which died a moment ago.
+func (v *Vault) probe(ctx context.Context, caller access.Caller, service *catalog.Service, fields map[string]string, fresh bool) TestResult {
+	key := v.tests.keyOf(caller.Organization, service.Name, fields)
+	p := v.tests.ask(ctx, key, fresh, func(ctx context.Context) probed {
+		outcome, took, err := v.opts.Probe(ctx, service, fields)
+		return probed{outcome, took, err}
+	})
+	if p.err != nil {
+		v.opts.Logger.InfoContext(ctx, "a credential test got no clear answer", "service", service.Name, "error", p.err)
 	}
+	o := p.outcome
 	return TestResult{
-		Result: outcome.Result, Service: service.Name, LatencyMs: took.Milliseconds(), Detail: outcome.Detail,
-		Account: outcome.Account, Scopes: outcome.Scopes, ExpiresAt: outcome.ExpiresAt, TestedAt: store.At(v.opts.Now()).Time,
+		Result: o.Result, Service: service.Name, LatencyMs: p.took.Milliseconds(), Detail: o.Detail, Code: o.Code, RequestID: o.RequestID,
+		Account: o.Account, Scopes: o.Scopes, ExpiresAt: o.ExpiresAt, TestedAt: store.At(v.opts.Now()).Time,
 	}
 }
 

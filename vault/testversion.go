@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
@@ -53,14 +54,20 @@ func (v *Vault) TestVersion(ctx context.Context, caller access.Caller, id string
 	if err != nil {
 		return TestResult{}, err
 	}
-	result := v.probe(ctx, service, plain)
+	result := v.probe(ctx, caller, service, plain, true)
 	event := testEvent(result)
 	event.Targets = []audit.Target{{Type: "credential", ID: c.ID, Name: c.Name}}
 	event.Metadata["version"], event.Metadata["state"] = number, string(version.State)
 	// The values have been out: that is told also when the caller has left.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	if err := v.keepTest(ctx, caller, key, number, result, event); err != nil {
+	err = v.keepTest(ctx, caller, key, number, result, event)
+	if errors.Is(err, errBecameActive) {
+		if c, _, err = v.read(ctx, key); err == nil {
+			err = v.recordTest(ctx, caller, key, c, result)
+		}
+	}
+	if err != nil {
 		slot.Record(ctx, caller, event)
 		return TestResult{}, public(err)
 	}
@@ -86,9 +93,13 @@ func (v *Vault) readSealed(ctx context.Context, key rowKey, number int64) (seal.
 	return seal.Sealed(sealed), err
 }
 
+// errBecameActive says that a version was staged or in grace when it was read,
+// and is the active one now.
+var errBecameActive = errors.New("the version became the active one")
+
 // keepTest stores the result of a test with its version, in one transaction with
-// its event. Where the version has become the active one meanwhile, the
-// credential's own last test is what it goes by.
+// its event. Where the version has become the active one meanwhile it stores
+// nothing and gives errBecameActive: the test is the credential's then.
 func (v *Vault) keepTest(ctx context.Context, caller access.Caller, key rowKey, number int64, result TestResult, event audit.Event) error {
 	stored, err := json.Marshal(result)
 	if err != nil {
@@ -100,10 +111,13 @@ func (v *Vault) keepTest(ctx context.Context, caller access.Caller, key rowKey, 
 		if err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `UPDATE credentials SET last_test = $1 WHERE organization = $2 AND id = $3 AND version = $4`,
-			string(stored), key.organization, key.id, number)
-		if err != nil {
+		var active int64
+		err = tx.Row(ctx, `SELECT version FROM credentials WHERE organization = $1 AND id = $2`, key.organization, key.id).Scan(&active)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
+		}
+		if active == number {
+			return errBecameActive
 		}
 		return v.log.Append(ctx, tx, caller, event)
 	})

@@ -100,6 +100,13 @@ func (v *Vault) change(ctx context.Context, caller access.Caller, id string, mat
 // when old is not the current state any more.
 func (v *Vault) write(ctx context.Context, caller access.Caller, key rowKey, old current, t *transition, d deed) error {
 	now := store.At(v.opts.Now())
+	var kept []byte
+	if t.next.Version != old.Version {
+		var err error
+		if kept, err = t.takeExpiry(old); err != nil {
+			return err
+		}
+	}
 	return v.db.Update(ctx, key.organization, func(tx *store.Tx) error {
 		changed, err := tx.Exec(ctx, `UPDATE credentials SET name = $1, disabled = $2, expires_at = $3, version = $4,
 			revision = $5, updated_at = $6 WHERE organization = $7 AND id = $8 AND revision = $9`,
@@ -112,7 +119,7 @@ func (v *Vault) write(ctx context.Context, caller access.Caller, key rowKey, old
 			return errRaced
 		}
 		w := versionWriter{ctx: ctx, tx: tx, key: key, at: now, by: caller.ID}
-		if err := w.turn(old, t); err != nil {
+		if err := w.turn(old, t, kept); err != nil {
 			return err
 		}
 		e := audit.Event{
@@ -184,9 +191,10 @@ type versionWriter struct {
 	by  string
 }
 
-// turn writes what becomes of the versions. errRaced means that one of them is
+// turn writes what becomes of the versions, and test as the credential's last
+// where another becomes the active one (nil: none). errRaced means that one of them is
 // not in the state it was read in: the timer may have destroyed it.
-func (w versionWriter) turn(old current, t *transition) error {
+func (w versionWriter) turn(old current, t *transition, test []byte) error {
 	if t.made != nil {
 		state := StateStaged
 		if t.next.Version == old.latest+1 {
@@ -213,8 +221,13 @@ func (w versionWriter) turn(old current, t *transition) error {
 		}
 	}
 	// A test, and a provider's refusal, say nothing of another version.
-	_, err := w.tx.Exec(w.ctx, `UPDATE credentials SET fallback_at = NULL, last_test = (SELECT last_test FROM credential_version_history
-		WHERE organization = $1 AND credential_id = $2 AND version = $3) WHERE organization = $1 AND id = $2`, w.key.organization, w.key.id, t.next.Version)
+	var last *string
+	if test != nil {
+		text := string(test)
+		last = &text
+	}
+	_, err := w.tx.Exec(w.ctx, `UPDATE credentials SET fallback_at = NULL, last_test = $1 WHERE organization = $2 AND id = $3`,
+		last, w.key.organization, w.key.id)
 	return err
 }
 

@@ -23,9 +23,9 @@ import (
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 )
 
-// startKillable runs the program and gives its address and the function that
+// startKilled runs the program and gives its address and the function that
 // kills it as `kill -9` does.
-func startKillable(t *testing.T, program string, environ []string) (address string, kill func()) {
+func startKilled(t *testing.T, program string, environ []string) (address string, kill func()) {
 	t.Helper()
 	cmd := exec.Command(program, "serve")
 	cmd.Env = environ
@@ -97,7 +97,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	address, kill := startKillable(t, program, environ)
+	address, kill := startKilled(t, program, environ)
 	c := api.Client{BaseURL: address, Token: token}
 	hook, err := c.CreateWebhook(t.Context(), api.WebhookInput{URL: receiver.URL + "/in"})
 	if err != nil {
@@ -140,7 +140,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 	hang = false
 	mu.Unlock()
 	fake.SetKeys("sk-another-0123456789abcdef")
-	c.BaseURL, _ = startKillable(t, program, environ)
+	c.BaseURL, _ = startKilled(t, program, environ)
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		mu.Lock()
 		test, failed := verified["webhook.test"], verified["credential.test_failed"]

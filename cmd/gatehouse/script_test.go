@@ -34,6 +34,7 @@ func TestScripts(t *testing.T) {
 			"await": await, "fetch": fetch, "modes": modes, "paste": paste, "alter": alter,
 			"postgres": named(func() string { return gatehousetest.Postgres(t) }),
 			"redis":    named(func() string { return gatehousetest.Redis(t).URL() }),
+			"provider": func(ts *testscript.TestScript, _ bool, args []string) { provider(t, ts, args) },
 		},
 	})
 }
@@ -101,6 +102,25 @@ func fetch(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("%s answers %s, want %s", args[1], resp.Status, args[0])
 		}
 	}
+}
+
+// provider NAME SERVICE KEY... starts a fake of a provider that accepts the keys
+// and puts its origin into the environment.
+func provider(t *testing.T, ts *testscript.TestScript, args []string) {
+	if len(args) < 3 {
+		ts.Fatalf("usage: provider NAME SERVICE KEY...")
+	}
+	keys := gatehousetest.Key(args[2:]...)
+	var fake *gatehousetest.Provider
+	switch args[1] {
+	case "openai":
+		fake = gatehousetest.OpenAI(t, keys)
+	case "stripe":
+		fake = gatehousetest.Stripe(t, keys)
+	default:
+		fake = gatehousetest.Documented(t, args[1], keys)
+	}
+	ts.Setenv(args[0], fake.URL)
 }
 
 // modes FOLDER checks that everything in it is for its owner alone.

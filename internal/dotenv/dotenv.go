@@ -29,6 +29,11 @@
 // to come out as it went in, and a reader that guesses which is meant gives
 // somebody a wrong password without a word.
 //
+// # JSON
+//
+// [ParseJSON] reads the same from a JSON object of name to value, which is what
+// secret managers export.
+//
 // # Errors
 //
 // What cannot be read is refused whole, since half of a file of secrets is

@@ -56,7 +56,9 @@ func prefixes(list ...string) []netip.Prefix {
 // Forbidden says whether addr is anything but an ordinary public host: private,
 // loopback, link local, multicast, reserved, a tunnel or translator that could
 // lead to one of these, an address with a zone, or no address at all. An
-// IPv4-mapped IPv6 address is judged as the IPv4 address it holds.
+// IPv4-mapped IPv6 address is judged as the IPv4 address it holds. A NAT64 prefix
+// of a network's own (RFC 6052) cannot be told from other addresses: where there
+// is one, the network must keep it from private IPv4.
 func Forbidden(addr netip.Addr) bool {
 	if !addr.IsValid() || addr.Zone() != "" {
 		return true
@@ -65,7 +67,14 @@ func Forbidden(addr netip.Addr) bool {
 	if addr.Is4() {
 		return within(addr, forbidden4)
 	}
-	return !global6.Contains(addr) || within(addr, forbidden6)
+	return !global6.Contains(addr) || within(addr, forbidden6) || isISATAP(addr)
+}
+
+// isISATAP says whether the interface identifier is one of RFC 5214, which
+// holds an IPv4 address in any prefix: 0:5efe or 200:5efe, then the address.
+func isISATAP(addr netip.Addr) bool {
+	b := addr.As16()
+	return (b[8] == 0 || b[8] == 2) && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe
 }
 
 func within(addr netip.Addr, blocks []netip.Prefix) bool {

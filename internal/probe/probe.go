@@ -24,31 +24,40 @@ import (
 	"github.com/gatehouse-io/gatehouse/internal/netguard"
 )
 
-// HTTP sends the probe of service with the credential in, once and without
-// retries. client is to be made by [netguard.NewClient], which bounds where it
-// goes and for how long. It gives the outcome, the time until the answer was
-// read, and, when there was no answer, a cause for the log.
+// Timeout bounds one test: all its questions and answers.
+const Timeout = 10 * time.Second
+
+// HTTP sends the probe of service with the credential in, and the second
+// question where the service has one for the answer; each once, without
+// retries, within [Timeout] in all. client is to be made by
+// [netguard.NewClient], which bounds where it goes. It gives the outcome, the
+// time until the last answer was read, and, when there was none, a cause for
+// the log.
 func HTTP(ctx context.Context, client *http.Client, service *catalog.Service, in *catalog.Injection) (catalog.Outcome, time.Duration, error) {
 	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
 	request, err := service.Probe(ctx, in)
 	if err != nil {
 		return catalog.Outcome{Result: catalog.Indeterminate, Detail: "The service has no HTTP probe."}, 0, err
 	}
-	response, err := client.Do(request)
+	status, header, body, err := send(client, request)
 	if err != nil {
 		outcome, cause := noAnswer(err)
 		return outcome, time.Since(start), cause
 	}
-	defer func() { _ = response.Body.Close() }() // the answer is read or given up
-	body, err := io.ReadAll(io.LimitReader(response.Body, catalog.MaxProbeBody))
-	var tooLarge *http.MaxBytesError
-	if err != nil && !errors.As(err, &tooLarge) {
-		// A status without its whole body could be a proxy's that gave up.
+	outcome := service.Read(in, status, header, body)
+	outcome.Busy, outcome.RetryAfter = busy(status, header)
+	request, err = service.Follow(ctx, in, status)
+	if request == nil || err != nil {
+		return outcome, time.Since(start), err
+	}
+	if status, header, body, err = send(client, request); err != nil {
 		outcome, cause := noAnswer(err)
 		return outcome, time.Since(start), cause
 	}
-	outcome := service.Read(in, response.StatusCode, response.Header, body)
-	outcome.Busy, outcome.RetryAfter = busy(response.StatusCode, response.Header)
+	outcome = service.ReadFollow(in, outcome, status, header, body)
+	outcome.Busy, outcome.RetryAfter = busy(status, header)
 	return outcome, time.Since(start), nil
 }
 
@@ -61,6 +70,21 @@ func busy(status int, h http.Header) (bool, time.Duration) {
 		after = 0
 	}
 	return status == http.StatusTooManyRequests || status >= 500 && after > 0, after
+}
+
+// send gives an answer with at most catalog.MaxProbeBody bytes of its body.
+func send(client *http.Client, request *http.Request) (status int, header http.Header, body []byte, err error) {
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	defer func() { _ = response.Body.Close() }() // the answer is read or given up
+	body, err = io.ReadAll(io.LimitReader(response.Body, catalog.MaxProbeBody))
+	var tooLarge *http.MaxBytesError
+	if err != nil && !errors.As(err, &tooLarge) {
+		return 0, nil, nil, err // a status without its whole body could be a proxy's that gave up
+	}
+	return response.StatusCode, response.Header, body, nil
 }
 
 // Causes for the log. They stand for the errors of the network, whose texts can

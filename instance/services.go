@@ -1,0 +1,62 @@
+package instance
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/gatehouse-io/gatehouse/catalog"
+)
+
+// services makes the catalogue of the configuration. Every mistake is in the
+// error, each with its variable and place.
+func (c *Config) services() (*catalog.Catalog, error) {
+	chat, chatErr := catalog.ParseHosts(c.ChatHosts)
+	other, otherErr := catalog.ParseHosts(c.ServiceHosts)
+	custom, customErr := c.servicesFile()
+	if err := errors.Join(eachOf("CHAT_HOSTS", chatErr), eachOf("SERVICE_HOSTS", otherErr), customErr); err != nil {
+		return nil, err
+	}
+	return catalog.New(catalog.Options{ChatHosts: chat, ServiceHosts: other, GitHubHosts: c.GitHubHosts, Custom: custom, Echo: c.dev})
+}
+
+// servicesFile reads the operator's own services; nil where there is no file.
+func (c *Config) servicesFile() ([]byte, error) {
+	if c.ServicesFile == "" {
+		return nil, nil
+	}
+	f, err := os.Open(c.ServicesFile)
+	if err != nil {
+		return nil, fmt.Errorf("GATEHOUSE_SERVICES cannot be read: %w", err)
+	}
+	content, err := io.ReadAll(io.LimitReader(f, catalog.MaxCustomFile+1))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("GATEHOUSE_SERVICES cannot be read: %w", err)
+	}
+	if content == nil {
+		content = []byte{}
+	}
+	return content, nil
+}
+
+// tellServices says at start what the operator added to the catalogue, and
+// loudly what passes the guard on outgoing connections.
+func tellServices(log *slog.Logger, services *catalog.Catalog) {
+	var custom, private []string
+	for _, s := range services.Services() {
+		if s.Custom() {
+			custom = append(custom, s.Name)
+		}
+		if s.Private() {
+			private = append(private, s.Name)
+		}
+	}
+	if len(custom) > 0 {
+		log.Info("GATEHOUSE_SERVICES adds services of your own", "services", custom)
+	}
+	if len(private) > 0 {
+		log.Warn("GATEHOUSE_SERVICES sends keys to hosts that may be plain http or on a private network", "services", private)
+	}
+}
