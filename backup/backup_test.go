@@ -314,7 +314,7 @@ func TestRefusedRestores(t *testing.T) {
 			exec(t, s.DB, `UPDATE credential_versions SET fields = '["apiKey","other"]'`)
 			broken, _ := create(t, s.DB, id)
 			url = kind(t)
-			if _, err := restore(t, broken, id, url, nil); err == nil || !strings.Contains(err.Error(), "credential_versions acme cred_") {
+			if _, err := restore(t, broken, id, url, nil); err == nil || !strings.Contains(err.Error(), "credential_versions acme/cred_") {
 				t.Errorf("a value that does not open: %v", err)
 			}
 			if n := number(t, open(t, url), `SELECT count(*) FROM events`); n != 0 {
