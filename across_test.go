@@ -27,6 +27,7 @@ var across = map[string]string{
 	"webhook/run.go find":              "the sender looks for what is due in all organizations",
 	"webhook/run.go take":              "the sender takes a batch of several organizations' deliveries",
 	"webhook/run.go deleteWhile":       "old deliveries of all organizations are deleted in batches",
+	"org/delete.go Delete":             "a deletion is told in the operators' trail too",
 	"org/delete.go followDeletions":    "every instance follows the deletion of any organization",
 	"masterkey/proof.go Status":        "counts what hangs on each key in all organizations",
 	"masterkey/proof.go countElse":     "counts what hangs on other keys in all organizations",

@@ -23,6 +23,7 @@ const (
 // line wires it.
 type GatehouseServer struct {
 	*instance.Instance
+	Config      instance.Config // as it was given; that of the Instance is without the master keys
 	URL         string
 	ServiceURLs map[string]string // of what has a port of its own: services, metrics and envoy
 	Logs        *Buffer           // everything it logged
@@ -53,7 +54,7 @@ func Serve(t testing.TB, environ map[string]string) *GatehouseServer {
 // ServeConfig starts a Gatehouse with exactly this configuration.
 func ServeConfig(t testing.TB, config instance.Config) *GatehouseServer {
 	t.Helper()
-	s := &GatehouseServer{Logs: new(Buffer)}
+	s := &GatehouseServer{Config: config, Logs: new(Buffer)}
 	in, err := instance.Open(t.Context(), config, s.Logs)
 	if err != nil {
 		t.Fatal(err)

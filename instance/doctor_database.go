@@ -53,7 +53,7 @@ func (d *diagnosis) database(ctx context.Context) {
 	}
 }
 
-// tables looks at the schema, and reports whether it is one to be read.
+// tables looks at the schema, and reports whether it is this program's.
 func (d *diagnosis) tables(ctx context.Context, db *store.DB) bool {
 	const check = "database"
 	current, newest, err := db.Migration(ctx)
@@ -85,7 +85,7 @@ func (d *diagnosis) tables(ctx context.Context, db *store.DB) bool {
 		d.add(check, Failed, "see that the disk has room, that the role may write, and that DATABASE_URL names the primary", "it cannot be written to: %v", err)
 	}
 	d.rowSecurity(ctx, db)
-	return true
+	return current == newest
 }
 
 // rowSecurity looks whether PostgreSQL's second line between tenants stands.

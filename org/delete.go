@@ -58,13 +58,12 @@ func (d *Directory) Delete(ctx context.Context, caller access.Caller, id, confir
 			Targets: []audit.Target{{Type: "organization", ID: id}}, Metadata: map[string]any{"destroyed": rows, "again": !deleted.IsZero()},
 		}
 		// In the operators' trail too: nobody can sign in to read the organization's.
-		for _, organization := range []string{id, access.InstanceOrganization} {
-			e.Organization = organization
-			if err := d.log.Append(ctx, tx, caller, e); err != nil {
-				return err
-			}
+		e.Organization = id
+		if err := d.log.Append(ctx, tx, caller, e); err != nil {
+			return err
 		}
-		return nil
+		e.Organization = access.InstanceOrganization
+		return tx.Across(ctx, func() error { return d.log.Append(ctx, tx, caller, e) })
 	})
 	if err != nil {
 		return err

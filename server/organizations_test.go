@@ -14,7 +14,7 @@ import (
 // pastGatehouse reads and writes a database past Gatehouse, as an attacker or a restore would.
 func pastGatehouse(t *testing.T, url string) *sql.DB {
 	t.Helper()
-	db, err := sql.Open("pgx", url)
+	db, err := sql.Open("pgx", gatehousetest.Across(t, url))
 	if err != nil {
 		t.Fatal(err)
 	}
