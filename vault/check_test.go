@@ -46,7 +46,7 @@ func (h *house) hook(t testing.TB) webhook.Webhook {
 // messages gives the types and the data of the messages in the outbox, oldest first.
 func (h *house) messages(t testing.TB) (types []string, data []map[string]any) {
 	t.Helper()
-	err := h.db.View(context.Background(), "acme", func(tx *store.Tx) error {
+	err := h.db.ViewAcross(context.Background(), func(tx *store.Tx) error {
 		types, data = nil, nil
 		return tx.Each(context.Background(), func(scan func(...any) error) error {
 			var body string

@@ -83,7 +83,7 @@ func (t *transition) takeExpiry(old current) (kept []byte, err error) {
 	}
 	var last storedTest
 	if json.Unmarshal(old.others[i].LastTest, &last) != nil {
-		return nil, nil // what cannot be read is as good as no test
+		return nil, nil //nolint:nilerr // what cannot be read is as good as no test
 	}
 	with, expires := fillExpiry(Credential{ExpiresAt: own}, last.TestResult)
 	if at := last.FilledExpiry; with.FilledExpiry == nil && at != nil && (own.IsZero() || at.Before(own)) {

@@ -197,7 +197,7 @@ func TestUnreadableIsFound(t *testing.T) {
 		}
 		sealed := h.sealed(t, "acme", broken.ID)
 		sealed[len(sealed)-1] ^= 1
-		h.exec(t, `UPDATE credential_versions SET fields_sealed = $1 WHERE organization = 'acme' AND credential_id = $2`, []byte(sealed), broken.ID)
+		h.exec(t, `UPDATE credential_versions SET fields_sealed = $1 WHERE organization = 'acme' AND credential_id = $2`, sealed, broken.ID)
 		h.clock.pass(day)
 		test(t, k)
 		check(t, k)

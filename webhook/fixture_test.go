@@ -106,7 +106,7 @@ func (h *house) instance(t testing.TB, origins ...string) *webhook.Webhooks {
 
 func (h *house) update(t testing.TB, fn func(tx *store.Tx) error) {
 	t.Helper()
-	if err := h.db.Update(context.Background(), "acme", fn); err != nil {
+	if err := h.db.UpdateAcross(context.Background(), fn); err != nil {
 		t.Fatal(err)
 	}
 }

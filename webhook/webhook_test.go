@@ -59,7 +59,7 @@ func TestLifeOfAWebhook(t *testing.T) {
 		}
 		for _, table := range []string{"webhooks", "webhook_secrets", "webhook_deliveries"} {
 			var n int64
-			if err := h.db.View(t.Context(), "acme", func(tx *store.Tx) error {
+			if err := h.db.ViewAcross(t.Context(), func(tx *store.Tx) error {
 				return tx.Row(t.Context(), `SELECT count(*) FROM `+table).Scan(&n)
 			}); err != nil || n != 0 {
 				t.Errorf("%d rows of %s are left, %v", n, table, err)
@@ -206,7 +206,7 @@ func TestPagesAndSweep(t *testing.T) {
 			t.Errorf("after the sweep: %+v", left)
 		}
 		var secrets int64
-		if err := h.db.View(t.Context(), "acme", func(tx *store.Tx) error {
+		if err := h.db.ViewAcross(t.Context(), func(tx *store.Tx) error {
 			return tx.Row(t.Context(), `SELECT count(*) FROM webhook_secrets`).Scan(&secrets)
 		}); err != nil || secrets != 1 {
 			t.Errorf("%d secrets are left, %v", secrets, err)
