@@ -177,11 +177,12 @@ func (k *Checker) settleAll(ctx context.Context, keys []rowKey) error {
 func (k *Checker) settle(ctx context.Context, tx *store.Tx, key rowKey, ended *endedTest) (told []FindingKind, err error) {
 	now := k.vault.opts.Now()
 	s := state{}
-	var versionAt store.Time
+	var versionAt, activeAt store.Time
 	var checked, checkDueAt, testDueAt int64
-	err = scanCredential(tx.Row(ctx, `SELECT `+columns+`, v.created_at, c.unclear_tests, c.checked_revision, c.check_due_at, c.test_due_at`+
-		fromCredentials+`WHERE c.organization = $1 AND c.id = $2`, key.organization, key.id).Scan,
-		&s.credential, &versionAt, &s.unclear, &checked, &checkDueAt, &testDueAt)
+	err = scanCredential(tx.Row(ctx, `SELECT `+columns+`, v.created_at, COALESCE(h.activated_at, v.created_at), c.unclear_tests, c.checked_revision, c.check_due_at, c.test_due_at`+
+		fromCredentials+`LEFT JOIN credential_version_history h ON h.organization = c.organization AND h.credential_id = c.id AND h.version = c.version
+		WHERE c.organization = $1 AND c.id = $2`, key.organization, key.id).Scan,
+		&s.credential, &versionAt, &activeAt, &s.unclear, &checked, &checkDueAt, &testDueAt)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil // deleted meanwhile
 	}
@@ -192,7 +193,7 @@ func (k *Checker) settle(ctx context.Context, tx *store.Tx, key rowKey, ended *e
 	if ended == nil && checked == c.Revision && checkDueAt > now.UnixMicro() {
 		return nil, nil
 	}
-	s.versionAt = versionAt.Time
+	s.versionAt, s.activeAt = versionAt.Time, activeAt.Time
 	if service, known := k.vault.services.Service(c.Service); known {
 		s.usable = service.Injectable()
 	}

@@ -82,6 +82,7 @@ const (
 type state struct {
 	credential Credential
 	versionAt  time.Time // when its values were stored
+	activeAt   time.Time // when they came into use
 	usable     bool      // whether requests can carry it at all
 	unclear    int64     // tests in a row without a clear answer
 	opening    opening   // of this very version
@@ -130,8 +131,8 @@ func (o *CheckOptions) findings(s state, now time.Time) (found []Finding, next t
 	}
 	expired := !c.ExpiresAt.IsZero() && !now.Before(c.ExpiresAt)
 	used := c.LastUsedAt
-	if used.Before(s.versionAt) {
-		used = s.versionAt
+	if used.Before(s.activeAt) {
+		used = s.activeAt
 	}
 	if o.UnusedAfter > 0 && s.usable && !expired && due(used.Add(o.UnusedAfter)) {
 		add(Finding{Kind: Unused})
