@@ -23,7 +23,8 @@ type redisServer struct {
 	t    testing.TB
 	dir  string
 	addr string
-	more []string // arguments
+	args []string
+	env  []string // beside that of this process
 	cmd  *exec.Cmd
 }
 
@@ -31,7 +32,23 @@ func startRedis(t testing.TB) *redisServer { return startRedisWith(t) }
 
 func startRedisWith(t testing.TB, arguments ...string) *redisServer {
 	t.Helper()
-	s := &redisServer{t: t, dir: t.TempDir(), more: arguments}
+	return startRedisIn(t, nil, arguments...)
+}
+
+// startRedisIn is startRedisWith in an environment.
+func startRedisIn(t testing.TB, env []string, arguments ...string) *redisServer {
+	t.Helper()
+	s := newRedisServer(t)
+	s.env = env
+	s.args = append(s.listen(), append([]string{"--save", "", "--appendonly", "no"}, arguments...)...)
+	s.start()
+	return s
+}
+
+// newRedisServer finds an address for a server that is not started yet.
+func newRedisServer(t testing.TB) *redisServer {
+	t.Helper()
+	s := &redisServer{t: t, dir: t.TempDir()}
 	for s.addr == "" {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -42,9 +59,13 @@ func startRedisWith(t testing.TB, arguments ...string) *redisServer {
 		}
 		_ = l.Close()
 	}
-	s.start()
 	t.Cleanup(s.kill)
 	return s
+}
+
+func (s *redisServer) listen() []string {
+	host, port, _ := net.SplitHostPort(s.addr)
+	return []string{"--bind", host, "--port", port, "--dir", s.dir}
 }
 
 func (s *redisServer) start() {
@@ -53,8 +74,8 @@ func (s *redisServer) start() {
 	if err != nil {
 		s.t.Fatal("these tests need redis-server in PATH: install Redis 5 or later")
 	}
-	host, port, _ := net.SplitHostPort(s.addr)
-	s.cmd = exec.Command(path, append([]string{"--bind", host, "--port", port, "--dir", s.dir, "--save", "", "--appendonly", "no"}, s.more...)...)
+	s.cmd = exec.Command(path, s.args...)
+	s.cmd.Env = append(os.Environ(), s.env...)
 	s.cmd.Stderr = os.Stderr
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -69,7 +90,7 @@ func (s *redisServer) start() {
 }
 
 func (s *redisServer) kill() {
-	if s.cmd.ProcessState == nil {
+	if s.cmd != nil && s.cmd.ProcessState == nil {
 		_ = s.cmd.Process.Kill()
 		_ = s.cmd.Wait()
 	}

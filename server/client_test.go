@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
@@ -210,6 +211,17 @@ func (c *client) events(filters ...string) []api.Event {
 		query.Set(filters[i], filters[i+1])
 	}
 	return decode[api.EventList](c.t, c.get(eventsPath+"?"+query.Encode()), http.StatusOK).Events
+}
+
+// await is events, asked again until there are n: a denial's event may come a
+// moment after its answer.
+func (c *client) await(n int, filters ...string) []api.Event {
+	c.t.Helper()
+	for until := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if e := c.events(filters...); len(e) >= n || time.Now().After(until) {
+			return e
+		}
+	}
 }
 
 // tally adds up what events stand for.

@@ -146,7 +146,7 @@ func TestPoliciesOnChat(t *testing.T) {
 	if a.Header.Get("X-RateLimit-Remaining") != "0" || a.Header.Get("Retry-After") != "" || strings.Contains(a.Body, "hidden") {
 		t.Errorf("blocked: %v %s", a.Header, a.Body)
 	}
-	if e := c.events("action", "access.deny"); len(e) != 1 || e[0].Reason != "blocked" || e[0].Request.Status != 403 {
+	if e := c.await(1, "action", "access.deny"); len(e) != 1 || e[0].Reason != "blocked" || e[0].Request.Status != 403 {
 		t.Errorf("events of a block: %+v", e)
 	}
 	if n := len(openai.Requests()); n != 3 {
