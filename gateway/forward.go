@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/internal/fault"
@@ -137,11 +138,17 @@ func (t *transfer) cancelled(cause error) {
 // credential.
 var errWithheld = errors.New("the text of the error held the credential")
 
+// longestLogged is how much of an error's text is logged, in bytes: net/http quotes
+// whole lines of what an upstream sent.
+const longestLogged = 300
+
 // logUpstream says in the log what a caller is not told: addresses, DNS, TLS. It
 // gives err, or another where the text of err is not for a log either.
 func (t *transfer) logUpstream(message string, err error) error {
 	if leaks([]string{err.Error()}, t.secrets()) {
 		err = errWithheld
+	} else if text := err.Error(); len(text) > longestLogged {
+		err = errors.New(strings.ToValidUTF8(text[:longestLogged], "") + "...")
 	}
 	t.gateway.log.WarnContext(t.r.Context(), message, "service", t.visit.Service, "upstream", t.upstream.host,
 		"request", t.visit.RequestID, "error", err)

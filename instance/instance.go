@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"maps"
 	"net"
@@ -378,8 +379,10 @@ func (in *Instance) Listen() ([]Listener, error) {
 
 // Tune sets up the Go runtime for a process that does nothing but serve: what
 // lives is small, so collecting at twice its size would collect all the time.
-// GOGC in the environment has the last word.
+// GOGC in the environment has the last word. And net/http writes to the standard
+// logger what an upstream sent behind its answer, which may be anything.
 func Tune() {
+	log.SetOutput(io.Discard)
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}

@@ -176,6 +176,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("X-Request-Id", x.id)
 	h.Set("X-Content-Type-Options", "nosniff")
+	if len(r.TransferEncoding) > 0 && r.ProtoMajor == 1 {
+		// A Content-Length beside it may have been what a proxy before us went by, and
+		// net/http has removed it: what follows on the connection is nobody's (RFC 9112, 6.1).
+		h.Set("Connection", "close")
+	}
 	defer func() {
 		broken := recover()
 		abort := isAbort(broken)
