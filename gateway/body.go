@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/internal/fault"
@@ -26,53 +25,88 @@ var (
 // arrived: a Content-Length is a claim, and the rest is given as it comes true.
 const firstRead = 64 << 10
 
-// readBody reads the whole body of r. What it counts against the memory for all
-// bodies is in c, to be released when the body is done with, also on an error.
-// After an error the connection is of no more use to the caller.
-func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, c *charge) (body []byte, err error) {
+// readBody takes the whole body of the request: into memory, or past
+// [Options.MemoryBody] and where memory is short into the spool. What it gives is
+// to be settled, also after an error, after which the connection is of no more use
+// to the caller.
+func (t *transfer) readBody() (*payload, error) {
+	p := new(payload)
+	r, g := t.r, t.gateway
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
-		return nil, nil
+		return p, nil
 	}
-	if r.ContentLength > g.limits.body {
-		return nil, errBodyTooLarge
+	if r.ContentLength > t.bounds.MaxBody {
+		return p, errBodyTooLarge
 	}
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(g.limits.bodyTime))
-	body, err = g.readAll(r.Body, r.ContentLength, c)
-	if err != nil {
+	rc := http.NewResponseController(t.w)
+	from := &patience{from: r.Body, rc: rc, begin: time.Now(), grace: g.limits.bodyTime}
+	from.extend()
+	if err := t.receive(p, from); err != nil {
 		// The deadline stays: the server must not wait for the rest either.
-		return nil, err
+		return p, err
 	}
 	_ = rc.SetReadDeadline(time.Time{})
-	return body, nil
+	return p, nil
 }
 
-// readAll reads length bytes, or until the end where length is negative.
-func (g *Gateway) readAll(from io.Reader, length int64, c *charge) (body []byte, err error) {
+// errNoRoom says that a body has to go elsewhere than into memory.
+var errNoRoom = errors.New("no room in memory")
+
+func (t *transfer) receive(p *payload, from io.Reader) error {
+	g, length, most, organization := t.gateway, t.r.ContentLength, t.bounds.MaxBody, t.visit.Caller.Organization
+	p.held = charge{buffers: &g.buffered, organization: organization}
+	memory := min(g.limits.memory, most)
+	var body []byte
+	err := errNoRoom
+	if length <= memory {
+		body, err = readAll(from, length, memory, &p.held)
+	}
+	switch {
+	case err == nil:
+		p.memory, p.size = body, int64(len(body))
+		return nil
+	case err != errNoRoom:
+		return err
+	case g.spool == nil && (length > memory || int64(len(body)) > memory):
+		return errBodyTooLarge
+	case g.spool == nil:
+		return errBusy
+	}
+	err = g.spool.take(p, organization, body, from, length, most)
+	if errors.Is(err, errSpoolWrite) {
+		g.log.ErrorContext(t.r.Context(), "a request body could not be spooled", "request", t.visit.RequestID, "error", err)
+		return errBusy.Because(err)
+	}
+	return err
+}
+
+// readAll reads length bytes, or until the end where length is negative, but no
+// more than most. With errNoRoom it gives what it has read so far.
+func readAll(from io.Reader, length, most int64, c *charge) (body []byte, err error) {
 	size := int64(firstRead)
 	if length >= 0 {
 		size = min(length, size)
 	} else {
-		size = min(4<<10, g.limits.body+1)
+		size = min(4<<10, most+1)
 	}
 	body = make([]byte, 0, size)
 	for {
 		if len(body) == cap(body) {
 			// Past its length or the bound by one byte, so that more is noticed.
-			grown := min(2*int64(cap(body)), g.limits.body+1)
+			grown := min(2*int64(cap(body)), most+1)
 			if length >= 0 {
 				grown = min(grown, length)
 			}
 			if grown > firstRead && !c.grow(grown) {
-				return nil, errBusy
+				return body, errNoRoom
 			}
 			body = append(make([]byte, 0, grown), body...)
 		}
 		n, err := from.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
 		switch {
-		case int64(len(body)) > g.limits.body:
-			return nil, errBodyTooLarge
+		case int64(len(body)) > most:
+			return body, errNoRoom
 		case int64(len(body)) == length:
 			return body, nil
 		case err == io.EOF && length < 0:
@@ -83,52 +117,32 @@ func (g *Gateway) readAll(from io.Reader, length int64, c *charge) (body []byte,
 	}
 }
 
-// buffers counts the memory that large request bodies take: of all, and of
-// each organization, so that none takes it from the others.
-type buffers struct {
-	mu    sync.Mutex
-	total int64
-	of    map[string]int64
-
-	max, share int64 // of all, and of one organization
+// patience reads a request's body under a deadline that moves on with what has
+// come: a large body may take long, one that trickles may not.
+type patience struct {
+	from  io.Reader
+	rc    *http.ResponseController
+	begin time.Time
+	grace time.Duration // for the first byte and any small body
+	read  int64
+	next  int64 // when so much is read the deadline moves on
 }
 
-// charge is what one request's body counts. Its owner releases it.
-type charge struct {
-	buffers      *buffers
-	organization string
-	bytes        int64
+// slowestBody is how many bytes of a body must come in a second, on the whole.
+const slowestBody = 128 << 10
+
+func (p *patience) extend() {
+	p.next = p.read + 1<<20
+	_ = p.rc.SetReadDeadline(p.begin.Add(p.grace + time.Duration(p.read/slowestBody)*time.Second)) // a body without deadlines is a test's
 }
 
-// grow counts a body that has grown to size bytes, and reports whether there is
-// room for it.
-func (c *charge) grow(size int64) bool {
-	b := c.buffers
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	more := size - c.bytes
-	if b.total+more > b.max || b.of[c.organization]+more > b.share {
-		return false
+// Read implements [io.Reader].
+func (p *patience) Read(b []byte) (int, error) {
+	n, err := p.from.Read(b)
+	if p.read += int64(n); p.read >= p.next {
+		p.extend()
 	}
-	b.total += more
-	b.of[c.organization] += more
-	c.bytes = size
-	return true
-}
-
-// release gives back what was counted.
-func (c *charge) release() {
-	if c.bytes == 0 {
-		return
-	}
-	b := c.buffers
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.total -= c.bytes
-	if b.of[c.organization] -= c.bytes; b.of[c.organization] == 0 {
-		delete(b.of, c.organization)
-	}
-	c.bytes = 0
+	return n, err
 }
 
 // linger is how long a refused body is still read, and thrown away, so that the

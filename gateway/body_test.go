@@ -21,7 +21,7 @@ import (
 func TestBodiesOfEverySizeArriveWhole(t *testing.T) {
 	upstream, got := recorder(t, nil)
 	const bound = 3 << 20
-	f := serve(t, upstream, func(o *gateway.Options) { o.MaxRequestBody = bound })
+	f := serve(t, upstream, func(o *gateway.Options) { o.MaxBody = bound })
 	client := noRedirect()
 	for _, size := range []int{0, 1, 4095, 4096, 4097, 64 << 10, 64<<10 + 1, 128 << 10, 1 << 20, bound - 1, bound, bound + 1} {
 		for _, chunked := range []bool{false, true} {
@@ -144,7 +144,7 @@ func TestAConnectionIsUsedAgainAfterABody(t *testing.T) {
 
 func TestLargeBodiesAreBoundedTogether(t *testing.T) {
 	upstream, _ := recorder(t, nil)
-	f := serve(t, upstream, func(o *gateway.Options) { o.MaxRequestBody, o.MaxBuffered = 1<<20, 1<<20 })
+	f := serve(t, upstream, func(o *gateway.Options) { o.MaxBody, o.MaxBuffered = 1<<20, 1<<20 })
 	// One body holds the memory while it waits for its rest.
 	holding, release := make(chan struct{}), make(chan struct{})
 	held := io.MultiReader(strings.NewReader(strings.Repeat("x", 600<<10)), readerFunc(func([]byte) (int, error) {
@@ -178,7 +178,7 @@ func TestLargeBodiesAreBoundedTogether(t *testing.T) {
 // One organization's large bodies take nothing from another's.
 func TestLargeBodiesOfOneOrganization(t *testing.T) {
 	upstream, _ := recorder(t, nil)
-	f := serve(t, upstream, func(o *gateway.Options) { o.MaxRequestBody, o.MaxBuffered = 1<<20, 8<<20 })
+	f := serve(t, upstream, func(o *gateway.Options) { o.MaxBody, o.MaxBuffered = 1<<20, 8<<20 })
 	release := make(chan struct{})
 	var all sync.WaitGroup
 	for range 6 { // a quarter of 8 MiB is room for two

@@ -128,7 +128,7 @@ func (t *transfer) echoCompletion(body []byte) {
 
 // echoStream sends the answer word by word, as chat.completion.chunk events.
 func (t *transfer) echoStream(chunk echoCompletion, content string, usage echoUsage, includeUsage bool) {
-	e := t.gateway.begin(t.r.Context())
+	e := t.gateway.begin(t.r.Context(), t.bounds, 0)
 	if e == nil {
 		t.fail(errStopped)
 		return

@@ -15,6 +15,8 @@ import (
 var (
 	errFirstByte = errors.New("no answer within the first-byte timeout")
 	errIdle      = errors.New("silent for the idle timeout")
+	errTotal     = errors.New("not complete within the total timeout")
+	errHeartbeat = errors.New("the caller does not take a heartbeat")
 	errStopping  = errors.New("the server is stopping")
 )
 
@@ -38,6 +40,8 @@ type exchange struct {
 	cancel  context.CancelCauseFunc
 	timer   *time.Timer
 	phase   atomic.Int32
+	bounds  Bounds    // of its service
+	until   time.Time // when the total timeout is over
 	renewed time.Time // when the timer and the write deadline were last set
 	buffer  []byte
 
@@ -52,21 +56,33 @@ func newExchange(g *Gateway) *exchange {
 }
 
 // begin starts an exchange that ends with parent, or nil when the gateway is
-// stopping. The timer runs for the first byte.
-func (g *Gateway) begin(parent context.Context) *exchange {
+// stopping. The timer runs for the first byte, and for as long as size bytes of
+// body may take to send.
+func (g *Gateway) begin(parent context.Context, bounds Bounds, size int64) *exchange {
 	e, _ := g.exchanges.Get().(*exchange)
+	e.bounds, e.until = bounds, time.Now().Add(bounds.Total)
 	e.ctx, e.cancel = context.WithCancelCause(parent)
 	e.phase.Store(awaitHeader)
 	if !g.running.add(e) {
 		e.cancel(nil)
 		return nil
 	}
+	first := min(bounds.FirstByte+time.Duration(size/slowestUpload)*time.Second, bounds.Total)
 	if e.timer == nil {
-		e.timer = time.AfterFunc(g.limits.firstByte, e.expire)
+		e.timer = time.AfterFunc(first, e.expire)
 	} else {
-		e.timer.Reset(g.limits.firstByte)
+		e.timer.Reset(first)
 	}
 	return e
+}
+
+// slowestUpload is how many bytes of a body an upstream must take in a second, on
+// the whole, for the time to the first byte not to run out over it.
+const slowestUpload = 1 << 20
+
+// wait lets the timer fire after d, or when the total timeout is over.
+func (e *exchange) wait(d time.Duration, now time.Time) {
+	e.timer.Reset(min(d, e.until.Sub(now)))
 }
 
 // end releases everything; e must not be used after.
@@ -83,13 +99,17 @@ func (e *exchange) end() {
 }
 
 func (e *exchange) expire() {
-	switch e.phase.Load() {
-	case awaitHeader:
+	phase, now := e.phase.Load(), time.Now()
+	switch {
+	case phase == ended:
+	case !now.Before(e.until):
+		e.cancel(errTotal)
+	case phase == awaitHeader:
 		e.cancel(errFirstByte)
-	case awaitBody:
+	case phase == awaitBody:
 		e.cancel(errIdle)
-	case writing:
-		e.timer.Reset(e.gateway.limits.idle)
+	case phase == writing:
+		e.wait(e.bounds.Idle, now)
 	}
 }
 
@@ -98,11 +118,11 @@ func (e *exchange) expire() {
 // pay for both on each. The http.Server takes the deadline off after the answer.
 func (e *exchange) renew(rc *http.ResponseController) {
 	now := time.Now()
-	if now.Sub(e.renewed) < e.gateway.limits.renew {
+	if now.Sub(e.renewed) < min(e.bounds.Idle, e.gateway.limits.write)/4 {
 		return
 	}
 	e.renewed = now
-	e.timer.Reset(e.gateway.limits.idle)
+	e.wait(e.bounds.Idle, now)
 	_ = rc.SetWriteDeadline(now.Add(e.gateway.limits.write)) // a writer without deadlines is a test's
 }
 

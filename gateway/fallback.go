@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/gatehouse-io/gatehouse/catalog"
 )
@@ -12,7 +13,7 @@ import (
 // whose grace is not over, where refused says that the provider does not accept
 // the active one. It gives the answer to pass on, refused itself where the other
 // version is accepted no better. Nothing has been sent to the caller yet.
-func (t *transfer) fallBack(e *exchange, refused *http.Response, body []byte) *http.Response {
+func (t *transfer) fallBack(e *exchange, refused *http.Response, body *payload) *http.Response {
 	e.phase.Store(awaitBody)
 	if t.lacksScope(refused) || e.ctx.Err() != nil {
 		return refused
@@ -26,9 +27,9 @@ func (t *transfer) fallBack(e *exchange, refused *http.Response, body []byte) *h
 		return refused // it has fired: there is no time left
 	}
 	e.phase.Store(awaitHeader)
-	e.timer.Reset(t.gateway.limits.firstByte)
+	e.wait(e.bounds.FirstByte, time.Now())
 	t.use(previous)
-	answer, err := t.gateway.transport.RoundTrip(t.request(e.ctx, body))
+	answer, err := t.send(e, body)
 	if err != nil {
 		_ = t.logUpstream("no answer to the previous version of a credential", err)
 		t.use(active)

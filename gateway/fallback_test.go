@@ -180,7 +180,7 @@ func TestFallbackIsGivenUp(t *testing.T) {
 		<-r.Context().Done()
 		close(left)
 	})
-	f := serve(t, upstream, func(o *gateway.Options) { o.Opener, o.FirstByteTimeout = &rotating{}, 200*time.Millisecond })
+	f := serve(t, upstream, func(o *gateway.Options) { o.Opener, o.FirstByte = &rotating{}, 200*time.Millisecond })
 	answer, _ := f.call(t, "POST", "/api/chat/up/v1/chat/completions", `{}`)
 	<-left
 	if r := f.result(t); answer.StatusCode != 401 && answer.StatusCode != 504 || r.RefusedVersion != 0 {

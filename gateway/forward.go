@@ -1,13 +1,13 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/internal/fault"
@@ -25,17 +25,20 @@ var (
 		"The service did not begin to answer in time.")
 	errIdleUpstream = fault.New(fault.SlowUpstream, "upstream_idle",
 		"The service fell silent before its answer was complete.")
+	errLongUpstream = fault.New(fault.SlowUpstream, "upstream_too_long",
+		"The service took longer for its answer than it may.")
 )
 
 // forward sends the request and passes the answer on.
-func (t *transfer) forward(body []byte) {
-	e := t.gateway.begin(t.r.Context())
+func (t *transfer) forward(body *payload) {
+	e := t.gateway.begin(t.r.Context(), t.bounds, body.size)
 	if e == nil {
 		t.fail(errStopped)
 		return
 	}
 	defer e.end()
-	answer, err := t.gateway.transport.RoundTrip(t.request(e.ctx, body))
+	body.sendOnce(!t.mayRepeat())
+	answer, err := t.send(e, body)
 	if err != nil {
 		t.unanswered(e, err)
 		return
@@ -44,6 +47,7 @@ func (t *transfer) forward(body []byte) {
 		answer = t.fallBack(e, answer, body)
 	}
 	defer func() { _ = answer.Body.Close() }()
+	body.settle() // a stream may be long, and nobody needs the question any more
 	t.result.FirstByte = time.Since(t.start)
 	t.watch(e, answer)
 	t.relay(e, answer)
@@ -53,8 +57,26 @@ func (t *transfer) forward(body []byte) {
 	}
 }
 
-// request makes the request to the upstream.
-func (t *transfer) request(ctx context.Context, body []byte) *http.Request {
+// mayRepeat says whether the request may be sent again after it was sent whole.
+func (t *transfer) mayRepeat() bool {
+	if t.opened.Previous != nil || t.r.Header["Idempotency-Key"] != nil || t.r.Header["X-Idempotency-Key"] != nil {
+		return true
+	}
+	return t.r.Method != http.MethodPost && t.r.Method != http.MethodPatch
+}
+
+// send sends the request, with the credential at hand, and gives the answer once
+// its header is there.
+func (t *transfer) send(e *exchange, body *payload) (*http.Response, error) {
+	out := t.request(e.ctx)
+	if err := body.put(out); err != nil {
+		return nil, err
+	}
+	return t.gateway.transport.RoundTrip(out)
+}
+
+// request makes the request to the upstream, without its body.
+func (t *transfer) request(ctx context.Context) *http.Request {
 	out := &http.Request{
 		Method: t.r.Method,
 		// Opaque is written to the wire as it is; Path would be encoded anew.
@@ -67,12 +89,6 @@ func (t *transfer) request(ctx context.Context, body []byte) *http.Request {
 		Proto:      "HTTP/1.1",
 		ProtoMajor: 1,
 		ProtoMinor: 1,
-	}
-	if len(body) > 0 {
-		out.ContentLength = int64(len(body))
-		// The transport knows this very type and sends it with the header in one packet.
-		out.Body = io.NopCloser(bytes.NewReader(body))
-		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	}
 	if t.watched {
 		out.Header["Accept-Encoding"] = []string{"identity"} // none at all would mean any
@@ -109,6 +125,8 @@ func (t *transfer) cancelled(cause error) {
 		t.fail(errSlowUpstream)
 	case errors.Is(cause, errIdle):
 		t.fail(errIdleUpstream)
+	case errors.Is(cause, errTotal):
+		t.fail(errLongUpstream)
 	case errors.Is(cause, errStopping):
 		t.fail(errStopped)
 	default:
@@ -120,11 +138,17 @@ func (t *transfer) cancelled(cause error) {
 // credential.
 var errWithheld = errors.New("the text of the error held the credential")
 
+// longestLogged is how much of an error's text is logged, in bytes: net/http quotes
+// whole lines of what an upstream sent.
+const longestLogged = 300
+
 // logUpstream says in the log what a caller is not told: addresses, DNS, TLS. It
 // gives err, or another where the text of err is not for a log either.
 func (t *transfer) logUpstream(message string, err error) error {
 	if leaks([]string{err.Error()}, t.secrets()) {
 		err = errWithheld
+	} else if text := err.Error(); len(text) > longestLogged {
+		err = errors.New(strings.ToValidUTF8(text[:longestLogged], "") + "...")
 	}
 	t.gateway.log.WarnContext(t.r.Context(), message, "service", t.visit.Service, "upstream", t.upstream.host,
 		"request", t.visit.RequestID, "error", err)

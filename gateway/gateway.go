@@ -61,12 +61,18 @@ type Options struct {
 
 	Logger *slog.Logger // nil: nothing is logged
 
-	MaxRequestBody   int64         // bytes of one request body; 10 MiB
-	MaxBuffered      int64         // bytes of all request bodies in memory at once; 256 MiB, at least MaxRequestBody
-	BodyTimeout      time.Duration // for a whole request body to arrive; 60 s
-	FirstByteTimeout time.Duration // from sending a request to the answer's header; 5 min
-	IdleTimeout      time.Duration // an upstream silent inside an answer; 5 min
-	WriteTimeout     time.Duration // for one write to the caller; 30 s
+	Bounds                     // of every service that Services does not name
+	Services map[string]Bounds // by service; what is zero in one is as in Bounds
+
+	MemoryBody   int64         // bytes of one request body that stay in memory; 10 MiB
+	MaxBuffered  int64         // bytes of all request bodies in memory at once; 256 MiB, at least MemoryBody
+	BodyTimeout  time.Duration // for a request body to arrive, and a second more for each 128 KiB of it; 60 s
+	WriteTimeout time.Duration // for one write to the caller; 30 s
+
+	// SpoolDir is the folder for request bodies that are larger than MemoryBody, or
+	// find no room in memory; it is made, and emptied. "": such are refused.
+	SpoolDir string
+	MaxSpool int64 // bytes of all request bodies there at once; 4 GiB, at least the largest body
 
 	// StreamsPerOrganization is how many streams an organization may have open at
 	// once on this instance; further ones get 429. 0: any number.
@@ -81,6 +87,38 @@ type Options struct {
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	// TLS is for connections to https upstreams; nil: the system's roots.
 	TLS *tls.Config
+}
+
+// Bounds are what one request to a service may take. What is zero takes the
+// default that stands with it.
+type Bounds struct {
+	MaxBody   int64         // bytes of the request's body, 413 above; 512 MiB, or MemoryBody without a spool
+	FirstByte time.Duration // from sending the request to the answer's header; 5 min
+	Idle      time.Duration // of an upstream's silence inside an answer; 5 min
+	Total     time.Duration // from sending the request to the end of the answer; 1 h
+
+	// Heartbeat is after how long a silence of the upstream's inside an event stream
+	// the caller gets a comment (": "), which clients ignore and proxies on the way
+	// take for life. 0: never; negative in Options.Services: never there.
+	Heartbeat time.Duration
+}
+
+// or gives b with what is zero in it as in other.
+func (b Bounds) or(other Bounds) Bounds {
+	b.MaxBody, b.FirstByte = orDefault(b.MaxBody, other.MaxBody), orDefault(b.FirstByte, other.FirstByte)
+	b.Idle, b.Total = orDefault(b.Idle, other.Idle), orDefault(b.Total, other.Total)
+	if b.Heartbeat == 0 {
+		b.Heartbeat = other.Heartbeat
+	}
+	return b
+}
+
+// boundsOf gives the bounds of a service, or of app.
+func (g *Gateway) boundsOf(service string) Bounds {
+	if b, ok := g.services[service]; ok {
+		return b
+	}
+	return g.bounds
 }
 
 // Route is one of the two families of routes.
@@ -154,8 +192,11 @@ type Gateway struct {
 	transport *http.Transport
 	app       *app // nil without a backend of the operator's own
 	limits    limits
+	bounds    Bounds
+	services  map[string]Bounds // of those that differ
 
 	buffered  buffers         // large request bodies in memory
+	spool     *spool          // larger ones on disk; nil: refused
 	streams   streams         // that are open
 	asks      map[string]bool // services that take stream_options, beside asksUsage
 	exchanges sync.Pool       // of *exchange
@@ -163,9 +204,8 @@ type Gateway struct {
 }
 
 type limits struct {
-	body, buffered                   int64
-	bodyTime, firstByte, idle, write time.Duration
-	renew                            time.Duration // how stale a deadline may become before it is set anew
+	memory          int64 // bytes of one body
+	bodyTime, write time.Duration
 }
 
 // New makes a gateway. Every mistake in o is in the error.
@@ -177,9 +217,8 @@ func New(o Options) (*Gateway, error) {
 	g := &Gateway{
 		catalog: o.Catalog, opener: o.Opener, problem: o.Problem, log: o.Logger,
 		limits: limits{
-			body: orDefault(o.MaxRequestBody, 10<<20), buffered: orDefault(o.MaxBuffered, 256<<20),
-			bodyTime: orDefault(o.BodyTimeout, time.Minute), firstByte: orDefault(o.FirstByteTimeout, 5*time.Minute),
-			idle: orDefault(o.IdleTimeout, 5*time.Minute), write: orDefault(o.WriteTimeout, 30*time.Second),
+			memory:   orDefault(o.MemoryBody, 10<<20),
+			bodyTime: orDefault(o.BodyTimeout, time.Minute), write: orDefault(o.WriteTimeout, 30*time.Second),
 		},
 		transport: newTransport(o),
 	}
@@ -188,10 +227,9 @@ func New(o Options) (*Gateway, error) {
 	for _, name := range o.AskUsage {
 		g.asks[name] = true
 	}
-	g.buffered.of = make(map[string]int64)
-	g.buffered.max = max(g.limits.buffered, g.limits.body+1)
-	g.buffered.share = max(g.buffered.max/buffersOfOne, g.limits.body+1)
-	g.limits.renew = min(g.limits.idle, g.limits.write) / 4
+	if err := g.bound(o); err != nil {
+		mistakes = append(mistakes, err)
+	}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
@@ -212,8 +250,36 @@ func New(o Options) (*Gateway, error) {
 	return g, nil
 }
 
-// buffersOfOne is the part of the memory for bodies that one organization may take.
-const buffersOfOne = 4
+// bound sets what bodies and answers may take.
+func (g *Gateway) bound(o Options) error {
+	g.bounds = o.Bounds.or(Bounds{MaxBody: 512 << 20, FirstByte: 5 * time.Minute, Idle: 5 * time.Minute, Total: time.Hour})
+	if o.SpoolDir == "" {
+		g.bounds.MaxBody = orDefault(o.MaxBody, g.limits.memory)
+	}
+	largest := g.bounds.MaxBody
+	g.services = make(map[string]Bounds, len(o.Services))
+	for name, b := range o.Services {
+		g.services[name] = b.or(g.bounds)
+		largest = max(largest, g.services[name].MaxBody)
+	}
+	g.limits.memory = min(g.limits.memory, largest)
+	g.buffered.init(orDefault(o.MaxBuffered, 256<<20), g.limits.memory)
+	if o.SpoolDir == "" {
+		return nil
+	}
+	var err error
+	g.spool, err = newSpool(o.SpoolDir, orDefault(o.MaxSpool, 4<<30), largest)
+	return err
+}
+
+// Buffered gives how many bytes of request bodies are in memory and in the spool at
+// the moment; small bodies, up to 64 KiB, do not count.
+func (g *Gateway) Buffered() (memory, spooled int64) {
+	if g.spool != nil {
+		spooled = g.spool.room.taken()
+	}
+	return g.buffered.taken(), spooled
+}
 
 // Close closes idle connections to upstreams. What is running goes on.
 func (g *Gateway) Close() { g.transport.CloseIdleConnections() }
@@ -224,6 +290,10 @@ func orDefault[N int64 | time.Duration](n, otherwise N) N {
 	}
 	return n
 }
+
+// maxAhead is how much of an answer over HTTP/2 may have come before its caller has
+// read what came earlier, in bytes. By itself net/http takes 4 MiB of each.
+const maxAhead = 256 << 10
 
 func newTransport(o Options) *http.Transport {
 	dial := o.DialContext
@@ -244,6 +314,9 @@ func newTransport(o Options) *http.Transport {
 		WriteBufferSize:        16 << 10,
 		ReadBufferSize:         32 << 10, // events that wait are read, and passed on, together
 		// An HTTP/2 connection that died silently is found before a caller waits on it.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second,
+			MaxReceiveBufferPerStream: maxAhead,
+		},
 	}
 }

@@ -129,7 +129,18 @@ func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
 		// The first event may be long in coming; SDKs wait for the header first.
 		s.writeErr = flush(rc)
 	}
+	if every := t.bounds.Heartbeat; every > 0 && s.lines && t.w.Header()["Content-Length"] == nil {
+		s.heart = &heartbeat{every: every, write: t.gateway.limits.write, e: e}
+		s.heart.start(rc, t.w)
+	}
 	s.copy(e, body)
+	if s.heart != nil {
+		beats, broken := s.heart.end()
+		s.written += beats
+		if broken != nil {
+			s.writeErr = broken
+		}
+	}
 	t.result.BytesOut = s.written
 	switch {
 	case s.writeErr != nil:
@@ -158,6 +169,8 @@ func (t *transfer) interrupted(answer *http.Response, s *stream, cause error) {
 		_ = t.logUpstream("an answer of the upstream broke off", s.readErr)
 	case errors.Is(cause, errIdle), errors.Is(cause, errFirstByte):
 		reason, message = "upstream_idle", "The service fell silent before the stream was complete."
+	case errors.Is(cause, errTotal):
+		reason, message = "upstream_too_long", "The stream took longer than it may."
 	case errors.Is(cause, errStopping):
 		reason, message = "server_stopping", "The server is stopping. Send the request again."
 	default:
@@ -233,6 +246,7 @@ type stream struct {
 	lines bool          // pass on whole lines only
 	flush bool          // after each write
 	hider *tokens.Hider // takes out what only we asked for; nil: nothing
+	heart *heartbeat    // nil: none
 
 	written           int64
 	midLine           bool // the last byte passed on was no newline
@@ -307,6 +321,11 @@ func (s *stream) pass(e *exchange, b []byte) {
 }
 
 func (s *stream) write(b []byte) {
+	if s.heart != nil {
+		s.heart.mu.Lock()
+		defer s.heart.mu.Unlock()
+		s.heart.note(b, s.midLine)
+	}
 	n, err := s.w.Write(b)
 	s.written += int64(n)
 	if err == nil && s.flush {

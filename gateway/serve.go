@@ -53,6 +53,7 @@ type transfer struct {
 	service  *catalog.Service // nil for app
 	upstream upstream
 	opened   Credential // none for app and echo
+	bounds   Bounds     // of the service
 	result   Result
 
 	watched   bool // the answer's tokens are counted
@@ -80,16 +81,15 @@ func (t *transfer) serve() {
 		t.fail(err)
 		return
 	}
-	c := charge{buffers: &t.gateway.buffered, organization: t.visit.Caller.Organization}
-	defer c.release()
-	body, err := t.gateway.readBody(t.w, t.r, &c)
+	t.bounds = t.gateway.boundsOf(t.visit.Service)
+	body, err := t.readBody()
+	defer body.settle()
 	if err != nil {
 		t.refuseBody(err)
 		return
 	}
-	t.result.BytesIn = int64(len(body))
-	body, err = t.account(body, &c)
-	if err != nil {
+	t.result.BytesIn = body.size
+	if err := t.account(body); err != nil {
 		t.fail(err)
 		return
 	}
@@ -97,7 +97,11 @@ func (t *transfer) serve() {
 		defer t.gateway.streams.leave(t.visit.Caller.Organization)
 	}
 	if t.service != nil && t.service.Name == catalog.EchoName {
-		t.echo(body)
+		if body.spooled() {
+			t.fail(errBodyTooLarge)
+			return
+		}
+		t.echo(body.inMemory())
 		return
 	}
 	// The key is opened after the body has come, so that a slow upload does not

@@ -258,7 +258,7 @@ func TestACallerWhoDoesNotReadIsGivenUp(t *testing.T) {
 				return
 			}
 		}
-	}), func(o *gateway.Options) { o.WriteTimeout, o.IdleTimeout = 1500*time.Millisecond, 500*time.Millisecond })
+	}), func(o *gateway.Options) { o.WriteTimeout, o.Idle = 1500*time.Millisecond, 500*time.Millisecond })
 	conn, err := net.Dial("tcp", f.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -291,7 +291,7 @@ func TestAPauseLongerThanAWriteMayTake(t *testing.T) {
 
 func TestASilentUpstream(t *testing.T) {
 	quick := func(o *gateway.Options) {
-		o.FirstByteTimeout, o.IdleTimeout = 100*time.Millisecond, 100*time.Millisecond
+		o.FirstByte, o.Idle = 100*time.Millisecond, 100*time.Millisecond
 	}
 	silent := func(head string) string {
 		return scripted(t, func(conn net.Conn) {
@@ -333,7 +333,7 @@ func TestASilentUpstream(t *testing.T) {
 				time.Sleep(50 * time.Millisecond)
 			}
 			chunk(conn, "")
-		}), func(o *gateway.Options) { o.FirstByteTimeout, o.IdleTimeout = time.Second, time.Second })
+		}), func(o *gateway.Options) { o.FirstByte, o.Idle = time.Second, time.Second })
 		_, text := f.call(t, "POST", "/api/chat/up/v1", "{}")
 		if n := strings.Count(text, "data: 1\n\n"); n != 30 || len(text) != 30*9 {
 			t.Errorf("%d events: %.200q", n, text)

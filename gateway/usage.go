@@ -78,13 +78,16 @@ func operationOf(path string) operation {
 }
 
 // account reads what a request asks for, takes one of the organization's streams
-// where it asks for one, and gives the body to send: one that asks for usage
-// where the caller's does not and the service would keep quiet otherwise. What
-// that adds to the answer is hidden again.
-func (t *transfer) account(body []byte, c *charge) ([]byte, error) {
+// where it asks for one, and makes the body ask for usage where it does not and the
+// service would keep quiet otherwise. What that adds to the answer is hidden again.
+//
+// A spooled body is not looked into: it asks for nothing more, its model is what
+// the answer says, and it takes a stream wherever it may ask for one.
+func (t *transfer) account(p *payload) error {
 	if t.visit.Route != Chat {
-		return body, nil
+		return nil
 	}
+	body := p.inMemory()
 	var o operation
 	var asked tokens.Request
 	if t.r.Method == http.MethodPost {
@@ -100,20 +103,26 @@ func (t *transfer) account(body []byte, c *charge) ([]byte, error) {
 		u.Model = o.model
 	}
 	u.Stream = asked.Stream || o.stream || acceptsEvents(t.r.Header["Accept"])
-	if u.Stream {
+	if u.Stream || p.spooled() && o.expected {
 		if !t.gateway.streams.enter(t.visit.Caller.Organization) {
-			return nil, errStreams
+			return errStreams
 		}
 		t.streaming = true
 	}
 	if !o.completions || !asked.CanAsk() || !t.takesStreamOptions(asked) {
-		return body, nil
+		return nil
 	}
-	if len(body) > firstRead && !c.grow(2*int64(len(body))) {
-		return body, nil // no room for a second one: its usage stays unknown
+	large := len(body) > firstRead
+	if large && !p.held.grow(2*int64(len(body))) {
+		return nil // no room for a second one: its usage stays unknown
 	}
 	t.hiding = true
-	return asked.AskUsage(body), nil
+	p.memory = asked.AskUsage(body)
+	p.size = int64(len(p.memory))
+	if large {
+		p.held.grow(p.size)
+	}
+	return nil
 }
 
 func (t *transfer) takesStreamOptions(asked tokens.Request) bool {

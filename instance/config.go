@@ -78,13 +78,24 @@ type Config struct {
 	GitHubHosts  []string `env:"GITHUB_HOSTS" help:"GitHub Enterprise Server addresses that organizations may name in github's baseUrl, separated by commas. Default: none."`
 	ServiceHosts string   `env:"SERVICE_HOSTS" help:"Another origin for a service of the catalogue: name=origin,... For mocks and egress proxies."`
 
+	UpstreamFirstByte time.Duration `env:"UPSTREAM_FIRST_BYTE_TIMEOUT" envDefault:"5m" help:"How long a service may take to begin its answer."`
+	UpstreamIdle      time.Duration `env:"UPSTREAM_IDLE_TIMEOUT" envDefault:"5m" help:"How long a service may be silent inside an answer."`
+	UpstreamTotal     time.Duration `env:"UPSTREAM_TOTAL_TIMEOUT" envDefault:"1h" help:"How long an answer may take from the request to its end, streams too."`
+	StreamHeartbeat   time.Duration `env:"STREAM_HEARTBEAT" envDefault:"0s" help:"After how long a silence inside an event stream the caller gets a comment, for proxies that cut silent connections; 0s: never."`
+	RequestBody       int64         `env:"REQUEST_BODY_MIB" envDefault:"512" help:"MiB that the body of one request on chat and proxy routes may have; above 10 it is kept on disk until it is sent."`
+	BodySpool         int64         `env:"BODY_SPOOL_MIB" envDefault:"4096" help:"MiB of such bodies on disk at once, in GATEHOUSE_DATA/spool; an organization may take a quarter."`
+
 	UsageSpool int64 `env:"USAGE_SPOOL_MIB" envDefault:"64" help:"MiB of usage that may wait on disk for the database; when they are full, chat answers 503."`
 
-	StopGrace time.Duration `env:"GATEHOUSE_STOP_GRACE" envDefault:"30s" help:"How long running requests may go on after a stop signal."`
-	LogLevel  string        `env:"GATEHOUSE_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error."`
+	StopGrace  time.Duration `env:"GATEHOUSE_STOP_GRACE" envDefault:"30s" help:"How long running requests may go on after a stop signal."`
+	DrainDelay time.Duration `env:"GATEHOUSE_DRAIN_DELAY" envDefault:"0s" help:"How long after a stop signal everything is still served while /readyz says 503, so that a load balancer sends no more."`
+	LogLevel   string        `env:"GATEHOUSE_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error."`
 
 	// Listen holds the addresses of GATEHOUSE_LISTEN_SERVICE variables by service.
 	Listen map[string]string
+
+	// Bounds holds the texts of GATEHOUSE_BOUNDS_SERVICE variables by service.
+	Bounds map[string]string
 
 	dev bool
 }
@@ -110,10 +121,12 @@ func FromEnvironment(environ map[string]string) (Config, error) {
 	} else if err != nil {
 		mistakes = append(mistakes, errors.New("the environment could not be read"))
 	}
-	c.Listen = make(map[string]string)
-	for name, address := range environ {
-		if service, ok := strings.CutPrefix(name, listenPrefix); ok && address != "" {
-			c.Listen[strings.ToLower(strings.ReplaceAll(service, "_", "-"))] = address
+	c.Listen, c.Bounds = make(map[string]string), make(map[string]string)
+	for name, value := range environ {
+		for prefix, into := range map[string]map[string]string{listenPrefix: c.Listen, boundsPrefix: c.Bounds} {
+			if service, ok := strings.CutPrefix(name, prefix); ok && value != "" {
+				into[strings.ToLower(strings.ReplaceAll(service, "_", "-"))] = value
+			}
 		}
 	}
 	return c, errors.Join(mistakes...)
@@ -239,7 +252,7 @@ func (c *Config) Check() error {
 	if c.ExactUpTo < 1 || c.ExactUpTo > ratelimit.MostExact {
 		add("LIMITS_EXACT_UP_TO must be from 1 to %d", ratelimit.MostExact)
 	}
-	mistakes = append(mistakes, c.checkUsage())
+	mistakes = append(mistakes, c.checkUsage(), c.checkBounds(services))
 	if _, err := c.withoutRedis(); err != nil {
 		mistakes = append(mistakes, err)
 	}
@@ -388,6 +401,7 @@ func Describe() string {
 		}
 		fmt.Fprintf(&b, "  %s\n      %s\n", name, f.Tag.Get("help"))
 	}
+	fmt.Fprintf(&b, "  %sSERVICE\n      What requests to one service may take, where it differs: %sOPENAI=first-byte=10m,idle=10m,total=2h,heartbeat=15s,body-mib=50.\n", boundsPrefix, boundsPrefix)
 	fmt.Fprintf(&b, "  %sSERVICE\n      Address that serves one service at its root, for SDKs whose base URL takes no path: %sSTRIPE=127.0.0.1:9001.\n", listenPrefix, listenPrefix)
 	return b.String()
 }

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"maps"
 	"net"
@@ -193,12 +194,21 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	// The gateway, which is handed the vault as an opener.
 	stop, cut := context.WithCancel(context.WithoutCancel(ctx))
 	in.cut = cut
+	bounds, err := c.serviceBounds()
+	if err != nil {
+		return err
+	}
 	newGateway := func(problem func(http.ResponseWriter, *http.Request, error) int) (*gateway.Gateway, error) {
-		return gateway.New(gateway.Options{
+		g, err := gateway.New(gateway.Options{
 			Catalog: services, Opener: opener{in.Vault, in.metrics}, Problem: problem, Logger: log, Stop: stop,
+			Bounds: c.bounds(), Services: bounds, SpoolDir: c.spoolDir(), MaxSpool: c.BodySpool << 20,
 			StreamsPerOrganization: c.StreamsPerOrg, AskUsage: c.hostsUsage(),
 			AppUpstream: upstream, AppKey: appKey(c.JWTSecret), DialContext: out.dialer.DialContext,
 		})
+		if err == nil {
+			in.meterBodies(g)
+		}
+		return g, err
 	}
 
 	// The edge.
@@ -369,8 +379,10 @@ func (in *Instance) Listen() ([]Listener, error) {
 
 // Tune sets up the Go runtime for a process that does nothing but serve: what
 // lives is small, so collecting at twice its size would collect all the time.
-// GOGC in the environment has the last word.
+// GOGC in the environment has the last word. And net/http writes to the standard
+// logger what an upstream sent behind its answer, which may be anything.
 func Tune() {
+	log.SetOutput(io.Discard)
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
@@ -378,8 +390,9 @@ func Tune() {
 
 const gcPercent = 400
 
-// Serve answers on the listeners until ctx ends, then refuses new requests,
-// gives running ones Config.StopGrace, cuts what is left, and returns.
+// Serve answers on the listeners until ctx ends, and for Config.DrainDelay more,
+// in which it says that it is not ready. Then it refuses new requests, gives
+// running ones Config.StopGrace, cuts what is left, and returns.
 func (in *Instance) Serve(ctx context.Context, listeners []Listener) error {
 	var servers []*http.Server
 	failed := make(chan error, len(listeners))
@@ -407,6 +420,14 @@ func (in *Instance) Serve(ctx context.Context, listeners []Listener) error {
 	select {
 	case broken = <-failed: // one port is lost: the others stop in order
 	case <-ctx.Done():
+	}
+	if broken == nil && in.Config.DrainDelay > 0 {
+		in.Log.Info("draining: not ready, and still serving", "delay", in.Config.DrainDelay.String())
+		in.Server.Drain()
+		select {
+		case broken = <-failed:
+		case <-time.After(in.Config.DrainDelay):
+		}
 	}
 	in.Log.Info("stopping", "grace", in.Config.StopGrace.String())
 	in.Server.Stop()

@@ -190,6 +190,8 @@ func TestNodeOpenAI(t *testing.T) {
 		{scenario: "upload", requests: 1, check: wants(came{Bytes: 300_000, Filename: "data.jsonl"})},
 		{scenario: "abort", requests: 1, behaviours: next(gatehousetest.Hold(nil)), check: aborted},
 		{scenario: "retry", requests: 2, behaviours: next(gatehousetest.RateLimited(20 * time.Millisecond)), check: retried(429, came{Text: openAIReply})},
+		{scenario: "stream", requests: 1, behaviours: next(gatehousetest.CutAfter(600)), check: interrupted},
+		{scenario: "create", requests: 1, behaviours: next(gatehousetest.CutAfter(10)), check: half},
 	})
 }
 
@@ -203,6 +205,8 @@ func TestNodeAnthropic(t *testing.T) {
 		{scenario: "stream", requests: 1, check: wants(came{Text: anthropicReply})},
 		{scenario: "abort", requests: 1, behaviours: next(gatehousetest.Hold(nil)), check: aborted},
 		{scenario: "retry", requests: 2, behaviours: next(gatehousetest.RateLimited(20 * time.Millisecond)), check: retried(429, came{Text: anthropicReply})},
+		{scenario: "stream", requests: 1, behaviours: next(gatehousetest.CutAfter(600)), check: interrupted},
+		{scenario: "create", requests: 1, behaviours: next(gatehousetest.CutAfter(10)), check: half},
 	})
 }
 

@@ -38,9 +38,11 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	answer := map[string]any{"status": "ready", "checks": checks}
-	if s.stopping.Load() {
-		status = http.StatusServiceUnavailable
-		checks["server"] = "stopping"
+	switch {
+	case s.stopping.Load():
+		status, checks["server"] = http.StatusServiceUnavailable, "stopping"
+	case s.draining.Load():
+		status, checks["server"] = http.StatusServiceUnavailable, "draining"
 	}
 	if status != http.StatusOK {
 		answer["status"] = "not ready"

@@ -85,6 +85,7 @@ type Server struct {
 	api      huma.API
 	gateway  *gateway.Gateway
 	failures *ratelimit.Memory // failed authentications by address
+	draining atomic.Bool
 	stopping atomic.Bool
 
 	fieldNames map[string]bool // names that may stand in an error, see problem.go
@@ -112,6 +113,10 @@ func New(cfg Config) (*Server, error) {
 	s.register()
 	return s, nil
 }
+
+// Drain makes the server report itself not ready, and serve on: a load balancer
+// is given time to send its requests elsewhere before Stop.
+func (s *Server) Drain() { s.draining.Store(true) }
 
 // Stop makes the server refuse new requests with 503 and report itself not
 // ready. Requests that run go on.
@@ -171,6 +176,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("X-Request-Id", x.id)
 	h.Set("X-Content-Type-Options", "nosniff")
+	if len(r.TransferEncoding) > 0 && r.ProtoMajor == 1 {
+		// A Content-Length beside it may have been what a proxy before us went by, and
+		// net/http has removed it: what follows on the connection is nobody's (RFC 9112, 6.1).
+		h.Set("Connection", "close")
+	}
 	defer func() {
 		broken := recover()
 		abort := isAbort(broken)
