@@ -12,9 +12,6 @@ import (
 	"sync/atomic"
 )
 
-// connections is how many keep-alive connections send requests at once.
-const connections = 32
-
 // clients are connections to one proxy. They spend little time of their own, so
 // that what is measured is what stands between them and the upstream.
 type clients struct {
@@ -30,12 +27,19 @@ type client struct {
 	in      *bufio.Reader
 }
 
-func newClients(address, path string, length int64, token func(int) string) *clients {
+func newClients(connections int, address, path string, length int64, token func(int) string) *clients {
 	c := &clients{path: path, length: length, token: token}
 	for range connections {
 		c.each = append(c.each, &client{address: address})
 	}
 	return c
+}
+
+// at makes all connections go to address.
+func (c *clients) at(address string) {
+	for _, one := range c.each {
+		one.address = address
+	}
 }
 
 // request gives a POST with a body of 1 KB and the headers of OpenAI's Go SDK.

@@ -22,7 +22,7 @@ import (
 // The paths that the upstream answers, after its origin.
 const (
 	jsonPath   = "/v1/chat/completions"
-	streamPath = "/v1/stream"
+	streamPath = "/v1/chat/completions?stream"
 )
 
 // answerJSON is an answer of 1 KB; answerEvent is one of the 200 events of a stream.
@@ -50,6 +50,9 @@ const answerEvents = 200
 // instance.Tune). So that this is not taken for the gateway's merit, the bare proxy
 // runs twice: as it comes, and as "bare400" with the same setting.
 //
+// nginx, one worker with keep-alive connections to the upstream and no log, does
+// nothing else either.
+//
 // x_bare is requests per second over those of the bare proxy, x_bare-cpu its
 // processor time for a request over Gatehouse's: more than 1 is in favour of
 // Gatehouse in both.
@@ -62,22 +65,27 @@ func BenchmarkWholeServer(b *testing.B) {
 	made := users
 	fresh := func(int) string { made++; return ownerToken(b, made) }
 
-	const jsonTurn, streamTurn = 3000, 500
+	const jsonTurn, streamTurn, usual = 3000, 500, 32
 	b.Run("1 KB of JSON", func(b *testing.B) {
-		wholeServer(b, jsonPath, int64(len(answerJSON)), jsonTurn, known)
+		wholeServer(b, usual, jsonPath, int64(len(answerJSON)), jsonTurn, known)
+	})
+	b.Run("1 KB of JSON over 1 connection", func(b *testing.B) {
+		wholeServer(b, 1, jsonPath, int64(len(answerJSON)), jsonTurn/4, known)
+	})
+	b.Run("1 KB of JSON over 256 connections", func(b *testing.B) {
+		wholeServer(b, 256, jsonPath, int64(len(answerJSON)), jsonTurn, known)
 	})
 	b.Run("1 KB of JSON and a new token each time", func(b *testing.B) {
-		wholeServer(b, jsonPath, int64(len(answerJSON)), jsonTurn, fresh)
+		wholeServer(b, usual, jsonPath, int64(len(answerJSON)), jsonTurn, fresh)
 	})
 	b.Run("200 events streamed", func(b *testing.B) {
-		wholeServer(b, streamPath, int64(answerEvents*len(answerEvent)), streamTurn, known)
+		wholeServer(b, usual, streamPath, int64(answerEvents*len(answerEvent)), streamTurn, known)
 	})
 }
 
-func wholeServer(b *testing.B, path string, length int64, turn int, token func(int) string) {
-	upstream := start(b, "upstream", nil)
-	bare := start(b, "bare", map[string]string{upstreamVariable: "http://" + upstream.address})
-	tuned := start(b, "bare", map[string]string{upstreamVariable: "http://" + upstream.address, "GOGC": "400"})
+// startGatehouse runs a Gatehouse whose service "up" is the upstream, with the key in it.
+func startGatehouse(b *testing.B, upstream *process) *process {
+	b.Helper()
 	gatehouse := start(b, "gatehouse", map[string]string{
 		"JWT_SECRET": gatehousetest.JWTSecret, "ENCRYPTION_KEY": gatehousetest.EncryptionKey, "GATEHOUSE_ENV": "bench",
 		"GATEHOUSE_DATA": filepath.Join(b.TempDir(), "data"), "GATEHOUSE_ADDR": "127.0.0.1:0", "ORGANIZATIONS_FROM_TOKENS": "true",
@@ -89,6 +97,14 @@ func wholeServer(b *testing.B, path string, length int64, turn int, token func(i
 	if err != nil {
 		b.Fatal(err)
 	}
+	return gatehouse
+}
+
+func wholeServer(b *testing.B, connections int, path string, length int64, turn int, token func(int) string) {
+	upstream := start(b, "upstream", nil)
+	bare := start(b, "bare", map[string]string{upstreamVariable: "http://" + upstream.address})
+	tuned := start(b, "bare", map[string]string{upstreamVariable: "http://" + upstream.address, "GOGC": "400"})
+	gatehouse := startGatehouse(b, upstream)
 
 	sides := [...]struct {
 		name string
@@ -98,10 +114,12 @@ func wholeServer(b *testing.B, path string, length int64, turn int, token func(i
 		cpu     []float64 // microseconds for a request
 		cut     int64
 	}{
-		{name: "gatehouse", process: gatehouse, clients: newClients(gatehouse.address, "/api/chat/up"+path, length, token)},
-		{name: "bare", process: bare, clients: newClients(bare.address, path, length, token)},
-		{name: "bare400", process: tuned, clients: newClients(tuned.address, path, length, token)},
+		{name: "gatehouse", process: gatehouse, clients: newClients(connections, gatehouse.address, "/api/chat/up"+path, length, token)},
+		{name: "bare", process: bare, clients: newClients(connections, bare.address, path, length, token)},
+		{name: "bare400", process: tuned, clients: newClients(connections, tuned.address, path, length, token)},
+		{name: "nginx", process: startNginx(b, upstream.address), clients: newClients(connections, "", path, length, token)},
 	}
+	sides[3].clients.at(sides[3].address)
 	visits, round := 0, 0
 	for i := range sides { // connections, caches and pools are made once
 		defer sides[i].clients.close()
@@ -132,6 +150,7 @@ func wholeServer(b *testing.B, path string, length int64, turn int, token func(i
 		b.Errorf("%d events of %d visits are on disk", events, visits)
 	}
 	b.ReportMetric(0, "ns/op") // the sum of all sides says nothing
+	b.ReportMetric(float64(gatehouse.ask("rss"))/1024, "gatehouse-MiB")
 	for i, s := range sides {
 		b.ReportMetric(median(s.perSec), s.name+"-req/s")
 		b.ReportMetric(median(s.cpu), s.name+"-cpu-us/req")
@@ -163,22 +182,31 @@ func playUpstream() error {
 	mux := http.NewServeMux()
 	mux.HandleFunc(jsonPath, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
+		if r.URL.RawQuery != "" {
+			stream(w, r.URL.RawQuery == "paced")
+			return
+		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("X-Request-Id", "req_0123456789")
 		_, _ = io.WriteString(w, answerJSON)
 	})
-	mux.HandleFunc(streamPath, func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		w.Header().Set("Content-Type", "text/event-stream")
-		event, flusher := []byte(answerEvent), w.(http.Flusher)
-		for range answerEvents {
-			if _, err := w.Write(event); err != nil {
-				return
-			}
-			flusher.Flush()
-		}
-	})
 	return playHandler(mux)
+}
+
+// stream writes the events of an answer: as fast as they are taken, or paced.
+func stream(w http.ResponseWriter, paced bool) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	event, flusher := []byte(answerEvent), w.(http.Flusher)
+	if paced {
+		writePaced(w, flusher)
+		return
+	}
+	for range answerEvents {
+		if _, err := w.Write(event); err != nil {
+			return
+		}
+		flusher.Flush()
+	}
 }
 
 // playBare is the reverse proxy of the standard library as one would write it,

@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 
 // A role says where it listens, in one line, and then answers one line with one
 // line until its input ends: "cpu" with the microseconds of processor time spent,
-// "settle" with nothing once no work is left over, "events" with how many events
+// "rss" with the KiB of memory that it holds, "settle" with nothing once no work is left over, "events" with how many events
 // are on disk.
 type role struct {
 	settle func(context.Context) error
@@ -64,6 +64,8 @@ func (r role) play(address string) error {
 		switch in.Text() {
 		case "cpu":
 			answer, err = processorTime()
+		case "rss":
+			answer, err = residentMemory()
 		case "settle":
 			if r.settle != nil {
 				err = r.settle(ctx)
@@ -85,6 +87,17 @@ func processorTime() (int64, error) {
 	var u syscall.Rusage
 	err := syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return (u.Utime.Nano() + u.Stime.Nano()) / 1000, err
+}
+
+// residentMemory gives VmRSS in KiB.
+func residentMemory() (int64, error) {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	number, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	return strconv.ParseInt(number, 10, 64)
 }
 
 // playHandler serves a handler with net/http's own server.

@@ -77,19 +77,14 @@ func (t *transfer) send(e *exchange, body *payload) (*http.Response, error) {
 
 // request makes the request to the upstream, without its body.
 func (t *transfer) request(ctx context.Context) *http.Request {
-	out := &http.Request{
-		Method: t.r.Method,
-		// Opaque is written to the wire as it is; Path would be encoded anew.
-		URL: &url.URL{
-			Scheme: t.upstream.scheme, Host: t.upstream.host, Opaque: t.upstream.base + "/" + t.visit.Path,
-			RawQuery: t.query(), ForceQuery: t.r.URL.ForceQuery,
-		},
-		Host:       t.upstream.host,
-		Header:     requestHeader(t.r.Header),
-		Proto:      "HTTP/1.1",
-		ProtoMajor: 1,
-		ProtoMinor: 1,
+	out := new(http.Request).WithContext(ctx) // first, since it copies the request
+	out.Method, out.Host, out.Header = t.r.Method, t.upstream.host, requestHeader(t.r.Header)
+	// Opaque is written to the wire as it is; Path would be encoded anew.
+	out.URL = &url.URL{
+		Scheme: t.upstream.scheme, Host: t.upstream.host, Opaque: t.upstream.base + "/" + t.visit.Path,
+		RawQuery: t.query(), ForceQuery: t.r.URL.ForceQuery,
 	}
+	out.Proto, out.ProtoMajor, out.ProtoMinor = "HTTP/1.1", 1, 1
 	if t.watched {
 		out.Header["Accept-Encoding"] = []string{"identity"} // none at all would mean any
 	}
@@ -99,7 +94,7 @@ func (t *transfer) request(ctx context.Context) *http.Request {
 	} else {
 		t.upstream.injection.Apply(out.Header)
 	}
-	return out.WithContext(ctx)
+	return out
 }
 
 // unanswered answers for an upstream that did not.

@@ -2,10 +2,8 @@ package server
 
 import (
 	"context"
-	"math"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/api"
@@ -49,18 +47,31 @@ func (s *Server) setLimitHeaders(h http.Header, limits *policy.Request) {
 		h.Set(exemptHeader, string(policy.Exempted))
 	}
 	names := newItemNames(limits)
-	var states strings.Builder
-	for class, prefix := range [...]string{policy.IPIndex: "X-Ratelimit-", policy.OrganizationIndex: "X-Ratelimit-Org-"} {
-		status := limits.Standing(class)
-		h[prefix+"Limit"] = []string{strconv.Itoa(status.Limit.Requests)}
-		h[prefix+"Remaining"] = []string{strconv.Itoa(status.Remaining)}
-		h[prefix+"Reset"] = []string{status.Reset.UTC().Format(api.TimeFormat)}
-		if class > 0 {
-			states.WriteString(", ")
-		}
-		states.WriteString(`"` + names.of(class, status.Limit) + `";r=` + strconv.Itoa(status.Remaining) + ";t=" + seconds(status.Reset.Sub(limits.Decision.Now)))
+	// One array for all values, and one buffer for each text: every answer passes here.
+	values := make([]string, 0, 8)
+	set := func(name, value string) {
+		values = append(values, value)
+		h[name] = values[len(values)-1 : len(values) : len(values)]
 	}
-	var policies strings.Builder
+	var room [128]byte
+	states := room[:0]
+	for class, prefix := range [...]struct{ limit, remaining, reset string }{
+		policy.IPIndex:           {"X-Ratelimit-Limit", "X-Ratelimit-Remaining", "X-Ratelimit-Reset"},
+		policy.OrganizationIndex: {"X-Ratelimit-Org-Limit", "X-Ratelimit-Org-Remaining", "X-Ratelimit-Org-Reset"},
+	} {
+		status := limits.Standing(class)
+		set(prefix.limit, strconv.Itoa(status.Limit.Requests))
+		set(prefix.remaining, strconv.Itoa(status.Remaining))
+		set(prefix.reset, status.Reset.UTC().Format(api.TimeFormat))
+		if class > 0 {
+			states = append(states, ", "...)
+		}
+		states = append(append(append(states, '"'), names.of(class, status.Limit)...), `";r=`...)
+		states = append(strconv.AppendInt(states, int64(status.Remaining), 10), ";t="...)
+		states = strconv.AppendInt(states, wholeSeconds(status.Reset.Sub(limits.Decision.Now)), 10)
+	}
+	var space [128]byte
+	policies := space[:0]
 	var seen map[string]bool
 	if names[policy.IPIndex] > 1 || names[policy.OrganizationIndex] > 1 {
 		seen = make(map[string]bool)
@@ -73,13 +84,15 @@ func (s *Server) setLimitHeaders(h http.Header, limits *policy.Request) {
 		if seen != nil {
 			seen[name] = true
 		}
-		if policies.Len() > 0 {
-			policies.WriteString(", ")
+		if len(policies) > 0 {
+			policies = append(policies, ", "...)
 		}
-		policies.WriteString(`"` + name + `";q=` + strconv.Itoa(l.Requests) + ";w=" + seconds(l.Window))
+		policies = append(append(append(policies, '"'), name...), `";q=`...)
+		policies = append(strconv.AppendInt(policies, int64(l.Requests), 10), ";w="...)
+		policies = strconv.AppendInt(policies, wholeSeconds(l.Window), 10)
 	})
-	h["Ratelimit-Policy"] = []string{policies.String()}
-	h["Ratelimit"] = []string{states.String()}
+	set("Ratelimit-Policy", string(policies))
+	set("Ratelimit", string(states))
 }
 
 // itemNames names the items of both fields: "ip" and "org", followed by the
@@ -102,9 +115,9 @@ func (n itemNames) of(class int, l ratelimit.Limit) string {
 	return name
 }
 
-// seconds rounds up to whole seconds, so that whoever waits that long is not early.
-func seconds(d time.Duration) string {
-	return strconv.FormatInt(int64(math.Ceil(max(d, 0).Seconds())), 10)
+// wholeSeconds rounds up, so that whoever waits that long is not early.
+func wholeSeconds(d time.Duration) int64 {
+	return int64((max(d, 0) + time.Second - 1) / time.Second)
 }
 
 // milliseconds rounds up to whole milliseconds.

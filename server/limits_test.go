@@ -78,7 +78,7 @@ func subjectItems(t testing.TB, h http.Header, name string) map[string]map[strin
 func TestLimitHeadersOnEveryAnswer(t *testing.T) {
 	openai := gatehousetest.OpenAI(t)
 	s := gatehousetest.Serve(t, map[string]string{
-		"SERVICE_HOSTS": "openai=" + openai.URL + ",anthropic=http://127.0.0.1:1", "CHAT_IP_LIMIT": "9/1h", "CHAT_ORG_LIMIT": "50/2h", "CHAT_UPSTREAM": "http://127.0.0.1:1",
+		"SERVICE_HOSTS": "openai=" + openai.URL + ",anthropic=http://127.0.0.1:1", "CHAT_IP_LIMIT": "9/1h", "CHAT_ORG_LIMIT": "50/2h", "CHAT_UPSTREAM": "http://127.0.0.1:1", "REQUEST_BODY_MIB": "10",
 	})
 	c := as(t, s, "acme", "u1", access.Owner)
 	viewer := as(t, s, "acme", "u2", access.Viewer)
