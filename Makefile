@@ -48,6 +48,7 @@ bench: ## every benchmark prints its ratio
 
 soak: ## long campaigns, by hand
 	$(GO) test $(RACE) -count 20 -timeout 60m ./ratelimit ./audit ./gateway
+	GATEHOUSE_SOAK_STREAMS=100000 $(GO) test -count=1 -run NoStreamIsTruncated -v -timeout 60m ./server
 	GATEHOUSE_SOAK_KILLS=500 $(GO) test $(RACE) -run Killed -timeout 60m ./masterkey
 
 clean:

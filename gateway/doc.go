@@ -81,11 +81,15 @@
 //
 // # Bodies and streams
 //
-// A request body is read whole, within a bound, before the provider is called:
-// the transport may then repeat it on a fresh connection, and a slow or broken
-// upload never holds a connection to a provider. Body buffers are not pooled,
-// since the transport may still be reading one when the answer is complete, and
-// a reused one would carry one organization's prompt into another's request.
+// A request body is taken whole before the provider is called: into memory, or
+// above [Options.MemoryBody] and where memory is short into a file of the spool
+// ([Options.SpoolDir]) that has no name and is encrypted under a key in memory. The
+// transport may then repeat it on a fresh connection, and a slow or broken upload
+// never holds a connection to a provider. A body is given back when it was sent and
+// cannot be asked for again, and not before the transport has closed what it reads
+// from. Body buffers are not pooled: a reused one would carry one organization's
+// prompt into another's request. Memory and spool are bounded, for all together and
+// for each organization.
 //
 // Answers of a known and small length are read whole and sent in one write.
 // Everything else is flushed chunk by chunk, event streams line by line: a line
@@ -104,7 +108,12 @@
 // out again, line by line. Streams that are open are counted by organization, in
 // this process's memory, and refused past [Options.StreamsPerOrganization].
 //
-// Each write to the caller has a deadline, which takes the place of the server's
-// WriteTimeout; an upstream that stays silent is given up; a caller who leaves
-// cancels the upstream at once.
+// # Time
+//
+// [Bounds] are what a request to a service may take: to the first byte, in silence,
+// and in all. Each write to the caller has a deadline, which takes the place of the
+// server's WriteTimeout; a body has one that moves on with what has come; a caller
+// who leaves cancels the upstream at once. Where [Bounds.Heartbeat] is set, event
+// streams get comments while the upstream is silent. A caller who does not read
+// makes the upstream wait: docs/gateway.md states what is held for one.
 package gateway
