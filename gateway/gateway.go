@@ -311,8 +311,8 @@ func newTransport(o Options) *http.Transport {
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
 		DisableCompression:     true, // a transparent gunzip would buffer streams
-		WriteBufferSize:        16 << 10,
-		ReadBufferSize:         32 << 10, // events that wait are read, and passed on, together
+		WriteBufferSize:        8 << 10,
+		ReadBufferSize:         16 << 10, // events that wait are read, and passed on, together
 		// An HTTP/2 connection that died silently is found before a caller waits on it.
 		HTTP2: &http.HTTP2Config{
 			SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second,

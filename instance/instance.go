@@ -17,14 +17,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"log/slog"
 	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -376,19 +374,6 @@ func (in *Instance) Listen() ([]Listener, error) {
 	}
 	return all, nil
 }
-
-// Tune sets up the Go runtime for a process that does nothing but serve: what
-// lives is small, so collecting at twice its size would collect all the time.
-// GOGC in the environment has the last word. And net/http writes to the standard
-// logger what an upstream sent behind its answer, which may be anything.
-func Tune() {
-	log.SetOutput(io.Discard)
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
-}
-
-const gcPercent = 400
 
 // Serve answers on the listeners until ctx ends, and for Config.DrainDelay more,
 // in which it says that it is not ready. Then it refuses new requests, gives
