@@ -65,7 +65,7 @@ func (t *transfer) receive(p *payload, from io.Reader) error {
 	case err == nil:
 		p.memory, p.size = body, int64(len(body))
 		return nil
-	case err != errNoRoom:
+	case !errors.Is(err, errNoRoom):
 		return err
 	case g.spool == nil && (length > memory || int64(len(body)) > memory):
 		return errBodyTooLarge

@@ -252,7 +252,8 @@ func New(o Options) (*Gateway, error) {
 
 // bound sets what bodies and answers may take.
 func (g *Gateway) bound(o Options) error {
-	g.bounds = o.Bounds.or(Bounds{MaxBody: 512 << 20, FirstByte: 5 * time.Minute, Idle: 5 * time.Minute, Total: time.Hour})
+	usual := o.Bounds
+	g.bounds = usual.or(Bounds{MaxBody: 512 << 20, FirstByte: 5 * time.Minute, Idle: 5 * time.Minute, Total: time.Hour})
 	if o.SpoolDir == "" {
 		g.bounds.MaxBody = orDefault(o.MaxBody, g.limits.memory)
 	}
