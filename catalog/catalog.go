@@ -141,6 +141,7 @@ func (c *Catalog) add(s *Service) {
 			s.Fields[i].pattern = regexp.MustCompile(p)
 		}
 	}
+	s.scope = s.defaultScope().read()
 	c.services = append(c.services, s)
 	c.byName[s.Name] = s
 }

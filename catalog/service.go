@@ -33,6 +33,7 @@ type Service struct {
 	defaults []header
 	probe    probe
 	follow   *follow // nil where one question is enough
+	scope    *Scope  // of a credential that has none of its own
 	read     reader
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/catalog"
 )
 
-// Opener hands out one credential, open, for one request.
+// Opener hands out one credential for one request.
 type Opener interface {
 	// OpenForUse gives caller's credential of service under name, or the
 	// organization's default where name is "". Its errors are passed to
@@ -25,11 +25,21 @@ type Opener interface {
 	OpenForUse(ctx context.Context, caller access.Caller, service *catalog.Service, name string) (Credential, error)
 }
 
-// Credential is one opened credential.
+// Credential is one credential that may be used.
 type Credential struct {
-	ID, Name  string
-	Version   int64
+	ID, Name string
+	Version  int64
+
+	// Scope is what it may be used for; nil: the service's default. It is looked
+	// at before Open is called.
+	Scope *catalog.Scope
+	// Failover names the credentials of the same service that step in, in this
+	// order, where the provider answers 401, 402 or 429.
+	Failover []string
+
 	Injection *catalog.Injection
+	// Open gives the injection where that is nil.
+	Open func(context.Context) (*catalog.Injection, error)
 
 	// Previous opens the version before this one while that is in grace, for one
 	// more try of a request whose provider refuses this one; nil: there is none.
@@ -164,10 +174,12 @@ type Result struct {
 	// client_closed, client_slow, server_stopping.
 	Reason string
 
-	CredentialID      string // empty where none was opened
+	CredentialID      string // empty where none was found
 	CredentialName    string
 	CredentialVersion int64 // the one whose answer was passed on
 	RefusedVersion    int64 // the active one, where the provider refused it and the one in grace served; otherwise 0
+
+	Scope string // what the credential's scope denied the request for: caller, method, path, model or model_unreadable; empty: nothing
 
 	Usage Usage // what was used, as far as the provider says
 

@@ -28,6 +28,9 @@ const (
 	appKey      = "an app key of at least 32 bytes, for tests"
 )
 
+// anyPath lets a test use whatever path it likes.
+var anyPath = catalog.Scope{Paths: []string{"/**"}}
+
 // keys opens the same key for every service, as a vault would.
 type keys struct {
 	err error // instead
@@ -45,7 +48,7 @@ func (k keys) OpenForUse(_ context.Context, caller access.Caller, service *catal
 	if name == "" {
 		name = "Default"
 	}
-	return gateway.Credential{ID: "cred_1", Name: name, Version: 3, Injection: in}, err
+	return gateway.Credential{ID: "cred_1", Name: name, Version: 3, Injection: in, Scope: &anyPath}, err
 }
 
 // front is a server in front of a gateway, as small as one can be.

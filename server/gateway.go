@@ -64,7 +64,12 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, x *exchang
 	})
 	x.request.Status = result.Status
 	service = s.serviceName(service)
-	slot.Record(r.Context(), x.caller, visitEvent(family, service, result))
+	if result.Scope != "" {
+		s.cfg.Audit.Security(r.Context(), x.caller, scopeEvent(service, result))
+		slot.Release()
+	} else {
+		slot.Record(r.Context(), x.caller, visitEvent(family, service, result))
+	}
 	recorded = true
 	s.recordUsage(x, service, result)
 	if result.Abort {
