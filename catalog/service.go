@@ -34,7 +34,10 @@ type Service struct {
 	probe    probe
 	follow   *follow // nil where one question is enough
 	scope    *Scope  // of a credential that has none of its own
-	read     reader
+
+	fileHeaders                   []string // that the operator's file lets pass, both ways
+	requestHeaders, answerHeaders headerList
+	read                          reader
 }
 
 // Field is one named part of a credential.

@@ -90,6 +90,18 @@ type Options struct {
 	// AskUsage names services of the operator's own, beside those that are known,
 	// that take stream_options.include_usage: see [tokens.Request.AskUsage].
 	AskUsage []string
+	// TellClientIP names services, and app, that are told the caller's address
+	// ([Visit.ClientIP]) in X-Forwarded-For. The others never are.
+	TellClientIP []string
+
+	// Retries is how often a request that may be sent again is, at most; 0: never.
+	Retries int
+	// BreakerFailures is how many failed requests within ten seconds, if they are
+	// at least half of all, stop requests of a credential to a host for a while;
+	// 0: none do.
+	BreakerFailures int
+	// Observe is told what happens to requests, for metrics.
+	Observe Observer
 
 	// DialContext opens connections to upstreams; nil: a dialer with 5 s to
 	// connect that reads no proxy from the environment. Give a guarded one to keep
@@ -131,6 +143,15 @@ func (g *Gateway) boundsOf(service string) Bounds {
 	return g.bounds
 }
 
+// Observer is told what happens, in functions that may be nil and must not block.
+// A service is a name of the catalogue's, or app.
+type Observer struct {
+	Retried       func(service string)        // a request was sent once more
+	FailedOver    func(service string)        // another credential served
+	Scrubbed      func(service string, n int) // the credential stood in an answer n times and was cut out
+	BreakerTurned func(to string)             // a breaker is closed, half-open or open now
+}
+
 // Route is one of the two families of routes.
 type Route string
 
@@ -147,6 +168,7 @@ type Visit struct {
 	RequestID  string
 	Service    string // the path segment that names the service
 	Path       string // the rest as sent, still escaped, without the slash before it; see [SplitPath]
+	ClientIP   string // the caller's address, see [Options.TellClientIP]
 	Credential string // which of several, by name (the header Gatehouse-Credential); "" is the default
 
 	// What links in answers are made of. AtRoot says that the host or port that was
@@ -181,6 +203,11 @@ type Result struct {
 
 	Scope string // what the credential's scope denied the request for: caller, method, path, model or model_unreadable; empty: nothing
 
+	Retries    int // how often the request was sent once more
+	FailedOver FailedOver
+
+	Scrubbed int // how many times the upstream said the credential again, and it was cut out
+
 	Usage Usage // what was used, as far as the provider says
 
 	BytesIn   int64         // of the request's body
@@ -211,8 +238,15 @@ type Gateway struct {
 	spool     *spool          // larger ones on disk; nil: refused
 	streams   streams         // that are open
 	asks      map[string]bool // services that take stream_options, beside asksUsage
+	tellsIP   map[string]bool // services that are told the caller's address
 	exchanges sync.Pool       // of *exchange
-	running   running
+
+	retries, breakerFailures int
+	observe                  Observer
+	breakers                 bounded[breakerKey, *breaker]
+	budgets                  bounded[budgetKey, *budget]
+
+	running running
 }
 
 type limits struct {
@@ -241,6 +275,14 @@ func New(o Options) (*Gateway, error) {
 	}
 	if err := g.bound(o); err != nil {
 		mistakes = append(mistakes, err)
+	}
+	g.retries, g.breakerFailures, g.observe = max(o.Retries, 0), max(o.BreakerFailures, 0), o.Observe
+	g.breakers.max, g.breakers.new = maxBreakers, g.newBreaker
+	g.breakers.idle = func(b *breaker) bool { return !b.open() }
+	g.budgets.max, g.budgets.new = maxBudgets, newBudget
+	g.tellsIP = make(map[string]bool, len(o.TellClientIP))
+	for _, name := range o.TellClientIP {
+		g.tellsIP[name] = true
 	}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)

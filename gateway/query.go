@@ -14,9 +14,7 @@ func (t *transfer) query() string {
 		return ""
 	}
 	for _, token := range callerTokens(t.r.Header) {
-		if strings.Contains(raw, token) {
-			raw = withoutParametersHolding(raw, token)
-		}
+		raw = withoutParametersHolding(raw, token)
 	}
 	return raw
 }
@@ -30,8 +28,10 @@ func callerTokens(h http.Header) []string {
 			if _, after, ok := strings.Cut(value, " "); ok {
 				value = strings.TrimSpace(after)
 			}
-			if len(value) >= shortest {
-				tokens = append(tokens, value)
+			for _, token := range append(basicTokens(value), value) {
+				if len(token) >= shortest {
+					tokens = append(tokens, token)
+				}
 			}
 		}
 	}
@@ -39,9 +39,12 @@ func callerTokens(h http.Header) []string {
 }
 
 func withoutParametersHolding(raw, token string) string {
+	if !strings.Contains(raw, token) && strings.IndexByte(raw, '%') < 0 {
+		return raw
+	}
 	kept := make([]string, 0, strings.Count(raw, "&")+1)
 	for parameter := range strings.SplitSeq(raw, "&") {
-		if !strings.Contains(parameter, token) {
+		if !holdsToken(parameter, token) {
 			kept = append(kept, parameter)
 		}
 	}

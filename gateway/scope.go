@@ -39,7 +39,7 @@ var scopeMessages = map[string]string{
 
 // allowed says whether c's scope takes the request, before c is opened. Nothing
 // of the request is in the error.
-func (t *transfer) allowed(c Credential, body []byte) error {
+func (t *transfer) allowed(c Credential, body *payload) error {
 	scope := c.Scope
 	if scope == nil {
 		scope = t.service.DefaultScope()
@@ -65,7 +65,7 @@ func (t *transfer) allowed(c Credential, body []byte) error {
 // modelDenied says why a scope with models does not take the request; "" where
 // it does. Every model that the request names must be one of them, wherever it
 // stands: a provider may go by another place than we do.
-func (t *transfer) modelDenied(scope *catalog.Scope, body []byte) string {
+func (t *transfer) modelDenied(scope *catalog.Scope, body *payload) string {
 	models := pathModels(t.visit.Path)
 	query, err := url.ParseQuery(t.r.URL.RawQuery)
 	if err != nil {
@@ -77,14 +77,14 @@ func (t *transfer) modelDenied(scope *catalog.Scope, body []byte) string {
 		}
 	}
 	reads := t.r.Method == http.MethodGet || t.r.Method == http.MethodHead || t.r.Method == http.MethodOptions
-	if len(body) > 0 {
-		named, ok := tokens.RequestedModels(body)
+	if body.size > 0 {
+		named, ok := tokens.RequestedModels(body.inMemory()) // one on disk is too long to be a prompt
 		if !ok || !saysJSON(t.r.Header) {
 			return scopeUnnamed
 		}
 		models = append(models, named...)
 	}
-	if len(models) == 0 && !(reads && len(body) == 0) {
+	if len(models) == 0 && !(reads && body.size == 0) {
 		return scopeUnnamed
 	}
 	for _, model := range models {

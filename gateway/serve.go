@@ -166,7 +166,7 @@ func checkRequest(r *http.Request, path string) error {
 
 // open finds where the request goes, with the credential where one is needed
 // and its scope takes the request.
-func (t *transfer) open(body []byte) error {
+func (t *transfer) open(body *payload) error {
 	if t.service == nil {
 		t.upstream = t.gateway.app.upstream
 		return nil

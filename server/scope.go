@@ -48,3 +48,17 @@ func scopeEvent(service string, result gateway.Result) audit.Event {
 		Metadata: map[string]any{"scope": result.Scope},
 	}
 }
+
+// noteUpstream adds what an upstream needed beside one request, and what it said
+// that it should not.
+func noteUpstream(e *audit.Event, result gateway.Result) {
+	if result.Retries > 0 {
+		e.Metadata["retries"] = result.Retries
+	}
+	if from := result.FailedOver; from.ID != "" {
+		e.Metadata["failedOverFrom"], e.Metadata["refusedStatus"] = from.ID, from.Status
+	}
+	if result.Scrubbed > 0 {
+		e.Metadata["scrubbed"] = result.Scrubbed
+	}
+}
