@@ -80,6 +80,15 @@ func openAIPaths(base string) []string {
 	return append(paths, "GET "+base+"/models", "GET "+base+"/models/*")
 }
 
+// hostPaths are the paths of inference in the APIs that servers of language models
+// speak beside OpenAI's: Anthropic's, Gemini's, vLLM's own and Ollama's.
+func hostPaths(base string) []string {
+	paths := append(openAIPaths(base),
+		"POST "+base+"/messages", "POST "+base+"/messages/count_tokens", "POST "+base+"/rerank", "POST "+base+"/score", "POST "+base+"/classify",
+		"POST /v2/chat", "POST /v2/embed", "POST /tokenize", "POST /detokenize", "POST /api/chat", "POST /api/generate", "POST /api/embed", "GET /api/tags")
+	return append(append(paths, geminiPaths("/v1")...), geminiPaths("/v1beta")...)
+}
+
 func geminiPaths(base string) []string {
 	paths := []string{"GET " + base + "/models", "GET " + base + "/models/*"}
 	for _, method := range []string{"generateContent", "streamGenerateContent", "countTokens", "embedContent", "batchEmbedContents", "predict"} {
@@ -110,10 +119,10 @@ func (s *Service) defaultScope() *Scope {
 	if paths := inferencePaths[s.Name]; paths != nil {
 		return &Scope{Paths: paths}
 	}
-	// A host of the operator's, which speaks OpenAI's API; some are named with /v1
-	// at the end, as SDKs do, and some without.
+	// A host of the operator's; some are named with /v1 at the end, as SDKs do, and
+	// some without.
 	if s.origin != nil && strings.HasSuffix(s.originOf(nil), "/v1") {
-		return &Scope{Paths: openAIPaths("")}
+		return &Scope{Paths: hostPaths("")}
 	}
-	return &Scope{Paths: openAIPaths("/v1")}
+	return &Scope{Paths: hostPaths("/v1")}
 }
