@@ -3,7 +3,6 @@ package gateway
 import (
 	"bytes"
 	"compress/gzip"
-	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -42,13 +41,16 @@ func (t *transfer) scrub(e *exchange, answer *http.Response) {
 	switch coding := strings.ToLower(strings.Join(answer.Header["Content-Encoding"], ",")); coding {
 	case "", "identity":
 	case "gzip", "x-gzip":
-		answer.Body = replayed{&gunzip{from: answer.Body}, answer.Body}
+		e.phase.Store(awaitBody)
+		body, ok := gunzip(answer.Body)
+		if !ok {
+			withhold(answer)
+			return
+		}
+		answer.Body = replayed{bytes.NewReader(body), answer.Body}
 		unknownLength(answer)
 	default:
-		_ = answer.Body.Close()
-		answer.Body = io.NopCloser(strings.NewReader(withheldBody))
-		answer.Header["Content-Type"] = []string{"application/json"}
-		knownLength(answer, int64(len(withheldBody)))
+		withhold(answer)
 		return
 	}
 	if answer.ContentLength > 0 && answer.ContentLength <= bufferSize {
@@ -57,6 +59,13 @@ func (t *transfer) scrub(e *exchange, answer *http.Response) {
 	}
 	answer.Body = replayed{&scrubber{from: answer.Body, secrets: secrets, removed: t.removed}, answer.Body}
 	unknownLength(answer)
+}
+
+func withhold(answer *http.Response) {
+	_ = answer.Body.Close()
+	answer.Body = io.NopCloser(strings.NewReader(withheldBody))
+	answer.Header["Content-Type"] = []string{"application/json"}
+	knownLength(answer, int64(len(withheldBody)))
 }
 
 // scrubWhole reads a small body, so that its length is known again afterwards.
@@ -170,39 +179,18 @@ func begun(text string, secrets []string) int {
 	return longest
 }
 
-// gunzip decodes a body whose coding nobody asked for. It is bounded, since a few
-// bytes can stand for very many.
-type gunzip struct {
-	from io.Reader
-	body io.Reader
-}
-
-const maxGunzip = 1 << 20
-
-var errGunzip = errors.New("gateway: a compressed error of the upstream is too long")
-
-func (g *gunzip) Read(p []byte) (int, error) {
-	if g.body == nil {
-		z, err := gzip.NewReader(g.from)
-		if err != nil {
-			return 0, err
-		}
-		g.body = io.MultiReader(io.LimitReader(z, maxGunzip), &more{z})
+// gunzip gives what a compressed error says; ok is false where that is longer
+// than errors are, or cannot be read. A few bytes can stand for very many.
+func gunzip(from io.Reader) (body []byte, ok bool) {
+	z, err := gzip.NewReader(from)
+	if err != nil {
+		return nil, false
 	}
-	return g.body.Read(p)
+	body, err = io.ReadAll(io.LimitReader(z, maxGunzip+1))
+	return body, err == nil && len(body) <= maxGunzip
 }
 
-// more fails where there is more to read than was let through.
-type more struct{ from io.Reader }
-
-func (m *more) Read([]byte) (int, error) {
-	var one [1]byte
-	n, err := m.from.Read(one[:])
-	if n > 0 {
-		return 0, errGunzip
-	}
-	return 0, err
-}
+const maxGunzip = 64 << 10
 
 // failing is a reader that fails.
 type failing struct{ err error }

@@ -60,7 +60,7 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, x *exchang
 	result := s.gateway.Serve(w, r, gateway.Visit{
 		Route: family, Caller: x.caller, RequestID: x.id, Service: service, Path: path,
 		Credential: r.Header.Get("Gatehouse-Credential"), ClientIP: x.ip.String(),
-		AtRoot:     servedAtRoot(r), Secure: s.secure(r), Origin: s.cfg.PublicOrigin,
+		AtRoot: servedAtRoot(r), Secure: s.secure(r), Origin: s.cfg.PublicOrigin,
 	})
 	x.request.Status = result.Status
 	service = s.serviceName(service)
