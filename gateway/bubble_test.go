@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ type bubble struct {
 	gateway *gateway.Gateway
 	refuse  bool // connections
 	answer  http.HandlerFunc
+	mu      sync.Mutex // handlers of callers who left may overlap
 	asked   []*http.Request
 }
 
@@ -38,7 +40,9 @@ func newBubble(t testing.TB, opener gateway.Opener, change ...func(*gateway.Opti
 	l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 	upstream := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
+		b.mu.Lock()
 		b.asked = append(b.asked, r)
+		b.mu.Unlock()
 		b.answer(w, r)
 	})}
 	go func() { _ = upstream.Serve(l) }()

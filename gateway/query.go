@@ -25,12 +25,18 @@ func callerTokens(h http.Header) []string {
 	var tokens []string
 	for _, name := range [...]string{"Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key"} {
 		for _, value := range h[name] {
-			if _, after, ok := strings.Cut(value, " "); ok {
+			scheme, after, ok := strings.Cut(value, " ")
+			if ok {
 				value = strings.TrimSpace(after)
 			}
-			for _, token := range append(basicTokens(value), value) {
-				if len(token) >= shortest {
-					tokens = append(tokens, token)
+			if len(value) >= shortest {
+				tokens = append(tokens, value)
+			}
+			if ok && strings.EqualFold(scheme, "Basic") {
+				for _, token := range basicTokens(value) {
+					if len(token) >= shortest {
+						tokens = append(tokens, token)
+					}
 				}
 			}
 		}

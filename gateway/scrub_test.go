@@ -177,3 +177,23 @@ func TestTheClientsAddressOnlyWhereAsked(t *testing.T) {
 		}
 	}
 }
+
+// A token that came as the password of Basic goes nowhere either.
+func TestTheTokenInBasicGoesNowhere(t *testing.T) {
+	upstream, got := recorder(t, nil)
+	f := serve(t, upstream)
+	r, err := http.NewRequestWithContext(t.Context(), "GET", f.URL+"/api/proxy/stripe/v1?key="+callerToken+"&a=1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetBasicAuth(callerToken, "")
+	r.Header.Set("User-Agent", callerToken)
+	answer, err := noRedirect().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	if seen := <-got; strings.Contains(seen.URI, callerToken) || seen.Header.Get("User-Agent") != "" {
+		t.Errorf("the upstream saw %s %v", seen.URI, seen.Header)
+	}
+}
