@@ -10,6 +10,8 @@ type Credential struct {
 	Fields      []string          `json:"fields" nullable:"false" doc:"The names of the fields it holds"`
 	Hint        map[string]string `json:"hint" doc:"A mask for each field that gives away at most 4 characters"`
 	Fingerprint string            `json:"fingerprint" doc:"Alike for alike values inside one organization; keyed, so it gives nothing away"`
+	Scope       *Scope            `json:"scope,omitempty" doc:"What it may be used for; left out: the service's defaultScope"`
+	Failover    []string          `json:"failover,omitempty" nullable:"false" doc:"Credentials of the same service that step in, in this order, where the provider answers 401, 402 or 429"`
 	ExpiresAt   *Time             `json:"expiresAt,omitempty"`
 	LastUsedAt  *Time             `json:"lastUsedAt,omitempty"`
 	LastTest    *TestResult       `json:"lastTest,omitempty"`
@@ -31,6 +33,8 @@ type CredentialCreate struct {
 	Name        string            `json:"name,omitempty" doc:"Default when left out" example:"Default"`
 	Credentials map[string]string `json:"credentials" doc:"The service's fields" example:"{\"apiKey\":\"sk-...\"}"`
 	ExpiresAt   *Time             `json:"expiresAt,omitempty" doc:"After this time it is never used"`
+	Scope       *Scope            `json:"scope,omitempty" doc:"What it may be used for; left out: the service's defaultScope"`
+	Failover    []string          `json:"failover,omitempty" nullable:"false" doc:"Names of at most 4 credentials of the same service that step in, in this order, where the provider answers 401, 402 or 429"`
 }
 
 // CredentialUpdate asks for a change; what is absent stays.
@@ -39,6 +43,8 @@ type CredentialUpdate struct {
 	Credentials map[string]*string `json:"credentials,omitempty" doc:"A field that is absent stays, null removes it; a change of values makes a new version"`
 	ExpiresAt   Optional[Time]     `json:"expiresAt,omitzero" doc:"null takes the expiry away"`
 	Disabled    Optional[bool]     `json:"disabled,omitzero"`
+	Scope       Optional[Scope]    `json:"scope,omitzero" doc:"Takes the place of the whole scope; null is the service's defaultScope"`
+	Failover    Optional[[]string] `json:"failover,omitzero" doc:"Takes the place of the whole list; null or an empty list: none"`
 }
 
 // CredentialRotate asks for a new version that is active at once.

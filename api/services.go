@@ -17,6 +17,7 @@ type Service struct {
 	PathPrefix   string         `json:"pathPrefix,omitempty" doc:"What to put in front of the provider's own path; none where the service is not reached over HTTP" example:"/api/chat/openai"`
 	Fields       []ServiceField `json:"fields" nullable:"false" doc:"In the order of a form; none when no credential is needed"`
 	Alternatives [][]string     `json:"alternatives,omitempty" doc:"Beside the required fields, all fields of one of these must be given"`
+	DefaultScope *Scope         `json:"defaultScope,omitempty" doc:"The scope of a credential that has none of its own; its paths also that of one without paths"`
 	Schema       map[string]any `json:"schema" doc:"JSON Schema (2020-12) of the object credentials. The provider's usual form of a value is the annotation usualPattern: a value that differs is stored with a warning"`
 }
 

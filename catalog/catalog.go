@@ -53,6 +53,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
@@ -82,6 +83,9 @@ type Options struct {
 	// Custom is the content of the operator's file of services, see [New] and
 	// docs/services.md; nil is no file.
 	Custom []byte
+	// ForwardHeaders maps the name of a service to further headers that pass both
+	// ways; a name that ends in * is a prefix.
+	ForwardHeaders map[string][]string
 	// Echo adds the service echo, which needs no credential.
 	Echo bool
 }
@@ -126,6 +130,11 @@ func New(o Options) (*Catalog, error) {
 			mistakes = append(mistakes, fmt.Errorf("CHAT_HOSTS: %w", err))
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(o.ForwardHeaders)) {
+		if err := c.forward(name, o.ForwardHeaders[name]); err != nil {
+			mistakes = append(mistakes, fmt.Errorf("UPSTREAM_FORWARD_HEADERS: %w", err))
+		}
+	}
 	if len(mistakes) > 0 {
 		return nil, errors.Join(mistakes...)
 	}
@@ -141,6 +150,8 @@ func (c *Catalog) add(s *Service) {
 			s.Fields[i].pattern = regexp.MustCompile(p)
 		}
 	}
+	s.scope = s.defaultScope().read()
+	s.listHeaders(nil)
 	c.services = append(c.services, s)
 	c.byName[s.Name] = s
 }
@@ -194,6 +205,28 @@ func (c *Catalog) addChatHost(name, raw string, taken map[string]*Service) error
 	c.add(chatHost(name, u))
 	c.operator = append(c.operator, hostOrigin(u))
 	return nil
+}
+
+// forward lets further headers pass to and from a service.
+func (c *Catalog) forward(name string, headers []string) error {
+	s, ok := c.byName[name]
+	if !ok || !s.Injectable() {
+		return fmt.Errorf("entry %q: no such service", name)
+	}
+	for _, h := range headers {
+		if !forwardable(h) {
+			return fmt.Errorf("entry %q: must name headers that are no part of how a message is carried and hold no credential, such as X-Trace-Id or X-Acme-*", name)
+		}
+	}
+	s.listHeaders(headers)
+	return nil
+}
+
+// forwardable says whether a header may be let pass by the operator.
+func forwardable(name string) bool {
+	bare := http.CanonicalHeaderKey(strings.TrimSuffix(name, "*"))
+	return headerName.MatchString(bare) && !slices.Contains(notOurs, bare) && !CarriesCallerCredential(bare) &&
+		!strings.HasPrefix(bare, "Gatehouse-") && !strings.HasPrefix(bare, "X-Forwarded-")
 }
 
 func (c *Catalog) injectable() []string {

@@ -44,7 +44,7 @@ func (c *Catalog) addCustom(content []byte) []error {
 	var made []*Service
 	for i, v := range root.list("services", 1, maxCustomServices) {
 		p, ok := at(fmt.Sprintf("services[%d]", i), v, &mistakes,
-			"name", "title", "docs", "chat", "origin", "private", "fields", "alternatives", "headers", "probe")
+			"name", "title", "docs", "chat", "origin", "private", "fields", "alternatives", "headers", "probe", "paths", "forwardHeaders")
 		if ok {
 			made = append(made, read.service(p))
 		}
@@ -109,6 +109,16 @@ func (r *customReader) service(p place) *Service {
 		p.fail("headers", "must put a secret field on requests")
 	}
 	r.probe(p, s)
+	s.fileHeaders = p.texts("forwardHeaders", 0, 32, 64)
+	if slices.ContainsFunc(s.fileHeaders, func(h string) bool { return !forwardable(h) }) {
+		p.fail("forwardHeaders", "must name headers that are no part of how a message is carried and hold no credential, such as X-Trace-Id or X-Acme-*")
+	}
+	if p.has("paths") {
+		s.scope = &Scope{Paths: p.texts("paths", 1, maxScopeList, maxScopeEntry)}
+		if len(s.scope.Check()) > 0 {
+			p.fail("paths", "must be patterns such as POST /v1/chat/completions, or /** for every path")
+		}
+	}
 	return s
 }
 

@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -45,6 +47,7 @@ type prepared struct {
 	set      []header // replace
 	defaults []header // only where the request has none
 	secrets  []string
+	forms    []string // of the secrets
 	fields   map[string]string
 }
 
@@ -88,6 +91,7 @@ func (s *Service) Prepare(fields map[string]string) (*Injection, error) {
 			p.addSecret(v)
 		}
 	}
+	p.addForms()
 	return &Injection{prepared: func() *prepared { return p }}, nil
 }
 
@@ -136,6 +140,36 @@ func (in *Injection) Apply(h http.Header) {
 // scheme. It exists so that an answer that leaks one of them can be scrubbed.
 // The caller must not change, keep or log the slice.
 func (in *Injection) ExposeSecretValues() []string { return in.prepared().secrets }
+
+// ExposeSecretForms hands out, in plain text, what [Injection.ExposeSecretValues]
+// does and how each of them looks inside a URL (RFC 3986, both cases of hex) and
+// in JSON that escapes slashes; the longest first. The caller must not change,
+// keep or log the slice.
+func (in *Injection) ExposeSecretForms() []string { return in.prepared().forms }
+
+// addForms works out the forms of the secrets.
+func (p *prepared) addForms() {
+	for _, v := range p.secrets {
+		p.forms = append(p.forms, v, strings.ReplaceAll(v, "/", `\/`))
+		for _, escaped := range []string{url.QueryEscape(v), url.PathEscape(v)} {
+			p.forms = append(p.forms, escaped, lowerHex(escaped))
+		}
+	}
+	slices.SortFunc(p.forms, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), strings.Compare(a, b)) })
+	p.forms = slices.Compact(p.forms)
+}
+
+// lowerHex writes the escapes of a URL in small letters.
+func lowerHex(escaped string) string {
+	b := []byte(escaped)
+	for i := 0; i+2 < len(b); i++ {
+		if b[i] == '%' {
+			copy(b[i+1:i+3], bytes.ToLower(b[i+1:i+3]))
+			i += 2
+		}
+	}
+	return string(b)
+}
 
 func (p *prepared) leaksInto(s string) bool {
 	for _, secret := range p.secrets {

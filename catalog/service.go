@@ -33,7 +33,11 @@ type Service struct {
 	defaults []header
 	probe    probe
 	follow   *follow // nil where one question is enough
-	read     reader
+	scope    *Scope  // of a credential that has none of its own
+
+	fileHeaders                   []string // that the operator's file lets pass, both ways
+	requestHeaders, answerHeaders headerList
+	read                          reader
 }
 
 // Field is one named part of a credential.

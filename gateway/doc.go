@@ -68,8 +68,27 @@
 // From an answer: hop-by-hop headers, cookies, Gatehouse-*, and headers that
 // make a browser or a fronting proxy change its behaviour towards our origin
 // (HSTS, Alt-Svc, CORS, X-Accel-*, ...). A header that the server has set
-// already, and every rate-limit header, is passed on as Upstream-NAME. A header
-// whose value contains the injected secret is dropped; bodies are not searched.
+// already, and every rate-limit header, is passed on as Upstream-NAME.
+//
+// Of what is left, a service's lists in the catalogue say what passes, each way.
+// The injected values are cut out of an answer's headers, and out of the body of
+// every answer from 300 up (scrub.go).
+//
+// # What a credential may be used for
+//
+// The opener finds a credential without opening it; its scope is looked at with
+// the whole request at hand, and what it does not take is denied before the key
+// is opened (scope.go). Nothing of that touches a breaker.
+//
+// # When a service is in trouble
+//
+// A request is sent again where nothing of it was sent, or where it is idempotent
+// and the service out of order: after a random wait, within the time to the first
+// byte and a budget of the organization and host (retry.go). Where the provider
+// answers 401, 402 or 429, the credentials that the first one names step in
+// (failover.go). A breaker for each organization, credential and host stops
+// requests to what fails (breaker.go). All of it happens before the first byte of
+// an answer is passed on.
 //
 // # A credential that is being rotated
 //

@@ -29,7 +29,7 @@ func (t *transfer) fallBack(e *exchange, refused *http.Response, body *payload) 
 	e.phase.Store(awaitHeader)
 	e.wait(e.bounds.FirstByte, time.Now())
 	t.use(previous)
-	answer, err := t.send(e, body)
+	answer, err := t.attempt(e, body)
 	if err != nil {
 		_ = t.logUpstream("no answer to the previous version of a credential", err)
 		t.use(active)

@@ -38,7 +38,7 @@ func (t *transfer) forward(body *payload) {
 	}
 	defer e.end()
 	body.sendOnce(!t.mayRepeat())
-	answer, err := t.send(e, body)
+	answer, err := t.deliver(e, body)
 	if err != nil {
 		t.unanswered(e, err)
 		return
@@ -46,9 +46,11 @@ func (t *transfer) forward(body *payload) {
 	if answer.StatusCode == http.StatusUnauthorized && t.opened.Previous != nil {
 		answer = t.fallBack(e, answer, body)
 	}
+	answer = t.failOver(e, answer, body)
 	defer func() { _ = answer.Body.Close() }()
 	body.settle() // a stream may be long, and nobody needs the question any more
 	t.result.FirstByte = time.Since(t.start)
+	t.scrub(e, answer)
 	t.watch(e, answer)
 	t.relay(e, answer)
 	t.counted(e)
@@ -59,10 +61,7 @@ func (t *transfer) forward(body *payload) {
 
 // mayRepeat says whether the request may be sent again after it was sent whole.
 func (t *transfer) mayRepeat() bool {
-	if t.opened.Previous != nil || t.r.Header["Idempotency-Key"] != nil || t.r.Header["X-Idempotency-Key"] != nil {
-		return true
-	}
-	return t.r.Method != http.MethodPost && t.r.Method != http.MethodPatch
+	return t.opened.Previous != nil || len(t.opened.Failover) > 0 || idempotent(t.r)
 }
 
 // send sends the request, with the credential at hand, and gives the answer once
@@ -78,15 +77,15 @@ func (t *transfer) send(e *exchange, body *payload) (*http.Response, error) {
 // request makes the request to the upstream, without its body.
 func (t *transfer) request(ctx context.Context) *http.Request {
 	out := new(http.Request).WithContext(ctx) // first, since it copies the request
-	out.Method, out.Host, out.Header = t.r.Method, t.upstream.host, requestHeader(t.r.Header)
+	out.Method, out.Host, out.Header = t.r.Method, t.upstream.host, t.toProvider()
 	// Opaque is written to the wire as it is; Path would be encoded anew.
 	out.URL = &url.URL{
 		Scheme: t.upstream.scheme, Host: t.upstream.host, Opaque: t.upstream.base + "/" + t.visit.Path,
 		RawQuery: t.query(), ForceQuery: t.r.URL.ForceQuery,
 	}
 	out.Proto, out.ProtoMajor, out.ProtoMinor = "HTTP/1.1", 1, 1
-	if t.watched {
-		out.Header["Accept-Encoding"] = []string{"identity"} // none at all would mean any
+	if t.service != nil {
+		out.Header["Accept-Encoding"] = []string{"identity"} // none at all would mean any, and an answer has to be readable
 	}
 	// Last, so that nothing a caller sent can take it off.
 	if t.service == nil {
@@ -101,6 +100,10 @@ func (t *transfer) request(ctx context.Context) *http.Request {
 func (t *transfer) unanswered(e *exchange, err error) {
 	if cause := context.Cause(e.ctx); cause != nil {
 		t.cancelled(cause)
+		return
+	}
+	if _, ours := fault.As(err); ours { // an open breaker
+		t.fail(err)
 		return
 	}
 	shown := t.logUpstream("no answer from the upstream", err)

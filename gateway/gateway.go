@@ -16,7 +16,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/catalog"
 )
 
-// Opener hands out one credential, open, for one request.
+// Opener hands out one credential for one request.
 type Opener interface {
 	// OpenForUse gives caller's credential of service under name, or the
 	// organization's default where name is "". Its errors are passed to
@@ -25,11 +25,21 @@ type Opener interface {
 	OpenForUse(ctx context.Context, caller access.Caller, service *catalog.Service, name string) (Credential, error)
 }
 
-// Credential is one opened credential.
+// Credential is one credential that may be used.
 type Credential struct {
-	ID, Name  string
-	Version   int64
+	ID, Name string
+	Version  int64
+
+	// Scope is what it may be used for; nil: the service's default. It is looked
+	// at before Open is called.
+	Scope *catalog.Scope
+	// Failover names the credentials of the same service that step in, in this
+	// order, where the provider answers 401, 402 or 429.
+	Failover []string
+
 	Injection *catalog.Injection
+	// Open gives the injection where that is nil.
+	Open func(context.Context) (*catalog.Injection, error)
 
 	// Previous opens the version before this one while that is in grace, for one
 	// more try of a request whose provider refuses this one; nil: there is none.
@@ -80,6 +90,18 @@ type Options struct {
 	// AskUsage names services of the operator's own, beside those that are known,
 	// that take stream_options.include_usage: see [tokens.Request.AskUsage].
 	AskUsage []string
+	// TellClientIP names services, and app, that are told the caller's address
+	// ([Visit.ClientIP]) in X-Forwarded-For. The others never are.
+	TellClientIP []string
+
+	// Retries is how often a request that may be sent again is, at most; 0: never.
+	Retries int
+	// BreakerFailures is how many failed requests within ten seconds, if they are
+	// at least half of all, stop requests of a credential to a host for a while;
+	// 0: none do.
+	BreakerFailures int
+	// Observe is told what happens to requests, for metrics.
+	Observe Observer
 
 	// DialContext opens connections to upstreams; nil: a dialer with 5 s to
 	// connect that reads no proxy from the environment. Give a guarded one to keep
@@ -121,6 +143,15 @@ func (g *Gateway) boundsOf(service string) Bounds {
 	return g.bounds
 }
 
+// Observer is told what happens, in functions that may be nil and must not block.
+// A service is a name of the catalogue's, or app.
+type Observer struct {
+	Retried       func(service string)        // a request was sent once more
+	FailedOver    func(service string)        // another credential served
+	Scrubbed      func(service string, n int) // the credential stood in an answer n times and was cut out
+	BreakerTurned func(to string)             // a breaker is closed, half-open or open now
+}
+
 // Route is one of the two families of routes.
 type Route string
 
@@ -137,6 +168,7 @@ type Visit struct {
 	RequestID  string
 	Service    string // the path segment that names the service
 	Path       string // the rest as sent, still escaped, without the slash before it; see [SplitPath]
+	ClientIP   string // the caller's address, see [Options.TellClientIP]
 	Credential string // which of several, by name (the header Gatehouse-Credential); "" is the default
 
 	// What links in answers are made of. AtRoot says that the host or port that was
@@ -164,10 +196,17 @@ type Result struct {
 	// client_closed, client_slow, server_stopping.
 	Reason string
 
-	CredentialID      string // empty where none was opened
+	CredentialID      string // empty where none was found
 	CredentialName    string
 	CredentialVersion int64 // the one whose answer was passed on
 	RefusedVersion    int64 // the active one, where the provider refused it and the one in grace served; otherwise 0
+
+	Scope string // what the credential's scope denied the request for: caller, method, path, model or model_unreadable; empty: nothing
+
+	Retries    int // how often the request was sent once more
+	FailedOver FailedOver
+
+	Scrubbed int // how many times the upstream said the credential again, and it was cut out
 
 	Usage Usage // what was used, as far as the provider says
 
@@ -199,8 +238,15 @@ type Gateway struct {
 	spool     *spool          // larger ones on disk; nil: refused
 	streams   streams         // that are open
 	asks      map[string]bool // services that take stream_options, beside asksUsage
+	tellsIP   map[string]bool // services that are told the caller's address
 	exchanges sync.Pool       // of *exchange
-	running   running
+
+	retries, breakerFailures int
+	observe                  Observer
+	breakers                 bounded[breakerKey, *breaker]
+	budgets                  bounded[budgetKey, *budget]
+
+	running running
 }
 
 type limits struct {
@@ -229,6 +275,14 @@ func New(o Options) (*Gateway, error) {
 	}
 	if err := g.bound(o); err != nil {
 		mistakes = append(mistakes, err)
+	}
+	g.retries, g.breakerFailures, g.observe = max(o.Retries, 0), max(o.BreakerFailures, 0), o.Observe
+	g.breakers.max, g.breakers.new = maxBreakers, g.newBreaker
+	g.breakers.idle = func(b *breaker) bool { return !b.open() }
+	g.budgets.max, g.budgets.new = maxBudgets, newBudget
+	g.tellsIP = make(map[string]bool, len(o.TellClientIP))
+	for _, name := range o.TellClientIP {
+		g.tellsIP[name] = true
 	}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)

@@ -28,6 +28,9 @@ const (
 	appKey      = "an app key of at least 32 bytes, for tests"
 )
 
+// anyPath lets a test use whatever path it likes.
+var anyPath = catalog.Scope{Paths: []string{"/**"}}
+
 // keys opens the same key for every service, as a vault would.
 type keys struct {
 	err error // instead
@@ -45,7 +48,15 @@ func (k keys) OpenForUse(_ context.Context, caller access.Caller, service *catal
 	if name == "" {
 		name = "Default"
 	}
-	return gateway.Credential{ID: "cred_1", Name: name, Version: 3, Injection: in}, err
+	return gateway.Credential{ID: "cred_1", Name: name, Version: 3, Injection: in, Scope: &anyPath}, err
+}
+
+// basicKeys opens a user and a password for the service custom.
+type basicKeys struct{ user, password string }
+
+func (k basicKeys) OpenForUse(_ context.Context, _ access.Caller, service *catalog.Service, _ string) (gateway.Credential, error) {
+	in, err := service.Prepare(map[string]string{"user": k.user, "password": k.password})
+	return gateway.Credential{ID: "cred_2", Name: "Default", Version: 1, Injection: in}, err
 }
 
 // front is a server in front of a gateway, as small as one can be.
@@ -60,9 +71,14 @@ type front struct {
 func serve(t testing.TB, upstream string, change ...func(*gateway.Options)) *front {
 	t.Helper()
 	services, err := catalog.New(catalog.Options{
-		Echo:         true,
-		ChatHosts:    map[string]string{"up": upstream},
-		ServiceHosts: map[string]string{"stripe": upstream + "/base", "anthropic": upstream},
+		Echo:      true,
+		ChatHosts: map[string]string{"up": upstream},
+		Custom: []byte(`{"services":[{"name":"custom","title":"Custom","chat":true,"origin":"` + upstream + `","private":true,"paths":["/**"],
+			"fields":[{"name":"user","required":true},{"name":"password","format":"text","secret":true,"required":true}],
+			"headers":[{"name":"Authorization","scheme":"Basic","value":"{user}:{password}"}],"probe":{"path":"/me"}}]}`),
+		// Headers that tests look for.
+		ForwardHeaders: map[string][]string{"up": {"X-Answer", "X-Reflected", "X-Several", "X-Sum*", "X-Trailer*", "X-Key"}},
+		ServiceHosts:   map[string]string{"stripe": upstream + "/base", "anthropic": upstream},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +123,7 @@ func (f *front) handle(w http.ResponseWriter, r *http.Request) {
 	}
 	result := f.Gateway.Serve(w, r, gateway.Visit{
 		Route: route, Caller: access.NewCaller("acme", access.User, "u_1", access.Owner, "odd, role"), RequestID: "req_1",
-		Service: service, Path: path, Credential: r.Header.Get("Gatehouse-Credential"),
+		Service: service, Path: path, Credential: r.Header.Get("Gatehouse-Credential"), ClientIP: "203.0.113.9",
 	})
 	f.results <- result
 	if result.Abort {

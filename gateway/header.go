@@ -24,9 +24,6 @@ func requestHeader(in http.Header) http.Header {
 			}
 		}
 	}
-	if _, ok := out["User-Agent"]; !ok {
-		out["User-Agent"] = nil // keeps the transport from naming itself
-	}
 	return out
 }
 

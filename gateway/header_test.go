@@ -172,7 +172,8 @@ ok`, "\n", "\r\n"))
 		"Content-Length": {"2"}, "Content-Type": {"text/plain"}, "X-Ratelimit-Limit": {"100"},
 		"Upstream-X-Ratelimit-Limit": {"5000"}, "Upstream-X-Ratelimit-Remaining-Tokens": {"7"},
 		"Upstream-Ratelimit": {`"p";r=1`}, "Upstream-Ratelimit-Policy": {`"p";q=1`}, "Retry-After": {"3"},
-		"Anthropic-Ratelimit-Requests-Limit": {"9"}, "X-Request-Id": {"provider-1"}, "Openai-Processing-Ms": {"12"},
+		"X-Request-Id": {"provider-1"}, "Openai-Processing-Ms": {"12"},
+		"X-Reflected": {"your key is [removed by Gatehouse]!"}, "X-Several": {"fine", "Bearer [removed by Gatehouse]"},
 	}
 	if diff := cmp.Diff(want, answer.Header); diff != "" {
 		t.Error(diff)

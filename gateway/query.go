@@ -14,9 +14,7 @@ func (t *transfer) query() string {
 		return ""
 	}
 	for _, token := range callerTokens(t.r.Header) {
-		if strings.Contains(raw, token) {
-			raw = withoutParametersHolding(raw, token)
-		}
+		raw = withoutParametersHolding(raw, token)
 	}
 	return raw
 }
@@ -27,11 +25,19 @@ func callerTokens(h http.Header) []string {
 	var tokens []string
 	for _, name := range [...]string{"Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key"} {
 		for _, value := range h[name] {
-			if _, after, ok := strings.Cut(value, " "); ok {
+			scheme, after, ok := strings.Cut(value, " ")
+			if ok {
 				value = strings.TrimSpace(after)
 			}
 			if len(value) >= shortest {
 				tokens = append(tokens, value)
+			}
+			if ok && strings.EqualFold(scheme, "Basic") {
+				for _, token := range basicTokens(value) {
+					if len(token) >= shortest {
+						tokens = append(tokens, token)
+					}
+				}
 			}
 		}
 	}
@@ -39,9 +45,12 @@ func callerTokens(h http.Header) []string {
 }
 
 func withoutParametersHolding(raw, token string) string {
+	if !strings.Contains(raw, token) && strings.IndexByte(raw, '%') < 0 {
+		return raw
+	}
 	kept := make([]string, 0, strings.Count(raw, "&")+1)
 	for parameter := range strings.SplitSeq(raw, "&") {
-		if !strings.Contains(parameter, token) {
+		if !holdsToken(parameter, token) {
 			kept = append(kept, parameter)
 		}
 	}

@@ -36,6 +36,7 @@ func (t *transfer) relay(e *exchange, answer *http.Response) {
 // answerHeader puts the answer's header onto w.
 func (t *transfer) answerHeader(answer *http.Response) {
 	h := t.w.Header()
+	t.toCaller(answer.Header)
 	answerHeader(h, answer.Header, t.secrets())
 	if answer.StatusCode == http.StatusNoContent {
 		delete(h, "Content-Length")
@@ -58,7 +59,7 @@ func (t *transfer) secrets() []string {
 	if t.upstream.injection == nil {
 		return nil
 	}
-	return t.upstream.injection.ExposeSecretValues()
+	return t.upstream.injection.ExposeSecretForms()
 }
 
 // whole reads a small answer to its end before the first byte of it is sent, so
@@ -225,7 +226,7 @@ func (t *transfer) trailer(answer *http.Response) {
 	}
 	h := t.w.Header()
 	for name, values := range answer.Trailer {
-		if len(values) > 0 && !removedFromAnswer(name) && !isRateLimit(name) && !leaks(values, t.secrets()) {
+		if len(values) > 0 && !removedFromAnswer(name) && !isRateLimit(name) && (t.service == nil || t.service.PassesToCaller(name)) && !leaks(values, t.secrets()) {
 			h[http.TrailerPrefix+name] = values
 		}
 	}

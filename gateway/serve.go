@@ -106,7 +106,7 @@ func (t *transfer) serve() {
 	}
 	// The key is opened after the body has come, so that a slow upload does not
 	// carry a key that was revoked meanwhile.
-	if err := t.open(); err != nil {
+	if err := t.open(body); err != nil {
 		t.fail(err)
 		return
 	}
@@ -164,8 +164,9 @@ func checkRequest(r *http.Request, path string) error {
 	return nil
 }
 
-// open finds where the request goes, with the credential where one is needed.
-func (t *transfer) open() error {
+// open finds where the request goes, with the credential where one is needed
+// and its scope takes the request.
+func (t *transfer) open(body *payload) error {
 	if t.service == nil {
 		t.upstream = t.gateway.app.upstream
 		return nil
@@ -174,8 +175,12 @@ func (t *transfer) open() error {
 	if err != nil {
 		return err
 	}
-	if c.Injection == nil {
-		return fault.New(fault.Internal, "internal_error", "internal error").Because(errors.New("gateway: the opener gave no injection"))
+	t.result.CredentialID, t.result.CredentialName, t.result.CredentialVersion = c.ID, c.Name, c.Version
+	if err := t.allowed(c, body); err != nil {
+		return err
+	}
+	if err := c.ready(t.r.Context()); err != nil {
+		return err
 	}
 	t.use(c)
 	return nil

@@ -84,6 +84,10 @@ type Config struct {
 	StreamHeartbeat   time.Duration `env:"STREAM_HEARTBEAT" envDefault:"0s" help:"After how long a silence inside an event stream the caller gets a comment, for proxies that cut silent connections; 0s: never."`
 	RequestBody       int64         `env:"REQUEST_BODY_MIB" envDefault:"512" help:"MiB that the body of one request on chat and proxy routes may have; above 10 it is kept on disk until it is sent."`
 	BodySpool         int64         `env:"BODY_SPOOL_MIB" envDefault:"4096" help:"MiB of such bodies on disk at once, in GATEHOUSE_DATA/spool; an organization may take a quarter."`
+	UpstreamRetries   int           `env:"UPSTREAM_RETRIES" envDefault:"1" help:"How often a request that may be sent again is, 0 to 5: where nothing of it was sent, or where it is idempotent and the service answers 502, 503, 504 or breaks off. At most a tenth of an organization's requests to a host."`
+	BreakerFailures   int           `env:"UPSTREAM_BREAKER_FAILURES" envDefault:"10" help:"How many requests of one credential to one host must fail within 10 seconds, if they are half of all, to stop them for 10 seconds; 0: none do."`
+	ForwardHeaders    []string      `env:"UPSTREAM_FORWARD_HEADERS" help:"Headers that pass to and from a service beside those of the catalogue: stripe=X-Trace-Id,stripe=X-Acme-*,... Default: none."`
+	ForwardClientIPs  []string      `env:"UPSTREAM_FORWARD_CLIENT_IP" help:"Services, or app, that are told the caller's address in X-Forwarded-For, separated by commas. Default: none."`
 
 	UsageSpool int64 `env:"USAGE_SPOOL_MIB" envDefault:"64" help:"MiB of usage that may wait on disk for the database; when they are full, chat answers 503."`
 
@@ -252,7 +256,7 @@ func (c *Config) Check() error {
 	if c.ExactUpTo < 1 || c.ExactUpTo > ratelimit.MostExact {
 		add("LIMITS_EXACT_UP_TO must be from 1 to %d", ratelimit.MostExact)
 	}
-	mistakes = append(mistakes, c.checkUsage(), c.checkBounds(services))
+	mistakes = append(mistakes, c.checkUsage(), c.checkBounds(services), c.checkUpstream(services))
 	if _, err := c.withoutRedis(); err != nil {
 		mistakes = append(mistakes, err)
 	}

@@ -202,9 +202,12 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 			Bounds: c.bounds(), Services: bounds, SpoolDir: c.spoolDir(), MaxSpool: c.BodySpool << 20,
 			StreamsPerOrganization: c.StreamsPerOrg, AskUsage: c.hostsUsage(),
 			AppUpstream: upstream, AppKey: appKey(c.JWTSecret), DialContext: out.dialer.DialContext,
+			Retries: c.UpstreamRetries, BreakerFailures: c.BreakerFailures, TellClientIP: c.forwardClientIPs(), Observe: observer(in.metrics),
 		})
 		if err == nil {
 			in.meterBodies(g)
+			in.metrics.Gauge("gatehouse_breakers_open", "Breakers that let nothing pass at the moment, each of one organization's credential and host.",
+				func() float64 { return float64(g.OpenBreakers()) })
 		}
 		return g, err
 	}

@@ -40,5 +40,7 @@ func (o opener) OpenForUse(ctx context.Context, caller access.Caller, service *c
 }
 
 func credentialOf(o vault.Opened) gateway.Credential {
-	return gateway.Credential{ID: o.ID, Name: o.Name, Version: o.Version, Injection: o.Injection}
+	return gateway.Credential{
+		ID: o.ID, Name: o.Name, Version: o.Version, Scope: o.Scope, Failover: o.Failover, Injection: o.Injection, Open: o.Open,
+	}
 }

@@ -19,7 +19,13 @@ func (c *Config) services() (*catalog.Catalog, error) {
 	if err := errors.Join(eachOf("CHAT_HOSTS", chatErr), eachOf("SERVICE_HOSTS", otherErr), customErr); err != nil {
 		return nil, err
 	}
-	return catalog.New(catalog.Options{ChatHosts: chat, ServiceHosts: other, GitHubHosts: c.GitHubHosts, Custom: custom, Echo: c.dev})
+	forward, err := c.forwardHeaders()
+	if err != nil {
+		return nil, err
+	}
+	return catalog.New(catalog.Options{
+		ChatHosts: chat, ServiceHosts: other, GitHubHosts: c.GitHubHosts, Custom: custom, ForwardHeaders: forward, Echo: c.dev,
+	})
 }
 
 // servicesFile reads the operator's own services; nil where there is no file.

@@ -137,6 +137,11 @@ func nothingPlantedComesBack(t *testing.T, environ map[string]string, search fun
 	}))
 	note("a provider that says the key again", owner.do("POST", chatPath, chatBody, "Gatehouse-Credential", "second"))
 	sent := openai.Requests()
+	for _, behaviour := range saysTheKeyAgain() {
+		openai.Next(behaviour)
+		note("a provider that says the key again", owner.do("POST", chatPath, chatBody, "Gatehouse-Credential", "second"))
+	}
+	note("usage", owner.get("/api/usage"))
 	if last := sent[len(sent)-1]; last.Header.Get("Authorization") != "Bearer "+stored {
 		t.Errorf("the provider saw %q, want the stored key", last.Header.Get("Authorization"))
 	}
@@ -323,3 +328,28 @@ func TestPanicsTellNothing(t *testing.T) {
 type panicking struct{}
 
 func (panicking) Read([]byte) (int, error) { panic("reading " + canary) }
+
+// saysTheKeyAgain are providers that quote the key in what they answer instead.
+func saysTheKeyAgain() []gatehousetest.Behaviour {
+	answer := func(status int, write func(w http.ResponseWriter, key string)) gatehousetest.Behaviour {
+		return gatehousetest.Handler(func(w http.ResponseWriter, r *http.Request) {
+			key := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Location", "https://api.openai.com/v1/"+key)
+			w.Header().Set("Openai-Organization", key)
+			w.WriteHeader(status)
+			write(w, key)
+		})
+	}
+	return []gatehousetest.Behaviour{
+		answer(401, func(w http.ResponseWriter, key string) { fmt.Fprintf(w, `{"error":{"message":"bad key %s"}}`, key) }),
+		answer(403, func(w http.ResponseWriter, key string) { // byte by byte
+			for i := range len(key) {
+				_, _ = io.WriteString(w, key[i:i+1])
+				_ = http.NewResponseController(w).Flush()
+			}
+		}),
+		answer(500, func(w http.ResponseWriter, key string) { fmt.Fprint(w, "<a href='?k=", url.QueryEscape(key), "'>") }),
+		answer(302, func(w http.ResponseWriter, key string) { fmt.Fprint(w, "see ", key) }),
+	}
+}

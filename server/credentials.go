@@ -46,7 +46,10 @@ type credentialOut struct {
 }
 
 func (s *Server) createCredential(ctx context.Context, caller access.Caller, in *createCredentialIn) (*credentialOut, error) {
-	n := vault.NewCredential{Service: in.Body.Service, Name: in.Body.Name, Fields: in.Body.Credentials}
+	n := vault.NewCredential{
+		Service: in.Body.Service, Name: in.Body.Name, Fields: in.Body.Credentials,
+		Bounds: vault.Bounds{Scope: scopeOf(in.Body.Scope), Failover: in.Body.Failover},
+	}
 	if in.Body.ExpiresAt != nil {
 		if n.ExpiresAt = time.Time(*in.Body.ExpiresAt); n.ExpiresAt.IsZero() {
 			return nil, fault.InvalidFields(errYearOne)
@@ -83,6 +86,7 @@ type updateCredentialIn struct {
 func (s *Server) updateCredential(ctx context.Context, caller access.Caller, in *updateCredentialIn) (*credentialOut, error) {
 	var wrong []fault.Field
 	ch := vault.Change{Fields: in.Body.Credentials}
+	boundsOf(in.Body, &ch)
 	if in.Body.Name.Set {
 		ch.Name = &in.Body.Name.Value
 		if in.Body.Name.Null {
@@ -209,7 +213,7 @@ func wireCredentialOut(c vault.Credential, warnings []catalog.Problem) *credenti
 func wireCredential(c vault.Credential) api.Credential {
 	w := api.Credential{
 		ID: c.ID, Service: c.Service, Name: c.Name, Status: string(c.Status), Version: c.Version,
-		Fields: c.Fields, Hint: c.Hints, Fingerprint: c.Fingerprint,
+		Fields: c.Fields, Hint: c.Hints, Fingerprint: c.Fingerprint, Scope: wireScope(c.Scope), Failover: c.Failover,
 		ExpiresAt: api.At(c.ExpiresAt), LastUsedAt: api.At(c.LastUsedAt), FallbackAt: api.At(c.FallbackAt),
 		CreatedAt: api.At(c.CreatedAt), CreatedBy: c.CreatedBy, UpdatedAt: api.At(c.UpdatedAt),
 	}

@@ -59,12 +59,17 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, x *exchang
 	}()
 	result := s.gateway.Serve(w, r, gateway.Visit{
 		Route: family, Caller: x.caller, RequestID: x.id, Service: service, Path: path,
-		Credential: r.Header.Get("Gatehouse-Credential"),
-		AtRoot:     servedAtRoot(r), Secure: s.secure(r), Origin: s.cfg.PublicOrigin,
+		Credential: r.Header.Get("Gatehouse-Credential"), ClientIP: x.ip.String(),
+		AtRoot: servedAtRoot(r), Secure: s.secure(r), Origin: s.cfg.PublicOrigin,
 	})
 	x.request.Status = result.Status
 	service = s.serviceName(service)
-	slot.Record(r.Context(), x.caller, visitEvent(family, service, result))
+	if result.Scope != "" {
+		s.cfg.Audit.Security(r.Context(), x.caller, scopeEvent(service, result))
+		slot.Release()
+	} else {
+		slot.Record(r.Context(), x.caller, visitEvent(family, service, result))
+	}
 	recorded = true
 	s.recordUsage(x, service, result)
 	if result.Abort {
@@ -133,6 +138,7 @@ func visitEvent(family gateway.Route, service string, result gateway.Result) aud
 		e.Action = audit.CredentialUse
 	}
 	noteUsage(&e, result.Usage)
+	noteUpstream(&e, result)
 	if result.CredentialID != "" {
 		e.Targets = append(e.Targets, audit.Target{Type: "credential", ID: result.CredentialID, Name: result.CredentialName})
 		e.Metadata["version"] = result.CredentialVersion

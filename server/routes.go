@@ -193,6 +193,8 @@ func (s *Server) register() {
 	registry.RegisterTypeAlias(reflect.TypeFor[api.Time](), reflect.TypeFor[time.Time]())
 	registry.RegisterTypeAlias(reflect.TypeFor[api.Optional[string]](), reflect.TypeFor[*string]())
 	registry.RegisterTypeAlias(reflect.TypeFor[api.Optional[bool]](), reflect.TypeFor[*bool]())
+	registry.RegisterTypeAlias(reflect.TypeFor[api.Optional[api.Scope]](), reflect.TypeFor[*api.Scope]())
+	registry.RegisterTypeAlias(reflect.TypeFor[api.Optional[[]string]](), reflect.TypeFor[[]string]())
 	registry.RegisterTypeAlias(reflect.TypeFor[api.Optional[api.Time]](), reflect.TypeFor[*time.Time]())
 	config := huma.Config{
 		OpenAPI: &huma.OpenAPI{

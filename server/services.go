@@ -44,6 +44,9 @@ func wireService(s *catalog.Service) api.Service {
 		Name: s.Name, Title: s.Title, Docs: s.Docs, Chat: s.Chat, Custom: s.Custom(), PathPrefix: s.PathPrefix(),
 		Fields: make([]api.ServiceField, len(s.Fields)), Alternatives: s.Alternatives, Schema: s.Schema(),
 	}
+	if s.Injectable() {
+		w.DefaultScope = wireScope(s.DefaultScope())
+	}
 	for i, f := range s.Fields {
 		w.Fields[i] = api.ServiceField{
 			Name: f.Name, Title: f.Title, Description: f.Description, Secret: f.Secret, Required: f.Required,

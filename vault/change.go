@@ -40,10 +40,12 @@ type Change struct {
 	Fields    map[string]*string // a field that is absent stays, nil removes it
 	ExpiresAt *time.Time         // the zero time takes the expiry away
 	Disabled  *bool
+	Scope     **catalog.Scope // to nil: the service's default again
+	Failover  *[]string
 }
 
 func (ch Change) empty() bool {
-	return ch.Name == nil && len(ch.Fields) == 0 && ch.ExpiresAt == nil && ch.Disabled == nil
+	return ch.Name == nil && len(ch.Fields) == 0 && ch.ExpiresAt == nil && ch.Disabled == nil && ch.Scope == nil && ch.Failover == nil
 }
 
 // Update changes a credential. It needs credential:update. New values make a
@@ -127,6 +129,15 @@ func (v *Vault) apply(ctx context.Context, caller access.Caller, cur current, ch
 	}
 	if ch.Disabled != nil {
 		t.next.disabled = *ch.Disabled
+	}
+	if ch.Scope != nil {
+		t.next.Scope = *ch.Scope
+	}
+	if ch.Failover != nil {
+		t.next.Failover = *ch.Failover
+	}
+	if ch.Scope != nil || ch.Failover != nil || ch.Name != nil {
+		wrong = append(wrong, t.next.Bounds.check(t.next.Name)...)
 	}
 	if len(ch.Fields) == 0 {
 		if len(wrong) > 0 {

@@ -29,6 +29,7 @@ type NewCredential struct {
 	Name      string // DefaultName when empty
 	Fields    map[string]string
 	ExpiresAt time.Time // zero: never
+	Bounds
 }
 
 // Create stores a credential. It needs credential:create. Errors: Invalid with
@@ -59,21 +60,29 @@ func (v *Vault) create(ctx context.Context, caller access.Caller, n NewCredentia
 	}
 	wrong = append(wrong, checkName(n.Name)...)
 	wrong = append(wrong, checkExpiry(n.ExpiresAt, now.Time)...)
+	wrong = append(wrong, n.Bounds.check(n.Name)...)
 	if len(wrong) > 0 {
 		return Credential{}, nil, fault.InvalidFields(wrong...)
 	}
 
+	scope, failover, err := n.Bounds.columns()
+	if err != nil {
+		return Credential{}, nil, err
+	}
+	metadata := map[string]any{"service": n.Service, "version": 1}
+	personal := tellBounds(Bounds{}, n.Bounds, metadata)
 	key := rowKey{organization, store.NewID("cred")}
 	sealed, err := v.sealVersion(ctx, key, 1, service, n.Fields)
 	if err != nil {
 		v.tellKeyUnreadable(ctx, caller, err)
 		return Credential{}, nil, public(err)
 	}
+	metadata["fingerprint"] = sealed.fingerprint
 	err = v.db.Update(ctx, organization, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `INSERT INTO credentials
-			(organization, id, service, name, version, revision, disabled, expires_at, created_at, created_by, updated_at)
-			VALUES ($1, $2, $3, $4, 1, 1, $5, $6, $7, $8, $7)`,
-			organization, key.id, n.Service, n.Name, false, store.At(n.ExpiresAt), now, caller.ID)
+			(organization, id, service, name, version, revision, disabled, expires_at, created_at, created_by, updated_at, scope, failover)
+			VALUES ($1, $2, $3, $4, 1, 1, $5, $6, $7, $8, $7, $9, $10)`,
+			organization, key.id, n.Service, n.Name, false, store.At(n.ExpiresAt), now, caller.ID, scope, failover)
 		if err != nil {
 			return err
 		}
@@ -84,7 +93,7 @@ func (v *Vault) create(ctx context.Context, caller access.Caller, n NewCredentia
 		return v.log.Append(ctx, tx, caller, audit.Event{
 			Action: action, Outcome: audit.Success, Permission: access.CredentialCreate.String(),
 			Targets:  []audit.Target{{Type: "credential", ID: key.id, Name: n.Name}},
-			Metadata: map[string]any{"service": n.Service, "version": 1, "fingerprint": sealed.fingerprint},
+			Metadata: metadata, Personal: personal,
 		})
 	})
 	if err != nil {

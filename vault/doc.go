@@ -34,6 +34,13 @@
 // for Options.StaleMax while the database is away. Changes by this instance
 // hold at once, changes by others within [Fresh].
 //
+// # Scope
+//
+// [Bounds] say what a credential may be used for: methods, paths, models, and
+// who. They are the gateway's to hold; [Opened] carries them, and the values are
+// opened by [Opened.Open] only after they were looked at. A change of them is an
+// update like any other, and its event says the new scope.
+//
 // # Looking after what is stored
 //
 // A [Checker] opens and tests stored credentials on a schedule, and tells of
@@ -110,6 +117,8 @@ type Credential struct {
 	CreatedAt   time.Time
 	CreatedBy   string
 	UpdatedAt   time.Time
+
+	Bounds
 
 	disabled bool
 }

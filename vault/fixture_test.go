@@ -185,8 +185,12 @@ func (h *house) use(t testing.TB, caller access.Caller, service, name string) (s
 	if err != nil {
 		return "", err
 	}
+	injection, err := opened.Open(t.Context())
+	if err != nil {
+		return "", err
+	}
 	header := http.Header{}
-	opened.Injection.Apply(header)
+	injection.Apply(header)
 	return header.Get("Authorization"), nil
 }
 

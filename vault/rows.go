@@ -14,7 +14,7 @@ type rowKey struct{ organization, id string }
 
 // columns of a credential with its active version, as scanCredential reads them.
 const columns = `c.id, c.service, c.name, c.version, c.revision, c.disabled, c.expires_at, c.last_used_at, c.last_test,
-	c.fallback_at, c.created_at, c.created_by, c.updated_at, v.fields, v.hints, v.fingerprint`
+	c.fallback_at, c.scope, c.failover, c.created_at, c.created_by, c.updated_at, v.fields, v.hints, v.fingerprint`
 
 const joinVersion = `JOIN credential_versions v
 	ON v.organization = c.organization AND v.credential_id = c.id AND v.version = c.version`
@@ -23,15 +23,16 @@ const fromCredentials = ` FROM credentials c ` + joinVersion + ` `
 
 func scanCredential(scan func(...any) error, c *Credential, more ...any) error {
 	var expires, used, fallback, created, updated store.Time
-	var test *string
+	var test, scope, failover *string
 	var fields, hints string
 	dest := append([]any{&c.ID, &c.Service, &c.Name, &c.Version, &c.Revision, &c.disabled, &expires, &used, &test,
-		&fallback, &created, &c.CreatedBy, &updated, &fields, &hints, &c.Fingerprint}, more...)
+		&fallback, &scope, &failover, &created, &c.CreatedBy, &updated, &fields, &hints, &c.Fingerprint}, more...)
 	if err := scan(dest...); err != nil {
 		return err
 	}
 	c.ExpiresAt, c.LastUsedAt, c.CreatedAt, c.UpdatedAt = expires.Time, used.Time, created.Time, updated.Time
 	c.FallbackAt = fallback.Time
+	c.Bounds = readBounds(scope, failover)
 	if test != nil {
 		c.LastTest = json.RawMessage(*test)
 	}

@@ -107,11 +107,15 @@ func (v *Vault) write(ctx context.Context, caller access.Caller, key rowKey, old
 			return err
 		}
 	}
+	scope, failover, err := t.next.Bounds.columns()
+	if err != nil {
+		return err
+	}
 	return v.db.Update(ctx, key.organization, func(tx *store.Tx) error {
 		changed, err := tx.Exec(ctx, `UPDATE credentials SET name = $1, disabled = $2, expires_at = $3, version = $4,
-			revision = $5, updated_at = $6 WHERE organization = $7 AND id = $8 AND revision = $9`,
+			revision = $5, updated_at = $6, scope = $10, failover = $11 WHERE organization = $7 AND id = $8 AND revision = $9`,
 			t.next.Name, t.next.disabled, store.At(t.next.ExpiresAt), t.next.Version, old.Revision+1, now,
-			key.organization, key.id, old.Revision)
+			key.organization, key.id, old.Revision, scope, failover)
 		if err != nil {
 			return err
 		}
@@ -126,8 +130,11 @@ func (v *Vault) write(ctx context.Context, caller access.Caller, key rowKey, old
 			Action: d.action, Outcome: audit.Success, Permission: d.permission.String(),
 			Targets: []audit.Target{{Type: "credential", ID: key.id, Name: t.next.Name}}, Metadata: t.tell(old),
 		}
-		if t.reason != "" {
-			e.Personal = map[string]string{"reason": t.reason} // free text may name people
+		if e.Personal = tellBounds(old.Bounds, t.next.Bounds, e.Metadata); t.reason != "" {
+			if e.Personal == nil {
+				e.Personal = make(map[string]string)
+			}
+			e.Personal["reason"] = t.reason // free text may name people
 		}
 		return v.log.Append(ctx, tx, caller, e)
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
@@ -12,13 +13,20 @@ import (
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
-// Opened is a credential that is ready for the wire.
+// Opened is a credential that may be used, and is open or can be opened.
 type Opened struct {
 	ID        string
 	Name      string
 	Version   int64
-	Previous  int64 // the version in grace that [Vault.OpenPrevious] opens; 0: none
-	Injection *catalog.Injection
+	Previous  int64              // the version in grace that [Vault.OpenPrevious] opens; 0: none
+	Scope     *catalog.Scope     // never nil: with the paths of the service where it has none of its own
+	Failover  []string           // see [Bounds]
+	Injection *catalog.Injection // nil: it was not opened yet, see Open
+
+	// Open opens it, once for all that use it, and gives its injection. Errors:
+	// [ErrUnreadable], and Unavailable when too many keys are being derived. It is
+	// called after Scope was looked at.
+	Open func(context.Context) (*catalog.Injection, error)
 }
 
 // useKey is how the gateway asks for a credential; an empty name asks for the
@@ -30,11 +38,40 @@ type opened struct {
 	disabled  bool
 	expiresAt time.Time
 	until     time.Time // when the grace of Previous ends, or that of this version itself where it is in grace
+
+	ready   atomic.Pointer[catalog.Injection]
+	opening chan struct{} // holds one while it is being opened
+	open    func(context.Context) (*catalog.Injection, error)
+	used    func() // tells that it is being used
 }
 
-// OpenForUse gives the caller's organization's credential for a service, ready
-// to be put on a request. It needs credential:use. An empty name means the one
-// named Default, or the only one there is.
+// inject gives the injection, which is made when it is first asked for. One that
+// asks does it for all, to the end, also where it leaves.
+func (o *opened) inject(ctx context.Context) (*catalog.Injection, error) {
+	o.used()
+	if in := o.ready.Load(); in != nil {
+		return in, nil
+	}
+	select {
+	case o.opening <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-o.opening }()
+	if in := o.ready.Load(); in != nil {
+		return in, nil
+	}
+	in, err := o.open(context.WithoutCancel(ctx))
+	if err != nil {
+		return nil, public(err)
+	}
+	o.ready.Store(in)
+	return in, nil
+}
+
+// OpenForUse gives the caller's organization's credential for a service, to be
+// put on a request by [Opened.Open]. It needs credential:use. An empty name means
+// the one named Default, or the only one there is.
 //
 // Errors: [ErrNone], [ErrNoneNamed], [ErrAmbiguous], [ErrExpired],
 // [ErrDisabled], [ErrUnreadable], and Unavailable when the database is away
@@ -55,18 +92,18 @@ func (v *Vault) OpenForUse(ctx context.Context, caller access.Caller, service *c
 	if o.disabled {
 		return Opened{}, ErrDisabled
 	}
-	if o.Injection == nil || !o.expiresAt.IsZero() && !now.Before(o.expiresAt) {
-		return Opened{}, ErrExpired // without an injection: it was expired when it was loaded
+	if o.open == nil || !o.expiresAt.IsZero() && !now.Before(o.expiresAt) {
+		return Opened{}, ErrExpired // without a way to open it: it was expired when it was loaded
 	}
-	v.uses.note(rowKey{caller.Organization, o.ID}, now)
 	ready := o.Opened
+	ready.Injection, ready.Open = o.ready.Load(), o.inject
 	if !now.Before(o.until) {
 		ready.Previous = 0
 	}
 	return ready, nil
 }
 
-// load finds and opens what key asks for.
+// load finds what key asks for.
 func (v *Vault) load(ctx context.Context, caller access.Caller, service *catalog.Service, key useKey) (*opened, error) {
 	id, err := v.find(ctx, key)
 	if err != nil {
@@ -86,14 +123,17 @@ func (v *Vault) load(ctx context.Context, caller access.Caller, service *catalog
 		return nil, err
 	}
 	o := &opened{
-		Opened:   Opened{ID: c.ID, Name: c.Name, Version: c.Version, Previous: previous},
-		disabled: c.disabled, expiresAt: c.ExpiresAt, until: until,
+		Opened:   Opened{ID: c.ID, Name: c.Name, Version: c.Version, Previous: previous, Scope: service.Within(c.Scope), Failover: c.Failover},
+		disabled: c.disabled, expiresAt: c.ExpiresAt, until: until, opening: make(chan struct{}, 1),
 	}
 	if c.disabled || c.Status == Expired {
 		return o, nil // what may not be used is not opened
 	}
-	o.Injection, err = v.prepare(ctx, caller, row, c, sealed, service)
-	return o, err
+	o.used = func() { v.uses.note(row, v.opts.Now()) }
+	o.open = func(ctx context.Context) (*catalog.Injection, error) {
+		return v.prepare(ctx, caller, row, c, sealed, service)
+	}
+	return o, nil
 }
 
 // prepare opens sealed as a version of c and makes it ready for the wire.

@@ -226,8 +226,9 @@ func TestNoFalseAlarm(t *testing.T) {
 		left, cancel := context.WithCancel(t.Context())
 		cancel()
 		service, _ := fresh.services.Service("openai")
-		if _, err := fresh.OpenForUse(left, owner, service, ""); err == nil {
-			t.Log("the key was there before the caller left")
+		if o, err := fresh.OpenForUse(left, owner, service, ""); err == nil {
+			_, err = o.Open(left)
+			t.Logf("the row was there before the caller left; opened: %v", err == nil)
 		}
 		if _, _, err := fresh.Reveal(left, owner, c.ID, "test"); err == nil {
 			t.Error("a caller that has left was shown a credential")

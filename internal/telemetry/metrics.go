@@ -22,6 +22,7 @@ type Metrics struct {
 	observed  *prometheus.CounterVec
 	fallbacks *prometheus.CounterVec
 	health    health
+	upstream  upstream
 	tokens    *prometheus.CounterVec
 }
 
@@ -46,6 +47,7 @@ func NewMetrics() *Metrics {
 			Name: "gatehouse_usage_tokens_total", Help: "Tokens that providers said, by service; cache_read and cache_write are parts of input, reasoning of output."}, []string{"service", "kind"}),
 	}
 	m.health = newHealth(m.registry)
+	m.upstream = newUpstream(m.registry)
 	m.registry.MustRegister(m.requests, m.durations, m.decisions, m.switches, m.observed, m.fallbacks, m.tokens,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m

@@ -1,0 +1,65 @@
+package gateway
+
+import (
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// toProvider gives the header for the upstream: what the service's list lets
+// pass, and none that holds the caller's own token. The operator's own backend
+// gets what is not removed for everybody.
+func (t *transfer) toProvider() http.Header {
+	out := requestHeader(t.r.Header)
+	tokens := callerTokens(t.r.Header)
+	for name, values := range out {
+		if t.service != nil && !t.service.PassesToProvider(name) || leaks(values, tokens) {
+			delete(out, name)
+		}
+	}
+	if _, ok := out["User-Agent"]; !ok {
+		out["User-Agent"] = nil // keeps the transport from naming itself
+	}
+	if t.gateway.tellsIP[t.visit.Service] && t.visit.ClientIP != "" {
+		out["X-Forwarded-For"] = []string{t.visit.ClientIP}
+	}
+	return out
+}
+
+// toCaller drops what of an answer's header the service's list does not let
+// pass; the header is the answer's own.
+func (t *transfer) toCaller(h http.Header) {
+	if t.service == nil {
+		return
+	}
+	for name := range h {
+		if !t.service.PassesToCaller(name) {
+			delete(h, name)
+		}
+	}
+}
+
+// basicTokens gives what the value of Basic credentials holds; SDKs that send a
+// key that way send the caller's token as the password or the user.
+func basicTokens(value string) []string {
+	plain, err := base64.StdEncoding.DecodeString(value)
+	if err != nil {
+		return nil
+	}
+	user, password, _ := strings.Cut(string(plain), ":")
+	return []string{user, password}
+}
+
+// holdsToken says whether a parameter of a query holds token, as it is or
+// escaped.
+func holdsToken(parameter, token string) bool {
+	if strings.Contains(parameter, token) {
+		return true
+	}
+	if strings.IndexByte(parameter, '%') < 0 {
+		return false
+	}
+	plain, err := url.QueryUnescape(parameter)
+	return err == nil && strings.Contains(plain, token)
+}

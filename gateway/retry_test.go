@@ -1,0 +1,130 @@
+package gateway_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/gateway"
+)
+
+func TestWhatIsSentAgain(t *testing.T) {
+	once := func(first http.HandlerFunc) func(*bubble) {
+		return func(b *bubble) {
+			b.answer = func(w http.ResponseWriter, r *http.Request) {
+				if len(b.asked) == 1 {
+					first(w, r)
+					return
+				}
+				status(200)(w, r)
+			}
+		}
+	}
+	abort := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+	for name, test := range map[string]struct {
+		method string
+		header []string
+		first  func(*bubble)
+		want   int
+		asked  int
+		most   time.Duration
+	}{
+		"a GET, 503":                          {method: "GET", first: once(status(503)), want: 200, asked: 2, most: 100 * time.Millisecond},
+		"a GET, 502":                          {method: "GET", first: once(status(502)), want: 200, asked: 2, most: 100 * time.Millisecond},
+		"a GET, 504":                          {method: "GET", first: once(status(504)), want: 200, asked: 2, most: 100 * time.Millisecond},
+		"a DELETE, 503":                       {method: "DELETE", first: once(status(503)), want: 200, asked: 2, most: 100 * time.Millisecond},
+		"a GET, broken off":                   {method: "GET", first: once(abort), want: 200, asked: 2, most: 100 * time.Millisecond},
+		"a POST, 503":                         {method: "POST", first: once(status(503)), want: 503, asked: 1},
+		"a POST, broken off":                  {method: "POST", first: once(abort), want: 502, asked: 1},
+		"a PATCH, 503":                        {method: "PATCH", first: once(status(503)), want: 503, asked: 1},
+		"a POST with a key, 503":              {method: "POST", header: []string{"Idempotency-Key", "k"}, first: once(status(503)), want: 200, asked: 2, most: 100 * time.Millisecond},
+		"a POST with an empty key, 503":       {method: "POST", header: []string{"Idempotency-Key", ""}, first: once(status(503)), want: 503, asked: 1},
+		"a GET, 500":                          {method: "GET", first: once(status(500)), want: 500, asked: 1},
+		"a GET, 429":                          {method: "GET", first: once(status(429)), want: 429, asked: 1},
+		"a GET, 529":                          {method: "GET", first: once(status(529)), want: 529, asked: 1},
+		"a GET, 503, in a second":             {method: "GET", first: once(status(503, "Retry-After", "1")), want: 200, asked: 2, most: 1100 * time.Millisecond},
+		"a GET, 503, in milliseconds":         {method: "GET", first: once(status(503, "Retry-After-Ms", "1500")), want: 200, asked: 2, most: 1600 * time.Millisecond},
+		"a GET, 503, in a minute":             {method: "GET", first: once(status(503, "Retry-After", "60")), want: 503, asked: 1},
+		"a GET, 503, not to be asked again":   {method: "GET", first: once(status(503, "X-Should-Retry", "false")), want: 503, asked: 1},
+		"a GET, 503, an unreadable wait":      {method: "GET", first: once(status(503, "Retry-After", "soon")), want: 200, asked: 2, most: 100 * time.Millisecond},
+		"a GET that is refused for good, 503": {method: "GET", first: func(b *bubble) { b.answer = status(503) }, want: 503, asked: 2, most: 100 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBubble(t, &named{})
+				test.first(b)
+				var code int
+				var result gateway.Result
+				took := elapsed(func() {
+					w, r := b.visit(t.Context(), "acme", "", test.method, test.header...)
+					code, result = w.Code, r
+				})
+				if code != test.want || len(b.asked) != test.asked || result.Retries != test.asked-1 || took > test.most {
+					t.Errorf("answered %d after %d requests and %v, %+v", code, len(b.asked), took, result)
+				}
+			})
+		})
+	}
+}
+
+// Nothing was sent where no connection was made, so anything may be sent again.
+func TestARefusedConnectionIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t, &named{}, func(o *gateway.Options) {
+			dial, first := o.DialContext, true
+			o.DialContext = func(ctx context.Context, network, address string) (c net.Conn, err error) {
+				if first {
+					first = false
+					return nil, errRefused
+				}
+				return dial(ctx, network, address)
+			}
+		})
+		b.answer = status(200)
+		if w, r := b.visit(t.Context(), "acme", "", "POST"); w.Code != 200 || r.Retries != 1 {
+			t.Errorf("answered %d, %+v", w.Code, r)
+		}
+		b.refuse = true
+		b.gateway.Close()
+		if w, r := b.visit(t.Context(), "acme", "", "POST"); w.Code != 502 || r.Reason != "upstream_unreachable" || r.Retries != 1 {
+			t.Errorf("answered %d, %+v", w.Code, r)
+		}
+	})
+}
+
+// A service that is down gets a tenth more requests, and not twice as many.
+func TestTheBudgetOfRetries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t, &named{}, func(o *gateway.Options) { o.BreakerFailures = 0 })
+		b.answer = status(503)
+		const requests = 200
+		for range requests {
+			b.visit(t.Context(), "acme", "", "GET")
+		}
+		if retries := len(b.asked) - requests; retries < requests/10 || retries > requests/10+10 {
+			t.Errorf("%d requests were sent again of %d", retries, requests)
+		}
+		before := len(b.asked)
+		if _, r := b.visit(t.Context(), "globex", "", "GET"); r.Retries != 1 || len(b.asked) != before+2 {
+			t.Error("another organization pays for it")
+		}
+	})
+}
+
+// A caller that leaves while a retry waits ends it.
+func TestLeavingBeforeARetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t, &named{})
+		b.answer = status(503, "Retry-After", "2")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var result gateway.Result
+		took := elapsed(func() { _, result = b.visit(ctx, "acme", "", "GET") })
+		if took > time.Second || result.Reason != "client_closed" || len(b.asked) != 1 {
+			t.Errorf("%+v after %v", result, took)
+		}
+	})
+}

@@ -1,0 +1,143 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/usage/tokens"
+)
+
+// ScopeDenied is [Result.Reason] of a request that the credential's scope does
+// not take.
+const ScopeDenied = "scope_denied"
+
+// What a scope denies a request for, as [Result.Scope] says it.
+const (
+	scopeCaller  = "caller"
+	scopeMethod  = "method"
+	scopePath    = "path"
+	scopeModel   = "model"
+	scopeUnnamed = "model_unreadable"
+)
+
+// scopeMessages say what to do; none holds anything of the request.
+var scopeMessages = map[string]string{
+	scopeCaller: "The scope of the organization's credential for this service does not take you. Ask for another member or role in it (PUT /api/api-credentials/{id}).",
+	scopeMethod: "The scope of the organization's credential for this service does not take this method. Whoever may update the credential can widen it (PUT /api/api-credentials/{id}).",
+	scopePath: "The scope of the organization's credential for this service does not take this path. A credential without paths of its own takes inference and lists of models only; " +
+		`whoever may update it can widen it (PUT /api/api-credentials/{id} with "scope":{"paths":[...]}).`,
+	scopeModel: "The scope of the organization's credential for this service does not take this model. Whoever may update the credential can widen it (PUT /api/api-credentials/{id}).",
+	scopeUnnamed: "The scope of the organization's credential for this service names models, and the model of this request cannot be told. " +
+		"Send one JSON object as application/json, not compressed, that names the model once.",
+}
+
+// allowed says whether c's scope takes the request, before c is opened. Nothing
+// of the request is in the error.
+func (t *transfer) allowed(c Credential, body *payload) error {
+	scope := c.Scope
+	if scope == nil {
+		scope = t.service.DefaultScope()
+	}
+	why := ""
+	switch {
+	case !scope.AllowsCaller(t.visit.Caller.ID, t.visit.Caller.RoleNames()):
+		why = scopeCaller
+	case !scope.AllowsMethod(t.r.Method):
+		why = scopeMethod
+	case !scope.AllowsPath(t.r.Method, "/"+t.visit.Path):
+		why = scopePath
+	case len(scope.Models) > 0:
+		why = t.modelDenied(scope, body)
+	}
+	if why == "" {
+		return nil
+	}
+	t.result.Scope = why
+	return fault.New(fault.Denied, ScopeDenied, scopeMessages[why])
+}
+
+// modelDenied says why a scope with models does not take the request; "" where
+// it does. Every model that the request names must be one of them, wherever it
+// stands: a provider may go by another place than we do.
+func (t *transfer) modelDenied(scope *catalog.Scope, body *payload) string {
+	models := pathModels(t.visit.Path)
+	query, err := url.ParseQuery(t.r.URL.RawQuery)
+	if err != nil {
+		return scopeUnnamed // two servers may cut it in two ways
+	}
+	for name, values := range query {
+		if strings.EqualFold(name, "model") || strings.EqualFold(name, "deployment") {
+			models = append(models, values...)
+		}
+	}
+	reads := t.r.Method == http.MethodGet || t.r.Method == http.MethodHead || t.r.Method == http.MethodOptions
+	if body.size > 0 {
+		named, ok := tokens.RequestedModels(body.inMemory()) // one on disk is too long to be a prompt
+		if !ok || !saysJSON(t.r.Header) {
+			return scopeUnnamed
+		}
+		models = append(models, named...)
+	}
+	if len(models) == 0 && !(reads && body.size == 0) {
+		return scopeUnnamed
+	}
+	for _, model := range models {
+		// Gemini's have models/ in front in a body, and not in a path.
+		if !scope.AllowsModel(model) && !scope.AllowsModel(strings.TrimPrefix(model, "models/")) {
+			return scopeModel
+		}
+	}
+	return ""
+}
+
+// saysJSON says whether the body is declared as plain JSON. What is declared as a
+// form, or as compressed, is read in another way by whoever goes by that.
+func saysJSON(h http.Header) bool {
+	if len(h["Content-Encoding"]) > 0 || len(h["Content-Type"]) != 1 {
+		return false
+	}
+	media, parameters, err := mime.ParseMediaType(h["Content-Type"][0])
+	if charset, given := parameters["charset"]; given && !strings.EqualFold(charset, "utf-8") {
+		return false
+	}
+	return err == nil && (media == "application/json" || strings.HasSuffix(media, "+json"))
+}
+
+// pathModels gives the models that a path names: Azure OpenAI's deployment, and
+// what stands before Gemini's :method. The path has passed validPath.
+func pathModels(path string) []string {
+	if plain, err := url.PathUnescape(path); err == nil {
+		path = plain
+	}
+	var models []string
+	if _, deployment, ok := strings.Cut(path, "deployments/"); ok {
+		name, _, _ := strings.Cut(deployment, "/")
+		models = append(models, name)
+	}
+	if last := path[strings.LastIndexByte(path, '/')+1:]; strings.Contains(path, "models/") {
+		if model, _, ok := strings.Cut(last, ":"); ok {
+			models = append(models, model)
+		}
+	}
+	return models
+}
+
+// ready opens c where it was not, after its scope has let the request pass.
+func (c *Credential) ready(ctx context.Context) error {
+	if c.Injection == nil && c.Open != nil {
+		var err error
+		if c.Injection, err = c.Open(ctx); err != nil {
+			return err
+		}
+	}
+	if c.Injection == nil {
+		return fault.New(fault.Internal, "internal_error", "internal error").Because(errors.New("gateway: the opener gave no injection"))
+	}
+	return nil
+}

@@ -1,0 +1,64 @@
+package instance
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/gateway"
+	"github.com/gatehouse-io/gatehouse/internal/telemetry"
+)
+
+// checkUpstream gives the mistakes in how requests go out. services is nil where
+// the catalogue has mistakes of its own.
+func (c *Config) checkUpstream(services *catalog.Catalog) error {
+	var mistakes []error
+	if c.UpstreamRetries < 0 || c.UpstreamRetries > 5 {
+		mistakes = append(mistakes, errors.New("UPSTREAM_RETRIES must be from 0 to 5"))
+	}
+	if c.BreakerFailures < 0 || c.BreakerFailures > 1_000_000 {
+		mistakes = append(mistakes, errors.New("UPSTREAM_BREAKER_FAILURES must be from 0 to 1000000"))
+	}
+	for i, name := range c.forwardClientIPs() {
+		if services == nil || name == catalog.AppName {
+			continue
+		}
+		if _, known := services.Service(name); !known {
+			mistakes = append(mistakes, fmt.Errorf("UPSTREAM_FORWARD_CLIENT_IP: entry %d is no service; there are %s", i+1, serviceNames(services)))
+		}
+	}
+	return errors.Join(mistakes...)
+}
+
+func (c *Config) forwardClientIPs() []string {
+	var names []string
+	for _, name := range c.ForwardClientIPs {
+		if name = strings.TrimSpace(name); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// forwardHeaders reads UPSTREAM_FORWARD_HEADERS by service.
+func (c *Config) forwardHeaders() (map[string][]string, error) {
+	headers := make(map[string][]string)
+	for i, entry := range c.ForwardHeaders {
+		if entry = strings.TrimSpace(entry); entry == "" {
+			continue
+		}
+		service, header, ok := strings.Cut(entry, "=")
+		if !ok {
+			return nil, fmt.Errorf("UPSTREAM_FORWARD_HEADERS: entry %d must be service=Header, such as stripe=X-Trace-Id", i+1)
+		}
+		service = strings.TrimSpace(service)
+		headers[service] = append(headers[service], strings.TrimSpace(header))
+	}
+	return headers, nil
+}
+
+// observer counts what happens to requests on their way out.
+func observer(m *telemetry.Metrics) gateway.Observer {
+	return gateway.Observer{Retried: m.Retried, FailedOver: m.FailedOver, Scrubbed: m.Scrubbed, BreakerTurned: m.BreakerTurned}
+}
