@@ -255,3 +255,33 @@ func FuzzSpoolLine(f *testing.F) {
 		}
 	})
 }
+
+// A damaged line is one loss, however often the database was away when it was
+// read.
+func TestDamageIsToldOnce(t *testing.T) {
+	link := gatehousetest.NewLink(t, gatehousetest.Postgres(t))
+	db, dir := openStore(t, link.URL), t.TempDir()
+	text, err := usage.AppendLine([]byte("nonsense\n"), visit("m", 1, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "0197c3f2-0000-7000-8000-000000000001.spool"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link.Cut()
+	var log gatehousetest.Buffer
+	m, _ := start(t, db, dir, func(o *usage.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(log.String(), "usage waits in the spool"); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the database is not missed")
+		}
+	}
+	time.Sleep(200 * time.Millisecond) // some further tries
+	link.Mend()
+	if got := requests(t, m); got != 1 {
+		t.Errorf("%d requests are counted, want 1", got)
+	}
+	if lost := m.Backlog().Lost; lost != 1 {
+		t.Errorf("%d losses for one damaged line", lost)
+	}
+}
