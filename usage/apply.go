@@ -305,13 +305,31 @@ func hourOf(t time.Time) time.Time { return t.UTC().Truncate(time.Hour) }
 // longer there, in case it comes back from a backup.
 const spoolsKept = 30 * 24 * time.Hour
 
+// forgetSpools forgets the files that were applied that long ago, but those that
+// are still there: what of them was applied would be counted a second time.
 func (m *Meter) forgetSpools(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, maxApply)
 	defer cancel()
 	err := m.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
-		_, err := tx.Exec(ctx, `DELETE FROM usage_spools WHERE organization = $1 AND updated_at < $2`,
-			access.InstanceOrganization, store.At(m.opts.Now().Add(-spoolsKept)))
-		return err
+		var old []string
+		err := tx.Each(ctx, func(scan func(...any) error) error {
+			var id string
+			err := scan(&id)
+			old = append(old, id)
+			return err
+		}, `SELECT spool FROM usage_spools WHERE organization = $1 AND updated_at < $2`, access.InstanceOrganization, store.At(m.opts.Now().Add(-spoolsKept)))
+		if err != nil {
+			return err
+		}
+		for _, id := range old {
+			if m.spool.exists(id) {
+				continue
+			}
+			if _, err := tx.Exec(ctx, `DELETE FROM usage_spools WHERE organization = $1 AND spool = $2`, access.InstanceOrganization, id); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil && ctx.Err() == nil {
 		m.opts.Logger.WarnContext(ctx, "old marks of usage could not be removed", "error", err)

@@ -13,7 +13,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/usage"
 	"github.com/gatehouse-io/gatehouse/usage/tokens"
 )
@@ -123,6 +125,50 @@ func TestReplayCountsOnce(t *testing.T) {
 		m, _ = start(t, db, dir)
 		if row := ask(t, m, owner, usage.Query{})[0]; row.Requests != 103 || row.InputTokens != 206 || row.OutputTokens != 309 {
 			t.Errorf("%+v", row)
+		}
+	})
+}
+
+// A file that a killed process left is counted once, however long nobody started
+// after it: what was applied of it is not forgotten while it is there.
+func TestStartAfterALongTime(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		db, dir := openStore(t, url), t.TempDir()
+		m, stop := start(t, db, dir)
+		m.Record(visit("m", 1, 1))
+		flush(t, m) // applied, and too small to be deleted yet
+		names := spools(t, dir)
+		if len(names) != 1 {
+			t.Fatalf("files %q", names)
+		}
+		text, err := os.ReadFile(names[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop() // in order, so that the file goes; a killed process leaves it
+		if err := os.WriteFile(names[0], text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		later := func(o *usage.Options) {
+			now := o.Now
+			o.Now = func() time.Time { return now().Add(31 * 24 * time.Hour) }
+		}
+		m, stop = start(t, db, dir, later)
+		flush(t, m)
+		from := usage.Query{From: noon, To: noon.Add(time.Hour)}
+		if row := ask(t, m, owner, from)[0]; row.Requests != 1 {
+			t.Errorf("%d requests are counted, want 1", row.Requests)
+		}
+		stop()
+		// It is gone now, and the next start forgets it.
+		m, _ = start(t, db, dir, later)
+		flush(t, m)
+		var marks int64
+		err = db.View(t.Context(), access.InstanceOrganization, func(tx *store.Tx) error {
+			return tx.Row(t.Context(), `SELECT count(*) FROM usage_spools WHERE organization = $1`, access.InstanceOrganization).Scan(&marks)
+		})
+		if err != nil || marks != 0 {
+			t.Errorf("%d marks of files that are gone are kept, %v", marks, err)
 		}
 	})
 }
