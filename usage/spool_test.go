@@ -2,6 +2,7 @@ package usage_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -258,6 +259,11 @@ func TestDiskAway(t *testing.T) {
 	}
 	if sent != 100 {
 		t.Errorf("full after %d", sent)
+	}
+	soon, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := m.Flush(soon); err == nil {
+		t.Error("records that are only in memory are said to be in the database")
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
