@@ -1,10 +1,10 @@
 // Package backup writes a whole database into one encrypted file, while
 // Gatehouse serves, and restores it into an empty database of either kind.
 //
-//	report, err := backup.Create(ctx, caller, db, trail, file, recipients, backup.Options{Version: "1.0"})
+//	report, err := backup.Create(ctx, caller, db, trail, file, backup.Options{Gatehouse: "1.0", Recipients: recipients})
 //
 //	r, err := backup.Open(file, identities)      // decrypts, reads the header
-//	report, err := r.Check(ctx)                  // reads it through, changes nothing
+//	report, err := r.Check(ctx, nil)             // reads it through, changes nothing
 //	report, err := r.Restore(ctx, caller, url, backup.RestoreOptions{...})
 //
 // # What is in it

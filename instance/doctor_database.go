@@ -151,6 +151,9 @@ func (d *diagnosis) keys(ctx context.Context, db *store.DB) {
 	if len(report.Values) == 0 {
 		d.add(check, Fine, "", "key %s seals; there is no value under it yet", sealing)
 	}
+	for _, id := range slices.SortedFunc(maps.Keys(report.Lost), func(a, b seal.KeyID) int { return cmp.Compare(a.String(), b.String()) }) {
+		d.add(check, Doubtful, "store those credentials again; `gatehouse keys verify` names them", "%d values were given up with the lost key %s", report.Values[id], id)
+	}
 	if report.Err() != nil {
 		for line := range strings.SplitSeq(report.Err().Error(), "\n") {
 			d.add(check, Failed, "set the missing key in ENCRYPTION_KEYS_OLD; what is broken has to be stored again, or restored from a backup", "%s", line)

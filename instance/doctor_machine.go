@@ -27,11 +27,21 @@ func (d *diagnosis) files() {
 			open = append(open, fmt.Sprintf("%s (%04o)", path, info.Mode().Perm()))
 		}
 	}
-	err := filepath.WalkDir(d.config.Data, func(path string, entry fs.DirEntry, err error) error {
+	folder := d.config.Data
+	if real, err := filepath.EvalSymlinks(folder); err == nil {
+		folder = real // a link's own mode says nothing, and none is walked into
+	}
+	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && path != folder {
+			return nil // a running server has just removed it
+		}
 		if err != nil {
 			return err
 		}
-		info, err := entry.Info()
+		info, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		if err == nil {
 			look(path, info)
 		}

@@ -3,6 +3,7 @@ package instance_test
 import (
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -113,4 +114,25 @@ func TestDiagnoseRedis(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	has(t, f, "redis", instance.Fine, "the cluster's state is ok (1 nodes)")
+}
+
+// A data folder behind a link is looked into, and the link itself is no finding.
+func TestDiagnoseLinkedFolder(t *testing.T) {
+	folder := t.TempDir()
+	data, link := filepath.Join(folder, "data"), filepath.Join(folder, "link")
+	if err := os.Mkdir(data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(data, "dev.env")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(data, link); err != nil {
+		t.Fatal(err)
+	}
+	has(t, diagnose(t, map[string]string{"GATEHOUSE_DATA": link}), "files", instance.Fine, "all 2 files and folders")
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	has(t, diagnose(t, map[string]string{"GATEHOUSE_DATA": link}), "files", instance.Failed, "dev.env (0644)")
 }

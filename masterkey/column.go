@@ -207,6 +207,17 @@ func Admit(ctx context.Context, tx *store.Tx, organization string, sealed seal.S
 	return err
 }
 
+// GivenUp reports whether the master key that sealed is under was retired. Nothing
+// is under a key that retires, unless it is lost: then the value never opens again.
+func GivenUp(ctx context.Context, tx *store.Tx, sealed seal.Sealed) (bool, error) {
+	var retired store.Time
+	err := tx.Row(ctx, `SELECT retired_at FROM master_keys WHERE id = $1`, sealed.KeyID()).Scan(&retired)
+	if errors.Is(err, store.ErrNotFound) { // no key of this database
+		return false, nil
+	}
+	return !retired.IsZero(), err
+}
+
 // Destroy deletes the organization's rows of every sealed table, its salt among
 // them, and gives how many there were.
 func Destroy(ctx context.Context, tx *store.Tx, columns []Column, organization string) (rows int64, err error) {

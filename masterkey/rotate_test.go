@@ -17,6 +17,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/seal"
+	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/vault"
 )
 
@@ -190,7 +191,7 @@ func TestMissingOldKey(t *testing.T) {
 		ctx, h := t.Context(), newHouse(t, url)
 		p := h.open(t, h.options(first))
 		h.organization(t, "acme")
-		p.store(t, "acme", "one")
+		lost := p.store(t, "acme", "one")
 		old := p.key(t, masterkey.FromKey)
 		p = h.open(t, h.options(second, first))
 		if _, err := p.Stage(ctx, operator, 0); err != nil {
@@ -224,7 +225,30 @@ func TestMissingOldKey(t *testing.T) {
 		if _, err := rescue.Retire(ctx, operator, old.ID, true); err != nil {
 			t.Errorf("a lost key is given up: %v", err)
 		}
-		h.open(t, h.options(second))
+
+		// What hung on it is lost, and is stored again; nothing else is lost with it.
+		p = h.open(t, h.options(second))
+		var report masterkey.SealReport
+		err = h.db.ViewAcross(ctx, func(tx *store.Tx) (err error) {
+			report, err = masterkey.OpenSeals(ctx, tx, vault.SealedColumns(), p.Ring(), "test", 0, nil)
+			return err
+		})
+		if err != nil || report.Err() != nil || report.Lost[old.ID] != 2 || report.Total() != 0 {
+			t.Errorf("what was given up stands in the way of a restore: %+v, %v, %v", report, report.Err(), err)
+		}
+		if _, _, err := p.vault.Reveal(ctx, ownerOf("acme"), lost.ID, "test"); !errors.Is(err, vault.ErrUnreadable) {
+			t.Errorf("what was given up: %v", err)
+		}
+		again := keyOf("acme", "again")
+		c, _, err := p.vault.Update(ctx, ownerOf("acme"), lost.ID, vault.Match{}, vault.Change{Fields: map[string]*string{"apiKey": &again}})
+		if err != nil {
+			t.Fatalf("storing again: %v", err)
+		}
+		p.reads(t, "acme", c, again)
+		p.reads(t, "acme", p.store(t, "acme", "two"), keyOf("acme", "two"))
+		if v, err := p.Verify(ctx, operator, masterkey.VerifyOptions{}); err != nil || v.Unreadable != 0 || v.Total != 3 {
+			t.Errorf("verified in the end: %+v, %v", v, err)
+		}
 	})
 }
 

@@ -17,6 +17,7 @@ type SealReport struct {
 	Values    map[seal.KeyID]int64 // values that there are, by the key that seals them
 	Opened    map[seal.KeyID]int64 // values that opened, by the key that seals them
 	Missing   map[seal.KeyID]int64 // values under keys that are not at hand
+	Lost      map[seal.KeyID]int64 // values that were given up with their lost key ([Keys.Retire]): they are not meant to open
 	Destroyed int64                // values of deleted organizations, whose salt is gone: they are not meant to open
 	Broken    int64                // values that do not open though their key is at hand
 	Examples  []string             // of the broken ones, at most maxExamples: table, organization, id and version
@@ -57,12 +58,16 @@ const sealsPage = 1000
 // [Keys.Verify] is for a database that is served: it needs no transaction of that
 // length, and skips what this counts.
 func OpenSeals(ctx context.Context, tx *store.Tx, columns []Column, ring *seal.Keyring, environment string, perKey int64, progress func(values int64)) (SealReport, error) {
-	r := SealReport{Values: make(map[seal.KeyID]int64), Opened: make(map[seal.KeyID]int64), Missing: make(map[seal.KeyID]int64)}
+	r := SealReport{Values: make(map[seal.KeyID]int64), Opened: make(map[seal.KeyID]int64), Missing: make(map[seal.KeyID]int64), Lost: make(map[seal.KeyID]int64)}
 	tables, err := tx.Tables(ctx)
 	if err != nil {
 		return r, err
 	}
 	deleted, err := deletedOrganizations(ctx, tx)
+	if err != nil {
+		return r, err
+	}
+	retired, err := retiredKeys(ctx, tx, tables)
 	if err != nil {
 		return r, err
 	}
@@ -88,7 +93,7 @@ func OpenSeals(ctx context.Context, tx *store.Tx, columns []Column, ring *seal.K
 				if seen++; progress != nil {
 					progress(seen)
 				}
-				if err := r.open(ctx, ring, environment, &rows[i], deleted); err != nil {
+				if err := r.open(ctx, ring, environment, &rows[i], deleted, retired); err != nil {
 					return r, err
 				}
 			}
@@ -112,8 +117,26 @@ func deletedOrganizations(ctx context.Context, tx *store.Tx) (map[string]bool, e
 	return deleted, err
 }
 
+// retiredKeys gives the keys that were retired. Nothing was under them then, but
+// for those that were lost. A database of an earlier version has none.
+func retiredKeys(ctx context.Context, tx *store.Tx, tables []store.Table) (map[seal.KeyID]bool, error) {
+	retired := make(map[seal.KeyID]bool)
+	if !slices.ContainsFunc(tables, func(t store.Table) bool {
+		return t.Name == "master_keys" && slices.ContainsFunc(t.Columns, func(c store.Column) bool { return c.Name == "retired_at" })
+	}) {
+		return retired, nil
+	}
+	err := tx.Each(ctx, func(scan func(...any) error) error {
+		var id seal.KeyID
+		err := scan(&id)
+		retired[id] = true
+		return err
+	}, `SELECT id FROM master_keys WHERE retired_at IS NOT NULL`)
+	return retired, err
+}
+
 // open tries one value and notes what came of it.
-func (r *SealReport) open(ctx context.Context, ring *seal.Keyring, environment string, row *sealedRow, deleted map[string]bool) error {
+func (r *SealReport) open(ctx context.Context, ring *seal.Keyring, environment string, row *sealedRow, deleted map[string]bool, retired map[seal.KeyID]bool) error {
 	if row.salt == nil && deleted[row.Text("organization")] {
 		r.Destroyed++
 		return nil
@@ -129,6 +152,8 @@ func (r *SealReport) open(ctx context.Context, ring *seal.Keyring, environment s
 	switch {
 	case err == nil:
 		r.Opened[sealed.KeyID()]++
+	case errors.As(err, &unknown) && retired[unknown.KeyID]:
+		r.Lost[unknown.KeyID]++
 	case errors.As(err, &unknown):
 		r.Missing[unknown.KeyID]++
 	case errors.Is(err, seal.ErrBusy), ctx.Err() != nil:

@@ -45,6 +45,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -63,9 +64,10 @@ const (
 // called by several goroutines at once.
 type DB struct {
 	dialect dialect
-	write   *sql.DB // on SQLite one connection, so that writers queue instead of failing
-	read    *sql.DB // on PostgreSQL the same pool
-	bound   sync.Map
+	write   *sql.DB  // on SQLite one connection, so that writers queue instead of failing
+	read    *sql.DB  // on PostgreSQL the same pool
+	bound   sync.Map // queries in the dialect's form
+	bounds  atomic.Int64
 	ready   prepared
 }
 
@@ -323,6 +325,10 @@ type Row struct {
 // Scan reads the row's columns into dest.
 func (r *Row) Scan(dest ...any) error { return r.db.mapError(r.row.Scan(dest...)) }
 
+// maxBounds is how many queries are remembered. There are a few hundred, but some hold a
+// number that a caller chose, such as that of rows: what is remembered has to end.
+const maxBounds = 4096
+
 // placeholder is $n in a query.
 var placeholder = regexp.MustCompile(`\$(\d+)`)
 
@@ -344,6 +350,10 @@ func (db *DB) bind(query string) string {
 	bound := placeholder.ReplaceAllString(query, "?$1")
 	if inOrder {
 		bound = placeholder.ReplaceAllLiteralString(query, "?")
+	}
+	if db.bounds.Add(1) > maxBounds { // those in use are soon back
+		db.bound.Clear()
+		db.bounds.Store(0)
 	}
 	db.bound.Store(query, bound)
 	return bound

@@ -285,3 +285,23 @@ func rawPostgres(t testing.TB, address string) func(statement string) {
 		}
 	}
 }
+
+// What callers choose, such as how many rows they want, does not fill the memory.
+func TestQueriesAreNotRememberedForGood(t *testing.T) {
+	ctx, db := t.Context(), open(t, t.TempDir()+"/gatehouse.db")
+	err := db.View(ctx, organization, func(tx *store.Tx) error {
+		for i := range 10_000 {
+			var got int
+			if err := tx.Row(ctx, fmt.Sprintf(`SELECT CAST($1 AS BIGINT) LIMIT %d`, i+1), i).Scan(&got); err != nil || got != i {
+				return fmt.Errorf("%d, %w", got, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := db.Remembered(); n > 5000 || n == 0 {
+		t.Errorf("%d queries are remembered", n)
+	}
+}

@@ -40,7 +40,7 @@ func (m *Meter) drain(ctx context.Context) bool {
 		if g == nil {
 			return true
 		}
-		batch, end, err := m.read(ctx, g, written)
+		batch, end, damaged, err := m.read(g, written)
 		if err == nil {
 			err = m.applyBatch(ctx, g.id, batch, end)
 		}
@@ -55,6 +55,9 @@ func (m *Meter) drain(ctx context.Context) bool {
 			m.failing = false
 			m.opts.Logger.InfoContext(ctx, "usage goes into the database again")
 		}
+		for range damaged { // told now: what waits for the database is read again
+			m.lose(ctx, errDamaged)
+		}
 		m.spooled.Add(g.applied - end)
 		if err := m.spool.advance(g, end); err != nil {
 			m.opts.Logger.ErrorContext(ctx, "a file of the usage spool could not be removed", "error", err)
@@ -63,31 +66,31 @@ func (m *Meter) drain(ctx context.Context) bool {
 }
 
 // read gives the next records of g, and where they end. What is damaged is left
-// out.
-func (m *Meter) read(ctx context.Context, g *segment, written int64) (batch []spooled, end int64, err error) {
+// out and counted.
+func (m *Meter) read(g *segment, written int64) (batch []spooled, end int64, damaged int, err error) {
 	text := make([]byte, min(written-g.applied, batchSize))
 	if _, err := g.file.ReadAt(text, g.applied); err != nil && !errors.Is(err, io.EOF) {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	end = g.applied
 	for len(text) > 0 {
 		n := bytes.IndexByte(text, '\n')
 		if n < 0 {
 			if end > g.applied && end+int64(len(text)) < written { // the rest of the line is in the next batch
-				return batch, end, nil
+				return batch, end, damaged, nil
 			}
 			n = len(text) - 1 // the process died in the middle of it
 		}
 		end += int64(n + 1)
 		r, err := parseLine(text[:n])
 		if err != nil {
-			m.lose(ctx, err)
+			damaged++
 		} else {
 			batch = append(batch, spooled{r, end})
 		}
 		text = text[n+1:]
 	}
-	return batch, end, nil
+	return batch, end, damaged, nil
 }
 
 // applyBatch adds the records of a file, which reach to end, to the table. One
@@ -302,13 +305,31 @@ func hourOf(t time.Time) time.Time { return t.UTC().Truncate(time.Hour) }
 // longer there, in case it comes back from a backup.
 const spoolsKept = 30 * 24 * time.Hour
 
+// forgetSpools forgets the files that were applied that long ago, but those that
+// are still there: what of them was applied would be counted a second time.
 func (m *Meter) forgetSpools(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, maxApply)
 	defer cancel()
 	err := m.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
-		_, err := tx.Exec(ctx, `DELETE FROM usage_spools WHERE organization = $1 AND updated_at < $2`,
-			access.InstanceOrganization, store.At(m.opts.Now().Add(-spoolsKept)))
-		return err
+		var old []string
+		err := tx.Each(ctx, func(scan func(...any) error) error {
+			var id string
+			err := scan(&id)
+			old = append(old, id)
+			return err
+		}, `SELECT spool FROM usage_spools WHERE organization = $1 AND updated_at < $2`, access.InstanceOrganization, store.At(m.opts.Now().Add(-spoolsKept)))
+		if err != nil {
+			return err
+		}
+		for _, id := range old {
+			if m.spool.exists(id) {
+				continue
+			}
+			if _, err := tx.Exec(ctx, `DELETE FROM usage_spools WHERE organization = $1 AND spool = $2`, access.InstanceOrganization, id); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil && ctx.Err() == nil {
 		m.opts.Logger.WarnContext(ctx, "old marks of usage could not be removed", "error", err)

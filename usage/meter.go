@@ -168,9 +168,9 @@ func (m *Meter) apply(ctx context.Context) {
 		case <-tick.C:
 		case done := <-m.flushes:
 			waiting = append(waiting, done)
-			m.spill(ctx)
 		}
-		if m.drain(ctx) {
+		spilled := len(waiting) == 0 || m.spill(ctx)
+		if m.drain(ctx) && spilled {
 			for _, done := range waiting {
 				close(done)
 			}

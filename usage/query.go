@@ -242,7 +242,7 @@ func (q Query) build() (string, []any, error) {
 	if list != "" {
 		query += " GROUP BY " + list + " ORDER BY " + list
 	}
-	return query + " LIMIT " + strconv.Itoa(q.Limit+1), args, nil
+	return query + " LIMIT " + place(q.Limit+1), args, nil
 }
 
 // columns gives where a row of the query goes.

@@ -157,6 +157,12 @@ func (s *spool) tidy(small int64) error {
 	return errors.Join(errs...)
 }
 
+// exists reports whether there is, or may be, a file of that id, of whatever process.
+func (s *spool) exists(id string) bool {
+	_, err := os.Lstat(filepath.Join(s.dir, filepath.Base(id)+suffix))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
 // waiting gives how many bytes are not applied yet.
 func (s *spool) waiting() int64 {
 	s.mu.Lock()

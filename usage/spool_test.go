@@ -2,6 +2,7 @@ package usage_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -13,7 +14,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/usage"
 	"github.com/gatehouse-io/gatehouse/usage/tokens"
 )
@@ -127,6 +130,50 @@ func TestReplayCountsOnce(t *testing.T) {
 	})
 }
 
+// A file that a killed process left is counted once, however long nobody started
+// after it: what was applied of it is not forgotten while it is there.
+func TestStartAfterALongTime(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		db, dir := openStore(t, url), t.TempDir()
+		m, stop := start(t, db, dir)
+		m.Record(visit("m", 1, 1))
+		flush(t, m) // applied, and too small to be deleted yet
+		names := spools(t, dir)
+		if len(names) != 1 {
+			t.Fatalf("files %q", names)
+		}
+		text, err := os.ReadFile(names[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop() // in order, so that the file goes; a killed process leaves it
+		if err := os.WriteFile(names[0], text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		later := func(o *usage.Options) {
+			now := o.Now
+			o.Now = func() time.Time { return now().Add(31 * 24 * time.Hour) }
+		}
+		m, stop = start(t, db, dir, later)
+		flush(t, m)
+		from := usage.Query{From: noon, To: noon.Add(time.Hour)}
+		if row := ask(t, m, owner, from)[0]; row.Requests != 1 {
+			t.Errorf("%d requests are counted, want 1", row.Requests)
+		}
+		stop()
+		// It is gone now, and the next start forgets it.
+		m, _ = start(t, db, dir, later)
+		flush(t, m)
+		var marks int64
+		err = db.View(t.Context(), access.InstanceOrganization, func(tx *store.Tx) error {
+			return tx.Row(t.Context(), `SELECT count(*) FROM usage_spools WHERE organization = $1`, access.InstanceOrganization).Scan(&marks)
+		})
+		if err != nil || marks != 0 {
+			t.Errorf("%d marks of files that are gone are kept, %v", marks, err)
+		}
+	})
+}
+
 // A crash in the middle of a line, and a disk that changes bytes, cost the lines
 // they hit and no other.
 func TestDamagedSpool(t *testing.T) {
@@ -213,6 +260,11 @@ func TestDiskAway(t *testing.T) {
 	if sent != 100 {
 		t.Errorf("full after %d", sent)
 	}
+	soon, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := m.Flush(soon); err == nil {
+		t.Error("records that are only in memory are said to be in the database")
+	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -254,4 +306,34 @@ func FuzzSpoolLine(f *testing.F) {
 			t.Errorf("unbounded: %+v", r)
 		}
 	})
+}
+
+// A damaged line is one loss, however often the database was away when it was
+// read.
+func TestDamageIsToldOnce(t *testing.T) {
+	link := gatehousetest.NewLink(t, gatehousetest.Postgres(t))
+	db, dir := openStore(t, link.URL), t.TempDir()
+	text, err := usage.AppendLine([]byte("nonsense\n"), visit("m", 1, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "0197c3f2-0000-7000-8000-000000000001.spool"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link.Cut()
+	var log gatehousetest.Buffer
+	m, _ := start(t, db, dir, func(o *usage.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(log.String(), "usage waits in the spool"); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the database is not missed")
+		}
+	}
+	time.Sleep(200 * time.Millisecond) // some further tries
+	link.Mend()
+	if got := requests(t, m); got != 1 {
+		t.Errorf("%d requests are counted, want 1", got)
+	}
+	if lost := m.Backlog().Lost; lost != 1 {
+		t.Errorf("%d losses for one damaged line", lost)
+	}
 }

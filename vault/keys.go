@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -67,7 +68,49 @@ func (v *Vault) readOrganizationKeys(ctx context.Context, organization string) (
 		return material{}, err
 	}
 	m.fingerprint, err = v.ring.Open(ctx, v.fingerprintContext(organization), m.salt, sealed)
+	var unknown seal.UnknownKeyError
+	if errors.As(err, &unknown) {
+		return v.replaceFingerprintKey(ctx, organization, m.salt, sealed, err)
+	}
 	return m, err
+}
+
+// replaceFingerprintKey makes the organization a new fingerprint key where the one
+// that it has was given up with a lost master key, so that what else it has opens
+// and it can store credentials again; their fingerprints are others than before.
+// Otherwise it gives notOpened.
+func (v *Vault) replaceFingerprintKey(ctx context.Context, organization string, salt seal.OrganizationSalt, lost seal.Sealed, notOpened error) (material, error) {
+	var givenUp bool
+	err := v.db.View(ctx, organization, func(tx *store.Tx) (err error) {
+		givenUp, err = masterkey.GivenUp(ctx, tx, lost)
+		return err
+	})
+	if err != nil || !givenUp {
+		return material{}, cmp.Or(err, notOpened)
+	}
+	key := make([]byte, 32)
+	rand.Read(key) // never fails (crypto/rand)
+	sealed, err := v.ring.Seal(ctx, v.fingerprintContext(organization), salt, key)
+	if err != nil {
+		return material{}, err
+	}
+	raced := false
+	err = v.db.Update(ctx, organization, func(tx *store.Tx) error {
+		changed, err := tx.Exec(ctx, `UPDATE organization_keys SET fingerprint_key_sealed = $1 WHERE organization = $2 AND fingerprint_key_sealed = $3`,
+			sealed, organization, lost)
+		if raced = changed == 0; err != nil || raced {
+			return err
+		}
+		return masterkey.Admit(ctx, tx, organization, sealed)
+	})
+	if err != nil {
+		return material{}, err
+	}
+	if raced { // another has just made one, or the organization was deleted
+		return v.readOrganizationKeys(ctx, organization)
+	}
+	v.opts.Logger.WarnContext(ctx, "an organization's fingerprint key was lost with its master key; a new one was made", "organization", organization)
+	return material{salt, seal.NewSecret(key)}, nil
 }
 
 func (v *Vault) fingerprintContext(organization string) seal.Context {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/webhook"
 )
@@ -254,6 +257,68 @@ func TestAnswers(t *testing.T) {
 		}
 		if _, err := h.SendTest(t.Context(), owner, w.ID); !errors.Is(err, webhook.ErrDisabled) {
 			t.Errorf("a test of what is disabled: %v", err)
+		}
+	})
+}
+
+// Of a receiver that is gone, the webhook is switched off only where it still leads there.
+func TestGoneAfterAChange(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		there, r := newReceiver(t, nil), newReceiver(t, nil)
+		h := newHouse(t, url, r.URL, there.URL)
+		w, _ := h.make(t, owner, r.URL)
+		r.answers(func(rw http.ResponseWriter, _ *http.Request) {
+			if _, err := h.Update(context.Background(), owner, w.ID, nil, webhook.Content{URL: there.URL}); err != nil {
+				t.Error(err)
+			}
+			rw.WriteHeader(http.StatusGone)
+		})
+		h.enqueue(t, webhook.CredentialExpired)
+		h.deliver(t)
+		if got, err := h.Get(t.Context(), owner, w.ID); err != nil || got.Disabled {
+			t.Errorf("a webhook was switched off for what its former receiver said: %+v, %v", got, err)
+		}
+		h.enqueue(t, webhook.CredentialExpired)
+		h.deliver(t)
+		if len(there.got()) != 1 {
+			t.Errorf("%d messages at the new receiver, want 1", len(there.got()))
+		}
+	})
+}
+
+// busy is a sealer that has no time at first.
+type busy struct {
+	webhook.Sealer
+	left *atomic.Int64
+}
+
+func (b busy) Open(ctx context.Context, organization, id string, version int64, sealed seal.Sealed) (seal.Secret, error) {
+	if b.left.Add(-1) >= 0 {
+		return seal.Secret{}, fault.New(fault.Unavailable, "vault_busy", "Too many keys are being derived.")
+	}
+	return b.Sealer.Open(ctx, organization, id, version, sealed)
+}
+
+// An attempt that could not be made for want of a key costs none.
+func TestNoAttemptWithoutASecret(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		r := newReceiver(t, nil)
+		h := newHouse(t, url, r.URL)
+		w, _ := h.make(t, owner, r.URL)
+		h.sealer = busy{h.sealer, new(atomic.Int64)}
+		h.sealer.(busy).left.Store(3)
+		hurried := h.instance(t, r.URL)
+		h.enqueue(t, webhook.CredentialExpired)
+		for range 3 {
+			h.deliver(t, hurried)
+			if d := h.deliveries(t, w.ID)[0]; d.Status != webhook.Pending || d.Attempts != 0 || d.LastError != "" || len(r.got()) != 0 {
+				t.Fatalf("%+v, %d requests", d, len(r.got()))
+			}
+			h.clock.pass(5 * time.Second)
+		}
+		h.deliver(t, hurried)
+		if d := h.deliveries(t, w.ID)[0]; d.Status != webhook.Delivered || d.Attempts != 1 {
+			t.Errorf("%+v", d)
 		}
 	})
 }

@@ -50,7 +50,7 @@ import (
 const (
 	MaxWebhooks = 20                  // of one organization
 	Timeout     = 15 * time.Second    // of one attempt, dialling included
-	KeepFor     = 30 * 24 * time.Hour // how long deliveries that ended can be listed and replayed
+	KeepFor     = 30 * 24 * time.Hour // how long a delivery that has ended can be listed and replayed, counted from when it was made
 
 	maxURL         = 2000 // bytes
 	maxDescription = 200  // characters

@@ -225,7 +225,7 @@ func (w *Webhooks) take(ctx context.Context, found []due) ([]due, error) {
 	return taken, err
 }
 
-// sweep deletes deliveries that ended [KeepFor] ago, and secrets that nothing
+// sweep deletes deliveries that were made [KeepFor] ago and have ended, and secrets that nothing
 // is signed under any more.
 func (w *Webhooks) sweep(ctx context.Context) error {
 	now := w.opts.Now()

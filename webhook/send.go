@@ -15,6 +15,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/internal/netguard"
 	"github.com/gatehouse-io/gatehouse/store"
 )
@@ -34,7 +35,13 @@ type answer struct {
 	status     int64 // 0: none
 	failure    Failure
 	retryAfter time.Duration
+	notMade    bool // nothing was sent, and that says nothing of the webhook
 }
+
+const (
+	openingMaxFor = 10 * time.Second // of the secrets, so that an attempt ends before its lease
+	notMadePause  = 5 * time.Second  // before an attempt that could not be made is tried again
+)
 
 // send makes one attempt and records how it ended.
 func (w *Webhooks) send(ctx context.Context, d due) {
@@ -43,9 +50,12 @@ func (w *Webhooks) send(ctx context.Context, d due) {
 	recording, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordingMaxFor)
 	defer cancel()
 	var err error
-	if ctx.Err() != nil && a.failure != "" {
-		err = w.giveBack(recording, d) // it is this instance that ends, which says nothing of the receiver
-	} else {
+	switch {
+	case ctx.Err() != nil && a.failure != "":
+		err = w.giveBack(recording, d, w.opts.Now()) // it is this instance that ends, which says nothing of the receiver
+	case a.notMade:
+		err = w.giveBack(recording, d, w.opts.Now().Add(notMadePause))
+	default:
 		err = w.record(recording, d, a)
 	}
 	if err != nil { // the lease ends, and the attempt is made again
@@ -55,7 +65,12 @@ func (w *Webhooks) send(ctx context.Context, d due) {
 
 // attempt makes one request.
 func (w *Webhooks) attempt(ctx context.Context, d due) answer {
-	secrets, err := w.secrets(ctx, d.organization, d.id)
+	opening, cancel := context.WithTimeout(ctx, openingMaxFor)
+	defer cancel()
+	secrets, err := w.secrets(opening, d.organization, d.id)
+	if fault.KindOf(public(err)) == fault.Unavailable { // the database is away, or too many keys are being derived
+		return answer{failure: failedSecret, notMade: true}
+	}
 	if err != nil || len(secrets) == 0 {
 		w.opts.Logger.WarnContext(ctx, "a webhook's secret does not open", "organization", d.organization, "webhook", d.id, "error", err)
 		return answer{failure: failedSecret}
@@ -128,11 +143,11 @@ func system(organization string) access.Caller {
 	return access.NewCaller(organization, access.System, "gatehouse")
 }
 
-// giveBack makes a delivery due at once.
-func (w *Webhooks) giveBack(ctx context.Context, d due) error {
+// giveBack makes a delivery due at that time, as if it had not been taken.
+func (w *Webhooks) giveBack(ctx context.Context, d due, at time.Time) error {
 	return w.db.Update(ctx, d.organization, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `UPDATE webhook_deliveries SET attempts = $1, next_at = $2 WHERE organization = $3 AND id = $4 AND attempts = $5 AND next_at = $6`,
-			d.attempts-1, store.At(w.opts.Now()), d.organization, d.delivery, d.attempts, d.next)
+			d.attempts-1, store.At(at), d.organization, d.delivery, d.attempts, d.next)
 		return err
 	})
 }
@@ -171,8 +186,8 @@ func (w *Webhooks) record(ctx context.Context, d due, a answer) error {
 	w.opts.Attempted(outcome)
 	if a.status == http.StatusGone {
 		_, err = w.change(ctx, system(d.organization), d.id, nil, audit.WebhookDisable, func(h *Webhook) bool {
-			if h.Disabled {
-				return false // by another attempt's answer
+			if h.Disabled || h.URL != d.url {
+				return false // by another attempt's answer; or it is another receiver's by now
 			}
 			h.Disabled, h.DisabledReason = true, "gone"
 			return true

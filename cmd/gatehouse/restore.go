@@ -60,6 +60,9 @@ func printSeals(c instance.Config, restored backup.Restored) error {
 		return nil
 	}
 	fmt.Printf("\nRestored, and all %d sealed values open.\n", restored.Seals.Total())
+	for id, n := range restored.Seals.Lost {
+		fmt.Printf("%d more were given up with the lost key %s and stay closed.\n", n, id)
+	}
 	if n := restored.Seals.Destroyed; n > 0 {
 		fmt.Printf("%d more belong to deleted organizations and stay closed for good.\n", n)
 	}

@@ -1,0 +1,7 @@
+package store
+
+// Remembered gives how many queries are kept in the dialect's form.
+func (db *DB) Remembered() (n int) {
+	db.bound.Range(func(any, any) bool { n++; return true })
+	return n
+}
