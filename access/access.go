@@ -142,13 +142,14 @@ type Caller struct {
 	Credentials []string
 
 	granted  Set
+	said     int // how many of Roles its token named; the rest came by With
 	operator bool
 }
 
 // NewCaller gives a caller with what its roles grant. Unknown roles are kept
 // for the trail and grant nothing.
 func NewCaller(organization string, typ CallerType, id string, roles ...Role) Caller {
-	c := Caller{Organization: organization, Type: typ, ID: id, Roles: roles}
+	c := Caller{Organization: organization, Type: typ, ID: id, Roles: roles, said: len(roles)}
 	for _, r := range roles {
 		c.granted |= r.Grants()
 		c.operator = c.operator || r == Operator
@@ -178,6 +179,10 @@ func (c Caller) Within(limit Set) Caller {
 	c.operator = false
 	return c
 }
+
+// Said gives the roles that the caller's own token named, without those that
+// [Caller.With] added.
+func (c Caller) Said() []Role { return c.Roles[:min(c.said, len(c.Roles))] }
 
 // Granted gives what the caller holds inside its own organization.
 func (c Caller) Granted() Set { return c.granted }
