@@ -40,7 +40,7 @@ $(LINT): tools/go.mod tools/go.sum
 	cd tools && $(GO) build -o ../$(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
 bench: ## every benchmark prints its ratio
-	$(GO) test -run '^$$' -bench . -benchtime 1s ./seal ./ratelimit ./access ./gateway ./store ./usage/tokens
+	$(GO) test -run '^$$' -bench . -benchtime 1s ./seal ./ratelimit ./access ./auth ./gateway ./store ./usage/tokens
 	$(GO) run ./gatehousetest/withpostgres $(GO) test -run '^$$' -bench . -benchtime 15x -timeout 30m ./vault
 	$(GO) test -run '^$$' -bench . -benchtime 3x -timeout 15m ./masterkey
 	cd bench && $(GO) test -run Accuracy -v .

@@ -19,6 +19,7 @@ var across = map[string]string{
 	"backup/restore.go fill":           "a restore is of everything",
 	"backup/restore.go freshRows":      "counts what migrations put into a new, temporary database",
 	"instance/doctor_database.go keys": "opens one value under each master key",
+	"auth/tokenuse.go look":            "a service token does not say whose it is; the hash of 256 random bits finds it",
 	"audit/log.go insertAll":           "a batch of the spool holds several organizations' events",
 	"org/org.go List":                  "the operator's list of organizations",
 	"vault/destroy.go findDue":         "the timer looks for what is due in all organizations",

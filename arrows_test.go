@@ -25,7 +25,7 @@ var arrows = map[string][]string{
 	"audit":          {"access", "store", "internal/fault"},
 	"masterkey":      {"access", "audit", "seal", "store", "internal/fault"},
 	"org":            {"access", "audit", "store", "internal/fault", "internal/recheck"},
-	"auth":           {"access", "org", "internal/fault"},
+	"auth":           {"access", "audit", "org", "store", "internal/fault", "internal/recheck"},
 	"webhook":        {"access", "audit", "masterkey", "seal", "store", "internal/fault", "internal/netguard"},
 	"vault":          {"access", "audit", "catalog", "masterkey", "seal", "store", "webhook", "internal/fault", "internal/recheck"},
 	"policy":         {"access", "audit", "ratelimit", "store", "internal/fault"},

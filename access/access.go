@@ -4,7 +4,9 @@
 // carries [Role] names that somebody trusted gave it (the host application's
 // token, a service token's row); each role grants a fixed set of
 // [Permission] values, and everything not granted is denied. A role name that
-// is not known grants nothing.
+// is not known grants nothing. An organization's own roles and service tokens
+// are [Set] values of the same closed list; [Caller.With] and [Caller.Within]
+// put them on a caller.
 //
 // Domain methods start with [Allow]:
 //
@@ -116,19 +118,6 @@ func Permissions() []Permission {
 	return all
 }
 
-// set is a set of permissions; bit p is Permission p.
-type set uint64
-
-func setOf(permissions ...Permission) set {
-	var s set
-	for _, p := range permissions {
-		s |= 1 << p
-	}
-	return s
-}
-
-func (s set) has(p Permission) bool { return p != None && p < permissionCount && s&(1<<p) != 0 }
-
 // CallerType says what kind of being a caller is.
 type CallerType string
 
@@ -148,32 +137,84 @@ type Caller struct {
 	Roles        []Role     // as given, unknown names included
 	TokenID      string     // the token's jti where it has one
 
-	granted set
+	// Credentials are the ids of the only credentials that a service token may
+	// use; nil: all of the organization.
+	Credentials []string
+
+	granted  Set
+	said     int // how many of Roles its token named; the rest came by With
+	operator bool
 }
 
 // NewCaller gives a caller with what its roles grant. Unknown roles are kept
 // for the trail and grant nothing.
 func NewCaller(organization string, typ CallerType, id string, roles ...Role) Caller {
-	c := Caller{Organization: organization, Type: typ, ID: id, Roles: roles}
+	c := Caller{Organization: organization, Type: typ, ID: id, Roles: roles, said: len(roles)}
 	for _, r := range roles {
-		c.granted |= r.grants()
+		c.granted |= r.Grants()
+		c.operator = c.operator || r == Operator
 	}
 	return c
 }
 
+// With gives the caller with further roles and what they grant on top of what
+// it holds. It makes nobody an operator, whatever the roles are called.
+func (c Caller) With(roles []Role, granted Set) Caller {
+	all := make([]Role, 0, len(c.Roles)+len(roles))
+	all = append(all, c.Roles...)
+	for _, r := range roles {
+		if !slices.Contains(all, r) {
+			all = append(all, r)
+		}
+	}
+	c.Roles = all
+	c.granted |= granted & Tenant()
+	return c
+}
+
+// Within gives the caller with nothing beyond limit: what a service token may
+// do while its maker holds limit. It is an operator no more.
+func (c Caller) Within(limit Set) Caller {
+	c.granted &= limit & Tenant()
+	c.operator = false
+	return c
+}
+
+// Said gives the roles that the caller's own token named, without those that
+// [Caller.With] added.
+func (c Caller) Said() []Role { return c.Roles[:min(c.said, len(c.Roles))] }
+
+// Granted gives what the caller holds inside its own organization.
+func (c Caller) Granted() Set { return c.granted }
+
+// MayUse reports whether the caller's token lets it use the credential. It is
+// no permission; whether it may use credentials at all is [CredentialUse].
+func (c Caller) MayUse(credential string) bool {
+	return c.Credentials == nil || slices.Contains(c.Credentials, credential)
+}
+
+// MayGive reports, as a [*DeniedError], the first permission of s that the caller
+// does not hold itself: nobody gives what it does not have.
+func (c Caller) MayGive(s Set) error {
+	if beyond := s &^ c.granted; beyond != 0 {
+		return &DeniedError{Permission: beyond.Permissions()[0], Organization: c.Organization}
+	}
+	return nil
+}
+
 // Can reports whether the caller holds p inside its own organization.
-func (c Caller) Can(p Permission) bool { return c.granted.has(p) }
+func (c Caller) Can(p Permission) bool { return c.granted.Has(p) }
 
 // Holds reports whether the caller holds p on any organization at all, its own
 // or, as an operator, the reserved one. It is the first look at a route's
 // door; [Allow] decides on the organization that is asked for.
 func (c Caller) Holds(p Permission) bool {
-	return c.granted.has(p) || c.Operator() && (operatorEverywhere.has(p) || operatorInstance.has(p))
+	return c.granted.Has(p) || c.operator && (operatorEverywhere.Has(p) || operatorInstance.Has(p))
 }
 
 // Operator reports whether the caller runs the instance itself and may act on
 // every organization's limits and on the reserved organization.
-func (c Caller) Operator() bool { return slices.Contains(c.Roles, Operator) }
+func (c Caller) Operator() bool { return c.operator }
 
 // RoleNames gives the roles as plain strings, for tokens and events.
 func (c Caller) RoleNames() []string {
@@ -198,13 +239,13 @@ func (e *DeniedError) Error() string {
 // otherwise. Only an operator reaches past its own organization, and only
 // with a permission that the operator role grants on every organization.
 func Allow(c Caller, p Permission, organization string) error {
-	if c.Organization != "" && c.Organization == organization && c.granted.has(p) {
+	if c.Organization != "" && c.Organization == organization && c.granted.Has(p) {
 		return nil
 	}
-	if c.Operator() && operatorEverywhere.has(p) {
+	if c.operator && operatorEverywhere.Has(p) {
 		return nil
 	}
-	if c.Operator() && organization == InstanceOrganization && operatorInstance.has(p) {
+	if c.operator && organization == InstanceOrganization && operatorInstance.Has(p) {
 		return nil
 	}
 	return &DeniedError{Permission: p, Organization: organization}

@@ -26,24 +26,25 @@ func Roles() []Role {
 func (r Role) Known() bool { return slices.Contains(Roles(), r) }
 
 var (
-	readMembers = setOf(MemberRead, RoleRead, TokenRead)
+	readMembers = SetOf(MemberRead, RoleRead, TokenRead)
 
-	viewerSet    = readMembers | setOf(CredentialList, LimitRead)
-	developerSet = viewerSet | setOf(CredentialCreate, CredentialUpdate, CredentialTest, CredentialRotate, CredentialUse, UsageOwn)
-	auditorSet   = viewerSet | setOf(AuditRead, AuditExport, AuditVerify, RetentionRead, UsageRead, UsageOwn)
-	adminSet     = developerSet | auditorSet | setOf(CredentialDelete, LimitUpdate, MemberManage, RoleManage, TokenManage,
+	viewerSet    = readMembers | SetOf(CredentialList, LimitRead)
+	developerSet = viewerSet | SetOf(CredentialCreate, CredentialUpdate, CredentialTest, CredentialRotate, CredentialUse, UsageOwn)
+	auditorSet   = viewerSet | SetOf(AuditRead, AuditExport, AuditVerify, RetentionRead, UsageRead, UsageOwn)
+	adminSet     = developerSet | auditorSet | SetOf(CredentialDelete, LimitUpdate, MemberManage, RoleManage, TokenManage,
 		WebhookRead, WebhookManage)
-	ownerSet   = adminSet | setOf(CredentialReveal, RetentionManage, HoldManage)
-	serviceSet = setOf(CredentialUse, LimitRead, UsageOwn)
+	ownerSet   = adminSet | SetOf(CredentialReveal, RetentionManage, HoldManage)
+	serviceSet = SetOf(CredentialUse, LimitRead, UsageOwn)
 
 	// operatorEverywhere holds on every organization.
-	operatorEverywhere = setOf(LimitRead, LimitUpdate, LimitReset, UsageRead, UsageOwn, KeyRead, KeyRotate, OrgManage)
+	operatorEverywhere = SetOf(LimitRead, LimitUpdate, LimitReset, UsageRead, UsageOwn, KeyRead, KeyRotate, OrgManage)
 	// operatorInstance holds on the reserved organization only.
-	operatorInstance = setOf(AuditRead, AuditExport, AuditVerify, RetentionRead, RetentionManage)
+	operatorInstance = SetOf(AuditRead, AuditExport, AuditVerify, RetentionRead, RetentionManage)
 )
 
-// grants gives what the role allows inside the caller's own organization.
-func (r Role) grants() set {
+// Grants gives what the role allows inside the caller's own organization;
+// nothing for a role that is not built in.
+func (r Role) Grants() Set {
 	switch r {
 	case Owner:
 		return ownerSet
@@ -66,12 +67,4 @@ func (r Role) grants() set {
 
 // Permissions lists what the role grants inside the caller's own
 // organization; an unknown role grants nothing.
-func (r Role) Permissions() []Permission {
-	var granted []Permission
-	for _, p := range Permissions() {
-		if r.grants().has(p) {
-			granted = append(granted, p)
-		}
-	}
-	return granted
-}
+func (r Role) Permissions() []Permission { return r.Grants().Permissions() }

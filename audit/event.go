@@ -81,6 +81,14 @@ const (
 	WebhookTest    Action = "webhook.test"
 	WebhookReplay  Action = "webhook.replay"
 	WebhookFail    Action = "webhook.fail" // a delivery was given up
+
+	// Who may do what.
+	MemberUpdate Action = "member.update"
+	MemberDelete Action = "member.delete"
+	RoleCreate   Action = "role.create"
+	RoleUpdate   Action = "role.update"
+	RoleDelete   Action = "role.delete"
+	TokenRevoke  Action = "token.revoke"
 )
 
 // Actions lists every action, for validating a filter.
@@ -92,6 +100,7 @@ func Actions() []Action {
 		LimitExceed, LimitReset, LimitDegrade, LimitRecover, LimitObserve, PolicyCreate, PolicyUpdate, PolicyDelete, AccessDeny, TokenCreate, MemberDisable, MemberEnable,
 		KeyCreate, KeyStage, KeyRotate, KeyRetire, OrgCreate, OrgDelete, BackupCreate, BackupRestore,
 		CredentialWarn, WebhookCreate, WebhookUpdate, WebhookDelete, WebhookRotate, WebhookDisable, WebhookTest, WebhookReplay, WebhookFail,
+		MemberUpdate, MemberDelete, RoleCreate, RoleUpdate, RoleDelete, TokenRevoke,
 	}
 }
 

@@ -1,11 +1,24 @@
 // Package auth turns a request into a caller.
 //
 // The token is found by [TokenOf] wherever an SDK puts a provider's key, and
-// read by [Authenticator.Caller]. It is a JWT, HS256 under the secret that the
-// host application signs with, with the claims sub, organizationId, roles and
-// exp (RFC 7519); nothing but the configured algorithm is accepted, whatever
-// the token's header says. The host's word on roles counts; an unknown role
-// grants nothing.
+// read by [Authenticator.Caller]. There are three kinds:
+//
+//   - A JWT that the host application signs: HS256 under JWT_SECRET, with the
+//     claims sub, organizationId, roles and exp (RFC 7519).
+//   - A JWT of a configured issuer ([IssuerConfig]): RS256, ES256 or EdDSA, one
+//     algorithm for each issuer, under keys fetched from it ([Issuers]). Its
+//     claims are mapped to a member, an organization and roles.
+//   - A service token ([Tokens]), gth_..., which is looked up.
+//
+// Nothing of a JWT chooses how it is verified: the algorithm is the configured
+// one, keys come from the configuration, and headers that would bring a key or
+// other rules are refused. It is read once, by a strict reader of its own
+// (strictjson.go) that takes no duplicate members, no deep nesting and no times
+// but whole seconds; what is too long is refused unread. Clocks may be off by
+// [Leeway].
+//
+// The signer's word on roles counts; an unknown role grants nothing. What the
+// member holds in Gatehouse itself comes on top (package org).
 //
 // Errors of this package are safe to show and never hold any of the token.
 package auth
@@ -38,33 +51,45 @@ var (
 	ErrNoToken   = fault.New(fault.Unauthenticated, "token_missing", "Send a token: Authorization: Bearer TOKEN.")
 	ErrBadToken  = fault.New(fault.Unauthenticated, "token_invalid", "The token is not valid.")
 	ErrExpired   = fault.New(fault.Unauthenticated, "token_expired", "The token has expired.")
+	ErrRevoked   = fault.New(fault.Unauthenticated, "token_revoked", "The token was revoked.")
 	ErrTwoTokens = fault.New(fault.Malformed, "token_ambiguous", "Two different tokens were sent; send one.")
 )
 
 // Options sets up an [Authenticator].
 type Options struct {
-	Secret   []byte // at least MinSecret bytes
-	Issuer   string // checked where set
-	Audience string // checked where set
+	Secret   []byte   // at least MinSecret bytes
+	Issuer   string   // checked where set
+	Audience string   // checked where set
+	Issuers  *Issuers // further issuers; nil: none
+	Tokens   *Tokens  // service tokens; nil: none are let in
 	Now      func() time.Time
 }
 
 // Authenticator makes callers of tokens.
 type Authenticator struct {
 	secret   []byte
-	parser   *jwt.Parser
+	issuer   string
+	audience string
 	orgs     *org.Directory
+	issuers  *Issuers
+	tokens   *Tokens
 	now      func() time.Time
 	verified *otter.Cache[[sha256.Size]byte, verified]
 }
 
 // verified is what a token that was verified before says. A signature that
-// held holds for good; the times are looked at on every use.
+// held holds for as long as its key does; the times are looked at on every use.
 type verified struct {
-	caller    access.Caller
-	expires   time.Time
-	notBefore time.Time // zero: at any time
+	caller access.Caller
+	claimTimes
+
+	issuer *issuer // nil: the host application
+	keyID  string
+	key    *verifyKey
 }
+
+// stillSigned reports whether the issuer still has the key that signed.
+func (v *verified) stillSigned() bool { return v.issuer == nil || v.issuer.known(v.keyID) == v.key }
 
 // maxVerified bounds how many tokens are remembered, by their SHA-256.
 const maxVerified = 16384
@@ -74,18 +99,8 @@ func New(orgs *org.Directory, opts Options) *Authenticator {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	checks := []jwt.ParserOption{
-		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
-		jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithStrictDecoding(), jwt.WithTimeFunc(opts.Now),
-	}
-	if opts.Issuer != "" {
-		checks = append(checks, jwt.WithIssuer(opts.Issuer))
-	}
-	if opts.Audience != "" {
-		checks = append(checks, jwt.WithAudience(opts.Audience))
-	}
 	return &Authenticator{
-		secret: opts.Secret, parser: jwt.NewParser(checks...), orgs: orgs, now: opts.Now,
+		secret: opts.Secret, issuer: opts.Issuer, audience: opts.Audience, orgs: orgs, issuers: opts.Issuers, tokens: opts.Tokens, now: opts.Now,
 		verified: otter.Must(&otter.Options[[sha256.Size]byte, verified]{MaximumSize: maxVerified}),
 	}
 }
@@ -129,99 +144,181 @@ func fromAuthorization(value string) string {
 	return ""
 }
 
-// claims are what a token is made of.
-type claims struct {
-	OrganizationID string   `json:"organizationId"`
-	Roles          []string `json:"roles"`
-	jwt.RegisteredClaims
-}
-
-// Caller makes a caller of a token: [ErrBadToken] or [ErrExpired] when the
-// token is not good, the errors of [org.Directory.Admit] when its organization
-// or member is not let in; the caller is given with those as well, for the
-// trail.
+// Caller makes a caller of a token: [ErrBadToken], [ErrExpired] or [ErrRevoked]
+// when the token is not good, [ErrIssuerAway] when it cannot be said, the errors
+// of [org.Directory.Resolve] when its organization or member is not let in. The
+// caller is given with those as well where it is known, for the trail.
 func (a *Authenticator) Caller(ctx context.Context, token string) (access.Caller, error) {
-	c, err := a.Verify(token)
+	if IsServiceToken(token) {
+		if a.tokens == nil {
+			return access.Caller{}, ErrBadToken
+		}
+		return a.tokens.caller(ctx, token)
+	}
+	c, err := a.Verify(ctx, token)
 	if err != nil {
 		return access.Caller{}, err
 	}
-	return c, a.orgs.Admit(ctx, c)
+	return a.orgs.Resolve(ctx, c)
 }
 
-// Verify reads a token without asking whether its organization is known.
-func (a *Authenticator) Verify(token string) (access.Caller, error) {
+// Verify reads a JWT without asking whether its organization is known. ctx
+// bounds the wait for an issuer's keys.
+func (a *Authenticator) Verify(ctx context.Context, token string) (access.Caller, error) {
 	if len(token) > maxToken || strings.ContainsAny(token, "\r\n") { // encoding/base64 would skip line breaks
 		return access.Caller{}, ErrBadToken
 	}
 	key := sha256.Sum256([]byte(token))
-	if v, ok := a.verified.GetIfPresent(key); ok {
-		if now := a.now(); now.Before(v.expires) && !now.Before(v.notBefore) {
-			return v.caller, nil
-		}
+	if v, ok := a.verified.GetIfPresent(key); ok && v.check(a.now()) == nil && v.stillSigned() {
+		return v.caller, nil
 	}
-	v, err := a.parse(token)
-	if err == nil {
-		a.verified.Set(key, v)
+	v, err := a.parse(ctx, token)
+	if err != nil {
+		return access.Caller{}, err
 	}
-	return v.caller, err
+	a.verified.Set(key, v)
+	return v.caller, nil
 }
 
-func (a *Authenticator) parse(token string) (verified, error) {
-	c := jwt.MapClaims{} // not a struct: encoding/json would take "ROLES" for "roles"
-	_, err := a.parser.ParseWithClaims(token, c, func(t *jwt.Token) (any, error) {
-		// RFC 7515, section 4.1.11: extensions that are marked critical and not understood.
-		if _, ok := t.Header["crit"]; ok {
-			return nil, errors.New("crit is not supported")
-		}
-		return a.secret, nil
-	})
-	switch {
-	case errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenSignatureInvalid):
-		return verified{}, ErrExpired.Because(err)
-	case err != nil:
+// parse reads and verifies a token. Its header only says which of two doors it
+// knocks at; what opens each is fixed: JWT_SECRET with HS256, or the issuer that
+// the claim iss names with its one algorithm.
+func (a *Authenticator) parse(ctx context.Context, token string) (verified, error) {
+	t, err := splitJWS(token)
+	if err != nil {
 		return verified{}, ErrBadToken.Because(err)
 	}
-	subject, _ := c["sub"].(string)
-	organization, _ := c["organizationId"].(string)
-	roles, ok := rolesOf(c["roles"])
-	id, isText := c["jti"].(string)
+	var v verified
 	switch {
-	case subject == "" || len(subject) > 256 || strings.ContainsFunc(subject, control):
-		return verified{}, ErrBadToken.Because(errors.New("sub is missing or not usable"))
+	case t.algorithm == hs256:
+		v, err = a.ofHost(t)
+	case a.issuers.knows(t.algorithm):
+		v, err = a.ofIssuer(ctx, t)
+	default:
+		err = errors.New("the algorithm is not one of those configured")
+	}
+	if _, public := fault.As(err); err != nil && !public {
+		err = ErrBadToken.Because(err)
+	}
+	if err == nil {
+		err = v.check(a.now())
+	}
+	return v, err
+}
+
+// ofHost reads a token that the host application signed.
+func (a *Authenticator) ofHost(t jws) (v verified, err error) {
+	if !t.verifyHMAC(a.secret) {
+		return v, errors.New("the signature is not of JWT_SECRET")
+	}
+	members, err := t.claims(make([]member, 0, 16))
+	if err != nil {
+		return v, err
+	}
+	issuer, _ := readText(find(members, "iss"))
+	switch {
+	case a.issuer != "" && issuer != a.issuer:
+		return v, errors.New("iss is not JWT_ISSUER")
+	case a.issuers.find(issuer) != nil:
+		return v, errors.New("iss is an issuer of AUTH_ISSUERS, which does not sign with JWT_SECRET")
+	case a.audience != "" && !hasAudience(members, a.audience):
+		return v, errors.New("aud does not hold JWT_AUDIENCE")
+	}
+	roles, ok := readTexts(find(members, "roles"))
+	if !ok {
+		return v, errors.New("roles is missing or no list of names")
+	}
+	subject, _ := readText(find(members, "sub"))
+	organization, _ := readText(find(members, "organizationId"))
+	if v.caller, err = newCaller(organization, subject, rolesOf(roles), members); err != nil {
+		return v, err
+	}
+	v.claimTimes, ok = readTimes(members)
+	if !ok {
+		return v, errTimes
+	}
+	return v, nil
+}
+
+// ofIssuer reads a token of a configured issuer. Its claims are read before its
+// signature is verified only to find out whose it is.
+func (a *Authenticator) ofIssuer(ctx context.Context, t jws) (v verified, err error) {
+	members, err := t.claims(make([]member, 0, 32))
+	if err != nil {
+		return v, err
+	}
+	name, _ := readText(find(members, "iss"))
+	i := a.issuers.find(name)
+	switch {
+	case i == nil:
+		return v, errors.New("iss is no issuer of AUTH_ISSUERS")
+	case i.Algorithm != t.algorithm:
+		return v, errors.New("the issuer signs with another algorithm")
+	case !hasAudience(members, i.Audience):
+		return v, errors.New("aud does not hold the issuer's audience")
+	}
+	times, ok := readTimes(members)
+	if !ok {
+		return v, errTimes
+	}
+	k, err := i.key(ctx, t.keyID)
+	if err != nil {
+		return v, err
+	}
+	if k == nil || !t.verify(i.Algorithm, k.public) {
+		return v, errors.New("the signature is of none of the issuer's keys")
+	}
+	caller, err := i.caller(members)
+	return verified{caller: caller, claimTimes: times, issuer: i, keyID: t.keyID, key: k}, err
+}
+
+var errTimes = errors.New("exp is missing, or a time is no whole number of seconds")
+
+// claims reads the payload.
+func (t jws) claims(into []member) ([]member, error) {
+	raw, err := decode(t.payload)
+	if err != nil {
+		return nil, err
+	}
+	return readObject(raw, into)
+}
+
+// newCaller makes a caller of what a token says.
+func newCaller(organization, subject string, roles []access.Role, members []member) (access.Caller, error) {
+	id, isText := readText(find(members, "jti"))
+	switch {
+	case subject == "" || len(subject) > maxID || strings.ContainsFunc(subject, control):
+		return access.Caller{}, errors.New("the member is missing or not usable")
 	case !org.ValidID(organization):
-		return verified{}, ErrBadToken.Because(errors.New("organizationId is missing or malformed"))
-	case !ok:
-		return verified{}, ErrBadToken.Because(errors.New("roles is missing or no list of names"))
-	case c["jti"] != nil && !isText:
-		return verified{}, ErrBadToken.Because(errors.New("jti is no text"))
+		return access.Caller{}, errors.New("the organization is missing or malformed")
+	case find(members, "jti") != nil && (!isText || len(id) > maxID):
+		return access.Caller{}, errors.New("jti is no short text")
 	}
 	typ := access.User
 	if len(roles) == 1 && roles[0] == access.ServiceRole {
 		typ = access.Service
 	}
-	v := verified{caller: access.NewCaller(organization, typ, subject, roles...)}
-	v.caller.TokenID = id
-	if at, err := c.GetExpirationTime(); err == nil && at != nil {
-		v.expires = at.Time
-	}
-	if at, err := c.GetNotBefore(); err == nil && at != nil {
-		v.notBefore = at.Time
-	}
-	return v, nil
+	c := access.NewCaller(organization, typ, subject, roles...)
+	c.TokenID = id
+	return c, nil
 }
 
-// rolesOf reads the claim roles, a list of text that may be empty.
-func rolesOf(claim any) ([]access.Role, bool) {
-	list, ok := claim.([]any)
-	roles := make([]access.Role, len(list))
-	for i, r := range list {
-		name, isText := r.(string)
-		roles[i], ok = access.Role(name), ok && isText
+func rolesOf(names []string) []access.Role {
+	roles := make([]access.Role, len(names))
+	for i, name := range names {
+		roles[i] = access.Role(name)
 	}
-	return roles, ok
+	return roles
 }
 
 func control(r rune) bool { return r < ' ' || r == 0x7f }
+
+// claims are what a token of the host application is made of.
+type claims struct {
+	OrganizationID string   `json:"organizationId"`
+	Roles          []string `json:"roles"`
+	jwt.RegisteredClaims
+}
 
 // Sign makes a token for the caller that expires ttl after now, as the host
 // application would. issuer and audience are left out where they are empty.

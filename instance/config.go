@@ -33,6 +33,7 @@ type Config struct {
 	JWTSecret   string `env:"JWT_SECRET" help:"Secret that the host application signs tokens with (HS256), at least 32 bytes. Required."`
 	JWTIssuer   string `env:"JWT_ISSUER" help:"Where set, a token's iss must be this."`
 	JWTAudience string `env:"JWT_AUDIENCE" help:"Where set, a token's aud must hold this."`
+	AuthIssuers string `env:"AUTH_ISSUERS" help:"Further issuers of JWTs, by their published keys (JWKS): a JSON file, or the JSON itself, see docs/access.md. Default: none."`
 
 	EncryptionKey     string   `env:"ENCRYPTION_KEY" help:"Master secret of the vault, at least 32 bytes. Falls back to JWT_SECRET, which is not meant to stay so. To change it see gatehouse keys --help."`
 	EncryptionKeysOld []string `env:"ENCRYPTION_KEYS_OLD" help:"Master secrets that may still open and never seal, separated by commas. JWT_SECRET need not be among them."`
@@ -217,6 +218,9 @@ func (c *Config) Check() error {
 		if len(old) < seal.MinSecret {
 			add("ENCRYPTION_KEYS_OLD: entry %d is shorter than %d bytes; it cannot have been a key", i+1, seal.MinSecret)
 		}
+	}
+	if _, err := c.issuers(); err != nil {
+		mistakes = append(mistakes, err)
 	}
 	mistakes = append(mistakes, c.checkAddress("GATEHOUSE_ADDR", c.Addr))
 	if c.MetricsAddr != "" {

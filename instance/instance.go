@@ -55,12 +55,14 @@ type Instance struct {
 	Audit  *audit.Log
 	Usage  *usage.Meter
 	Orgs   *org.Directory
+	Tokens *auth.Tokens
 	Vault  *vault.Vault
 	Keys   *masterkey.Keys
 	Server *server.Server
 
 	checker  *vault.Checker
 	webhooks *webhook.Webhooks
+	issuers  *auth.Issuers
 
 	metrics  *telemetry.Metrics
 	flushLog func()
@@ -142,9 +144,17 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 
 	// Tenants and who may act in them.
 	in.Orgs = org.New(in.DB, in.Audit, org.Options{
-		FromTokens: c.OrganizationsFromTokens, StaleMax: c.staleMax(), Destroy: Destroy, Forget: in.forget, Logger: log,
+		FromTokens: c.OrganizationsFromTokens, StaleMax: c.staleMax(), Destroy: Destroy, Forget: in.forget, MemberDeleted: in.memberDeleted, Logger: log,
 	})
-	authenticator := auth.New(in.Orgs, auth.Options{Secret: []byte(c.JWTSecret), Issuer: c.JWTIssuer, Audience: c.JWTAudience})
+	in.Tokens = auth.NewTokens(in.DB, in.Audit, in.Orgs, auth.TokensOptions{StaleMax: c.staleMax(), Logger: log})
+	issuers, err := c.issuers()
+	if err != nil {
+		return err
+	}
+	in.issuers = auth.NewIssuers(issuers, auth.IssuersOptions{Logger: log})
+	authenticator := auth.New(in.Orgs, auth.Options{
+		Secret: []byte(c.JWTSecret), Issuer: c.JWTIssuer, Audience: c.JWTAudience, Issuers: in.issuers, Tokens: in.Tokens,
+	})
 
 	// The catalogue, the ways out, and the vault.
 	services, err := c.services()
@@ -218,7 +228,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 		return err
 	}
 	in.Server, err = server.New(server.Config{
-		DB: in.DB, Audit: in.Audit, Orgs: in.Orgs, Auth: authenticator, Catalog: services, Vault: in.Vault, Keys: in.Keys, Checker: in.checker, Webhooks: in.webhooks,
+		DB: in.DB, Audit: in.Audit, Orgs: in.Orgs, Tokens: in.Tokens, Auth: authenticator, Catalog: services, Vault: in.Vault, Keys: in.Keys, Checker: in.checker, Webhooks: in.webhooks,
 		Domain: c.Domain, PublicOrigin: c.publicOrigin(),
 		Usage: in.Usage, Limits: in.limits, LimitsDegraded: in.limitsDegraded, Gateway: newGateway, Metrics: in.metrics, AuthFailures: c.AuthFailureLimit, TrustedProxies: proxies,
 		Version: Version, Logger: log,
@@ -233,6 +243,8 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	in.runs.Go(func() { in.Audit.Run(running) })
 	in.runs.Go(func() { in.Keys.Run(running) })
 	in.runs.Go(func() { in.Orgs.Run(running) })
+	in.runs.Go(func() { in.Tokens.Run(running) })
+	in.runs.Go(func() { in.issuers.Run(running) })
 	in.runs.Go(func() { in.Usage.Run(running) })
 	in.runs.Go(func() { in.Vault.Run(running) })
 	in.runs.Go(func() { in.limits.Run(running) })

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/auth"
 	"github.com/gatehouse-io/gatehouse/internal/telemetry"
 	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/seal"
@@ -38,7 +39,11 @@ func Destroy(ctx context.Context, tx *store.Tx, organization string) (rows int64
 		return 0, err
 	}
 	webhooks, err := webhook.Destroy(ctx, tx, organization)
-	return sealed + credentials + webhooks, err
+	if err != nil {
+		return 0, err
+	}
+	tokens, err := auth.DestroyTokens(ctx, tx, organization)
+	return sealed + credentials + webhooks + tokens, err
 }
 
 // forget drops from memory what was opened of an organization that is deleted.

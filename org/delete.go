@@ -41,6 +41,9 @@ func (d *Directory) Delete(ctx context.Context, caller access.Caller, id, confir
 			return err
 		}
 		rows := int64(0)
+		if err := erase(ctx, tx, id); err != nil {
+			return err
+		}
 		if d.opts.Destroy != nil {
 			if rows, err = d.opts.Destroy(ctx, tx, id); err != nil {
 				return err
@@ -72,8 +75,24 @@ func (d *Directory) Delete(ctx context.Context, caller access.Caller, id, confir
 	return nil
 }
 
+// erase deletes what is known of the people of an organization, and its roles.
+// Who is disabled stays known.
+func erase(ctx context.Context, tx *store.Tx, organization string) error {
+	for _, statement := range []string{
+		`DELETE FROM member_persons WHERE organization = $1`,
+		`DELETE FROM member_roles WHERE organization = $1`,
+		`DELETE FROM roles WHERE organization = $1`,
+	} {
+		if _, err := tx.Exec(ctx, statement, organization); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (d *Directory) forget(organization string) {
 	d.known.ForgetWhere(func(key memberKey) bool { return key.organization == organization })
+	d.roles.Forget(organization)
 	if d.opts.Forget != nil {
 		d.opts.Forget(organization)
 	}

@@ -6,9 +6,16 @@
 // token that names it. [Directory.Delete] destroys what is sealed for it; its id
 // stays dead.
 //
-// Members are not registered: whoever brings a valid token is one. What is
-// kept is which of them are disabled, and [Directory.Admit] refuses those
-// whatever their token says. Its answers are at most [Fresh] old.
+// Members need not be registered: whoever brings a valid token is one. What is
+// kept of one is whether it is disabled, a name and an address for people, and
+// roles that it has here on top of those its token names. [Directory.Resolve]
+// gives a caller with all that it holds, and refuses a disabled one whatever its
+// token says. Its answers are at most [Fresh] old.
+//
+// An organization's own roles are sets of permissions out of the closed list of
+// package access. Two rules hold for every change: nobody gives a permission
+// that it does not hold, and nobody changes a member or a role that is above
+// itself.
 package org
 
 import (
@@ -70,7 +77,10 @@ type Options struct {
 	// Forget drops what other rooms have in memory of a deleted organization.
 	// nil: nothing.
 	Forget func(organization string)
-	Logger *slog.Logger
+	// MemberDeleted ends what a member that is deleted made, in the transaction
+	// that deletes it. nil: nothing.
+	MemberDeleted func(ctx context.Context, tx *store.Tx, by access.Caller, organization, member string) error
+	Logger        *slog.Logger
 }
 
 // Directory is the list of organizations.
@@ -79,12 +89,8 @@ type Directory struct {
 	log   *audit.Log
 	opts  Options
 	known *recheck.Cache[memberKey, standing]
+	roles *recheck.Cache[string, map[access.Role]access.Set] // own roles by organization
 }
-
-type memberKey struct{ organization, member string }
-
-// standing is what the database says of an organization and a member.
-type standing struct{ exists, deleted, disabled bool }
 
 // New gives the directory kept in db.
 func New(db *store.DB, log *audit.Log, opts Options) *Directory {
@@ -97,12 +103,16 @@ func New(db *store.DB, log *audit.Log, opts Options) *Directory {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Directory{db: db, log: log, opts: opts, known: recheck.New[memberKey, standing](recheck.Options{
+	cached := recheck.Options{
 		Size: 50_000, Fresh: Fresh, StaleMax: opts.StaleMax, Now: opts.Now,
 		Stale: func(err error) bool {
 			return errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
 		},
-	})}
+	}
+	return &Directory{
+		db: db, log: log, opts: opts,
+		known: recheck.New[memberKey, standing](cached), roles: recheck.New[string, map[access.Role]access.Set](cached),
+	}
 }
 
 // Create makes an organization. It needs org:manage, which operators have.
@@ -178,81 +188,4 @@ func (d *Directory) List(ctx context.Context, caller access.Caller, after string
 		}, `SELECT id, name, created_at FROM organizations WHERE deleted_at IS NULL AND id > $1 ORDER BY id LIMIT $2`, after, limit)
 	})
 	return all, err
-}
-
-// Admit says whether the member may act in the organization: nil, or
-// [ErrUnknown], [ErrDeleted] or [ErrDisabled]. With [Options.FromTokens] an
-// unknown organization is made.
-func (d *Directory) Admit(ctx context.Context, caller access.Caller) error {
-	key := memberKey{caller.Organization, caller.ID}
-	s, err := d.known.Get(ctx, key, func(ctx context.Context) (standing, error) { return d.look(ctx, key) })
-	if err != nil {
-		return errAway.Because(err)
-	}
-	if !s.exists && d.opts.FromTokens {
-		_, err := d.create(ctx, access.NewCaller(caller.Organization, access.System, "gatehouse"), caller.Organization, caller.Organization)
-		if err != nil && !errors.Is(err, errExists) {
-			return errAway.Because(err)
-		}
-		d.known.Forget(key)
-		s.exists = true
-	}
-	switch {
-	case s.deleted:
-		return ErrDeleted
-	case !s.exists:
-		return ErrUnknown
-	case s.disabled:
-		return ErrDisabled
-	}
-	return nil
-}
-
-func (d *Directory) look(ctx context.Context, key memberKey) (standing, error) {
-	var deleted, disabled store.Time
-	err := d.db.View(ctx, key.organization, func(tx *store.Tx) error {
-		return tx.Row(ctx, `SELECT o.deleted_at, m.disabled_at FROM organizations o
-			LEFT JOIN members m ON m.organization = o.id AND m.id = $2 WHERE o.id = $1`, key.organization, key.member).Scan(&deleted, &disabled)
-	})
-	if errors.Is(err, store.ErrNotFound) {
-		return standing{}, nil
-	}
-	return standing{exists: err == nil, deleted: !deleted.IsZero(), disabled: !disabled.IsZero()}, err
-}
-
-// SetDisabled disables a member, or lets it in again. It needs member:manage.
-// The change holds on this instance at once and on others within [Fresh].
-func (d *Directory) SetDisabled(ctx context.Context, caller access.Caller, organization, member string, disabled bool) error {
-	if err := access.Allow(caller, access.MemberManage, organization); err != nil {
-		return err
-	}
-	if member == "" || len(member) > 256 || !utf8.ValidString(member) || strings.ContainsFunc(member, control) {
-		return fault.InvalidFields(fault.Field{Name: "member", Message: "must be the subject of the member's token, 1 to 256 bytes without control characters"})
-	}
-	var at store.Time
-	action := audit.MemberEnable
-	if disabled {
-		at, action = store.At(d.opts.Now()), audit.MemberDisable
-	}
-	err := d.db.Update(ctx, organization, func(tx *store.Tx) error {
-		var id string
-		err := tx.Row(ctx, `SELECT id FROM organizations WHERE id = $1 AND deleted_at IS NULL`, organization).Scan(&id)
-		if errors.Is(err, store.ErrNotFound) {
-			return ErrUnknown
-		}
-		if err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, `INSERT INTO members (organization, id, disabled_at) VALUES ($1, $2, $3)
-			ON CONFLICT (organization, id) DO UPDATE SET disabled_at = excluded.disabled_at`, organization, member, at)
-		if err != nil {
-			return err
-		}
-		return d.log.Append(ctx, tx, caller, audit.Event{
-			Organization: organization, Action: action, Outcome: audit.Success, Permission: access.MemberManage.String(),
-			Targets: []audit.Target{{Type: "member", ID: member}},
-		})
-	})
-	d.known.Forget(memberKey{organization, member})
-	return err
 }

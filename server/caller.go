@@ -41,10 +41,13 @@ func (s *Server) authenticate(r *http.Request, x *exchange) error {
 		case fault.Unauthenticated:
 			// The budget only grows: when it is full the next request is shut out.
 			_ = s.failures.Take(r.Context(), x.start, failures, &d)
+			if caller.Organization != "" { // a service token that has ended: its organization is told
+				x.caller = access.Caller{Type: caller.Type, ID: caller.ID, TokenID: caller.TokenID, Organization: caller.Organization}
+			}
 			s.denied(r, x, f, access.None)
 		case fault.Denied:
 			// A refused caller holds nothing; it is named for the trail only.
-			x.caller = access.Caller{Type: caller.Type, ID: caller.ID, Organization: access.InstanceOrganization}
+			x.caller = access.Caller{Type: caller.Type, ID: caller.ID, TokenID: caller.TokenID, Organization: access.InstanceOrganization}
 			if errors.Is(err, org.ErrDisabled) {
 				x.caller.Organization = caller.Organization
 			}

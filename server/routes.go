@@ -92,6 +92,20 @@ func (s *Server) routes() []route {
 
 		{get, "/api/audit/events", access.AuditRead, noBody, ok, "list-events", "Read the audit trail, newest first", op(s.listEvents)},
 
+		{get, "/api/members", access.MemberRead, noBody, ok, "list-members", "List the members of whom something is known", op(s.listMembers)},
+		{get, "/api/members/{member}", access.MemberRead, noBody, ok, "get-member", "Get what is known of a member", op(s.getMember)},
+		{put, "/api/members/{member}", access.MemberManage, smallBody, ok, "update-member", "Make a member known, or change it: name, address, roles, disabled", op(s.updateMember)},
+		{del, "/api/members/{member}", access.MemberManage, noBody, empty, "delete-member", "Forget a member, end its tokens, and keep it out", op(s.deleteMember)},
+		{get, "/api/roles", access.RoleRead, noBody, ok, "list-roles", "List roles and what they grant", op(s.listRoles)},
+		{post, "/api/roles", access.RoleManage, smallBody, created, "create-role", "Make a role", op(s.createRole)},
+		{put, "/api/roles/{role}", access.RoleManage, smallBody, ok, "update-role", "Replace what a role says", op(s.updateRole)},
+		{del, "/api/roles/{role}", access.RoleManage, noBody, empty, "delete-role", "Delete a role", op(s.deleteRole)},
+		{get, "/api/tokens", access.TokenRead, noBody, ok, "list-tokens", "List service tokens, newest first", op(s.listTokens)},
+		{post, "/api/tokens", access.TokenManage, smallBody, created, "create-token", "Make a service token; the answer holds it, once", op(s.createToken)},
+		{get, "/api/tokens/{token}", access.TokenRead, noBody, ok, "get-token", "Get a service token, without the token", op(s.getToken)},
+		{del, "/api/tokens/{token}", access.TokenManage, noBody, empty, "revoke-token", "Revoke a service token", op(s.revokeToken)},
+		{post, "/api/access/check", access.None, smallBody, ok, "check-access", "Explain a decision: whether a permission is held, and by which role", op(s.checkAccess)},
+
 		{get, "/api/organizations", access.OrgManage, noBody, ok, "list-organizations", "List organizations", op(s.listOrganizations)},
 		{post, "/api/organizations", access.OrgManage, smallBody, created, "create-organization", "Make an organization", op(s.createOrganization)},
 		{del, "/api/organizations/{id}", access.OrgManage, noBody, empty, "delete-organization", "Destroy everything sealed for an organization; its id stays dead, its trail remains", op(s.deleteOrganization)},
@@ -145,7 +159,7 @@ func (s *Server) operation(rt route) huma.Operation {
 		Middlewares: huma.Middlewares{s.door(rt)},
 		Extensions:  map[string]any{"x-permission": rt.permission.String()},
 	}
-	if strings.Contains(rt.path, "{id}") || strings.Contains(rt.path, "{name}") {
+	if strings.Contains(rt.path, "{") {
 		o.Errors = append(o.Errors, http.StatusNotFound)
 	}
 	if rt.body > 0 {
@@ -205,7 +219,7 @@ func (s *Server) register() {
 				Schemas: registry,
 				SecuritySchemes: map[string]*huma.SecurityScheme{
 					"bearer": {Type: "http", Scheme: "bearer", BearerFormat: "JWT",
-						Description: "A JWT with sub, organizationId, roles and exp. SDKs may send it as x-api-key, api-key, x-goog-api-key or the password of Basic."},
+						Description: "A service token (gth_...), or a JWT with sub, organizationId, roles and exp. SDKs may send it as x-api-key, api-key, x-goog-api-key or the password of Basic."},
 				},
 			},
 		},

@@ -50,6 +50,7 @@ type Config struct {
 	DB      *store.DB
 	Audit   *audit.Log
 	Orgs    *org.Directory
+	Tokens  *auth.Tokens
 	Auth    *auth.Authenticator
 	Catalog *catalog.Catalog
 	Vault   *vault.Vault

@@ -147,6 +147,7 @@ var (
 	ErrAmbiguous  = fault.New(fault.NoCredential, "credential_ambiguous", "The organization has several credentials for this service and none is named Default; name one with the header Gatehouse-Credential.")
 	ErrExpired    = fault.New(fault.NoCredential, "credential_expired", "The organization's credential for this service has expired; rotate it or move its expiresAt.")
 	ErrDisabled   = fault.New(fault.NoCredential, "credential_disabled", "The organization's credential for this service is disabled.")
+	ErrOutOfScope = fault.New(fault.Denied, "credential_out_of_scope", "This token may not use this credential; it was made for others.")
 	ErrUnreadable = fault.New(fault.Internal, "credential_unreadable", "The stored credential does not open: its row was altered or belongs elsewhere. Store it again, or restore the database.")
 	ErrNoService  = fault.New(fault.Invalid, "service_gone", "The service of this credential is not in the catalogue of this instance any more.")
 	errBusy       = fault.New(fault.Unavailable, "vault_busy", "Too many keys are being derived at the moment; try again shortly.").After(time.Second)

@@ -43,6 +43,9 @@ func (v *Vault) OpenPrevious(ctx context.Context, caller access.Caller, service 
 	if err := access.Allow(caller, access.CredentialUse, caller.Organization); err != nil {
 		return Opened{}, err
 	}
+	if !caller.MayUse(o.ID) {
+		return Opened{}, ErrOutOfScope
+	}
 	if o.Previous == 0 {
 		return Opened{}, ErrNone
 	}

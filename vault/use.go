@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
@@ -74,7 +75,7 @@ func (o *opened) inject(ctx context.Context) (*catalog.Injection, error) {
 // the one named Default, or the only one there is.
 //
 // Errors: [ErrNone], [ErrNoneNamed], [ErrAmbiguous], [ErrExpired],
-// [ErrDisabled], [ErrUnreadable], and Unavailable when the database is away
+// [ErrDisabled], [ErrOutOfScope], [ErrUnreadable], and Unavailable when the database is away
 // for longer than Options.StaleMax or too many keys are being derived.
 func (v *Vault) OpenForUse(ctx context.Context, caller access.Caller, service *catalog.Service, name string) (Opened, error) {
 	if err := access.Allow(caller, access.CredentialUse, caller.Organization); err != nil {
@@ -87,6 +88,13 @@ func (v *Vault) OpenForUse(ctx context.Context, caller access.Caller, service *c
 	o, err := v.opened.Get(ctx, key, func(ctx context.Context) (*opened, error) { return v.load(ctx, caller, service, key) })
 	if err != nil {
 		return Opened{}, public(err)
+	}
+	if !caller.MayUse(o.ID) {
+		v.log.Security(ctx, caller, audit.Event{
+			Action: audit.AccessDeny, Reason: ErrOutOfScope.Code, Permission: access.CredentialUse.String(),
+			Targets: []audit.Target{{Type: "credential", ID: o.ID}},
+		})
+		return Opened{}, ErrOutOfScope
 	}
 	now := v.opts.Now()
 	if o.disabled {

@@ -26,6 +26,7 @@ type commands struct {
 	Dev         devCommand         `cmd:"" help:"Run for trying out: needs nothing, binds to loopback only."`
 	Serve       serveCommand       `cmd:"" help:"Run in production."`
 	Token       tokenCommand       `cmd:"" help:"Sign a token, as your application would."`
+	Tokens      tokensCommand      `cmd:"" help:"Make, list and revoke service tokens."`
 	Org         orgCommand         `cmd:"" help:"Make, list and delete organizations."`
 	Member      memberCommand      `cmd:"" help:"Disable members and let them in again."`
 	Credentials credentialsCommand `cmd:"" help:"Import credentials from environment variables."`

@@ -1,0 +1,27 @@
+package auth
+
+// ReadObject reads an object as a token's are read, and gives the names and raw
+// values of its members.
+func ReadObject(data []byte) (names []string, values [][]byte, err error) {
+	members, err := readObject(data, nil)
+	for _, m := range members {
+		names, values = append(names, m.name), append(values, m.value)
+	}
+	return names, values, err
+}
+
+// ReadText gives a string's text.
+func ReadText(value []byte) (string, bool) { return readText(value) }
+
+// ReadTexts gives the texts of a list.
+func ReadTexts(value []byte) ([]string, bool) { return readTexts(value) }
+
+// NewServiceToken makes a service token that is in no database.
+func NewServiceToken() string { return newServiceToken() }
+
+// KeysIn gives how many keys of a key set verify algorithm, and how many RSA
+// keys are too short.
+func KeysIn(data []byte, algorithm string) (keys, weak int, err error) {
+	all, weak, err := readKeySet(data, algorithm)
+	return len(all), weak, err
+}

@@ -1,0 +1,54 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/auth"
+	"github.com/gatehouse-io/gatehouse/store"
+)
+
+// issuers reads AUTH_ISSUERS: a file, or the JSON itself. Every mistake is in
+// the error, each with the variable and its place.
+func (c *Config) issuers() ([]auth.IssuerConfig, error) {
+	const variable = "AUTH_ISSUERS"
+	text := strings.TrimSpace(c.AuthIssuers)
+	if text == "" {
+		return nil, nil
+	}
+	data := []byte(text)
+	if text[0] != '[' {
+		f, err := os.Open(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s cannot be read: %w", variable, err)
+		}
+		data, err = io.ReadAll(io.LimitReader(f, auth.MaxIssuersFile+1))
+		if err = errors.Join(err, f.Close()); err != nil {
+			return nil, fmt.Errorf("%s cannot be read: %w", variable, err)
+		}
+	}
+	all, err := auth.ParseIssuers(data, c.Environment == developmentEnvironment)
+	if err != nil {
+		return nil, eachOf(variable, err)
+	}
+	for i, issuer := range all {
+		if issuer.Issuer == c.JWTIssuer {
+			return nil, fmt.Errorf("%s: issuer %d: issuer is JWT_ISSUER too, which signs with JWT_SECRET; the two must differ", variable, i+1)
+		}
+	}
+	return all, nil
+}
+
+// developmentEnvironment is the environment in which keys may come over plain
+// http from this machine.
+const developmentEnvironment = "development"
+
+// memberDeleted ends what a member made.
+func (in *Instance) memberDeleted(ctx context.Context, tx *store.Tx, by access.Caller, organization, member string) error {
+	return in.Tokens.RevokeMade(ctx, tx, by, organization, member)
+}

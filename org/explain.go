@@ -1,0 +1,149 @@
+package org
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/store"
+)
+
+// Question asks for a decision without anything being done.
+type Question struct {
+	Permission   string
+	Member       string   // about this member instead of the caller
+	Roles        []string // with a token that names these roles; nil: the caller's own, or none for another member
+	Organization string   // on this one; the caller's when empty
+}
+
+// Reasons of an [Explanation].
+const (
+	ReasonGranted   = "granted"            // by the roles in GrantedBy
+	ReasonMissing   = "permission_missing" // no role grants it
+	ReasonDisabled  = "member_disabled"    // whatever the roles grant
+	ReasonElsewhere = "other_organization" // it is granted, but not on that organization
+	ReasonScope     = "token_scope"        // a role grants it; the token, or its maker, does not
+)
+
+// Explanation is a decision and why it falls so.
+type Explanation struct {
+	Permission   access.Permission
+	Organization string
+	Member       string
+	Allowed      bool
+	Reason       string
+	Roles        []RoleGrant // those that were looked at
+}
+
+// RoleGrant is what one role does for a decision.
+type RoleGrant struct {
+	Name   access.Role
+	Known  bool // a built-in role or one of the organization's
+	Stored bool // the member has it here; otherwise a token names it
+	Grants bool // it grants the permission that is asked about
+}
+
+// Explain decides as a route would, and says which roles grant the permission.
+// Anybody may ask about itself; about another member, or about roles, needs
+// member:read and role:read. It is decided by what the database says now.
+func (d *Directory) Explain(ctx context.Context, caller access.Caller, q Question) (Explanation, error) {
+	p, known := access.ParsePermission(q.Permission)
+	var wrong []fault.Field
+	if !known {
+		wrong = append(wrong, fault.Field{Name: "permission", Message: "is no permission; GET /api/roles shows those that there are"})
+	}
+	if q.Member != "" && !validMember(q.Member) {
+		wrong = append(wrong, fault.Field{Name: "member", Message: "must be the subject of a member's token"})
+	}
+	if len(q.Roles) > maxMemberRoles {
+		wrong = append(wrong, fault.Field{Name: "roles", Message: "must hold at most 32 roles"})
+	}
+	if q.Organization != "" && q.Organization != access.InstanceOrganization && !ValidID(q.Organization) {
+		wrong = append(wrong, fault.Field{Name: "organization", Message: "must be an organization's id"})
+	}
+	if len(wrong) > 0 {
+		return Explanation{}, fault.InvalidFields(wrong...)
+	}
+	self := q.Member == "" && q.Roles == nil
+	if !self {
+		for _, needed := range []access.Permission{access.MemberRead, access.RoleRead} {
+			if err := access.Allow(caller, needed, caller.Organization); err != nil {
+				return Explanation{}, err
+			}
+		}
+	}
+	return d.explain(ctx, caller, q, p, self)
+}
+
+func (d *Directory) explain(ctx context.Context, caller access.Caller, q Question, p access.Permission, self bool) (Explanation, error) {
+	subject := caller
+	said := caller.Said()
+	if !self {
+		subject, said = access.NewCaller(caller.Organization, access.User, q.Member, roleNames(q.Roles)...), roleNames(q.Roles)
+	}
+	var own map[access.Role]access.Set
+	var stored []access.Role
+	disabled := false
+	err := d.db.View(ctx, caller.Organization, func(tx *store.Tx) (err error) {
+		if own, err = ownRoles(ctx, tx, caller.Organization); err != nil || subject.ID == "" {
+			return err
+		}
+		if stored, err = rolesOfMember(ctx, tx, caller.Organization, subject.ID); err != nil {
+			return err
+		}
+		var at store.Time
+		err = tx.Row(ctx, `SELECT disabled_at FROM members WHERE organization = $1 AND id = $2`, caller.Organization, subject.ID).Scan(&at)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		disabled = !at.IsZero()
+		return err
+	})
+	if err != nil {
+		return Explanation{}, err
+	}
+	if !self {
+		var granted access.Set
+		for _, r := range append(slices.Clone(stored), said...) {
+			granted |= r.Grants() | own[r]
+		}
+		subject = subject.With(stored, granted)
+	}
+	e := Explanation{Permission: p, Organization: q.Organization, Member: subject.ID}
+	if e.Organization == "" {
+		e.Organization = caller.Organization
+	}
+	grants := false
+	for _, r := range subject.Roles {
+		set, ofOwn := own[r]
+		g := RoleGrant{Name: r, Known: ofOwn || r.Known(), Stored: slices.Contains(stored, r) && !slices.Contains(said, r), Grants: (set | r.Grants()).Has(p)}
+		// What an operator holds on the reserved organization is granted by its role too.
+		g.Grants = g.Grants || r == access.Operator && access.Allow(access.NewCaller("", access.User, "", r), p, e.Organization) == nil
+		grants = grants || g.Grants
+		e.Roles = append(e.Roles, g)
+	}
+	allowed := access.Allow(subject, p, e.Organization) == nil
+	switch {
+	case disabled:
+		e.Reason = ReasonDisabled
+	case allowed:
+		e.Allowed, e.Reason = true, ReasonGranted
+	case e.Organization != caller.Organization && subject.Can(p):
+		e.Reason = ReasonElsewhere
+	case grants:
+		e.Reason = ReasonScope
+	default:
+		e.Reason = ReasonMissing
+	}
+	return e, nil
+}
+
+func roleNames(names []string) []access.Role {
+	roles := make([]access.Role, len(names))
+	for i, name := range names {
+		roles[i] = access.Role(name)
+	}
+	return roles
+}
