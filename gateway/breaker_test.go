@@ -70,6 +70,7 @@ func TestABreakerOpensAndCloses(t *testing.T) {
 			t.Errorf("after a probe that failed: %d", w.Code)
 		}
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		b.answer = status(200)
 		for range 5 {
 			if w, _ := b.visit(t.Context(), "acme", "", "POST"); w.Code != 200 {
@@ -100,6 +101,7 @@ func TestAnAbortedProbe(t *testing.T) {
 		if _, r := b.visit(ctx, "acme", "", "POST"); r.Reason != "client_closed" {
 			t.Errorf("%+v", r)
 		}
+		synctest.Wait()
 		b.answer = status(200)
 		if w, _ := b.visit(t.Context(), "acme", "", "POST"); w.Code != 200 {
 			t.Errorf("answered %d", w.Code)
