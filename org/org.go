@@ -175,7 +175,8 @@ func (d *Directory) List(ctx context.Context, caller access.Caller, after string
 			o.CreatedAt = created.Time
 			all = append(all, o)
 			return nil
-		}, `SELECT id, name, created_at FROM organizations WHERE deleted_at IS NULL AND id > $1 ORDER BY id LIMIT $2`, after, limit)
+		}, `SELECT id, name, created_at FROM organizations WHERE deleted_at IS NULL AND id > $1 AND id <> $3 ORDER BY id LIMIT $2`,
+			after, limit, access.InstanceOrganization)
 	})
 	return all, err
 }
@@ -184,6 +185,9 @@ func (d *Directory) List(ctx context.Context, caller access.Caller, after string
 // [ErrUnknown], [ErrDeleted] or [ErrDisabled]. With [Options.FromTokens] an
 // unknown organization is made.
 func (d *Directory) Admit(ctx context.Context, caller access.Caller) error {
+	if caller.Organization == access.InstanceOrganization { // nobody's: it has no members
+		return ErrUnknown
+	}
 	key := memberKey{caller.Organization, caller.ID}
 	s, err := d.known.Get(ctx, key, func(ctx context.Context) (standing, error) { return d.look(ctx, key) })
 	if err != nil {

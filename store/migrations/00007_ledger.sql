@@ -1,5 +1,8 @@
 -- +goose Up
 
+-- What is sealed for the instance itself hangs on a salt as any organization's does.
+INSERT INTO organizations (id, name, created_at) VALUES ('_instance', 'The instance', 0);
+
 -- The place of an event in the Merkle log of its organization and class, dense
 -- from 0. NULL until it is sealed: writers never know it.
 ALTER TABLE events ADD COLUMN log_index BIGINT;
@@ -111,3 +114,5 @@ DROP TABLE ledger_logs;
 DROP INDEX events_unsealed;
 DROP INDEX events_in_log;
 ALTER TABLE events DROP COLUMN log_index;
+DELETE FROM organization_keys WHERE organization = '_instance';
+DELETE FROM organizations WHERE id = '_instance';
