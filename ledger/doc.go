@@ -117,4 +117,6 @@ type logID struct{ organization, class string }
 // instanceLog is the log of all blocks.
 func instanceLog() logID { return logID{access.InstanceOrganization, Class} }
 
-func (l *Ledger) origin(id logID) string { return origin(l.opts.Environment, id.organization, id.class) }
+func (l *Ledger) origin(id logID) string {
+	return origin(l.opts.Environment, id.organization, id.class)
+}

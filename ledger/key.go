@@ -298,3 +298,10 @@ func (l *Ledger) RotateKey(ctx context.Context, caller access.Caller) (Key, erro
 	}
 	return l.newKey(ctx, caller, audit.KeyRotate, old.ID)
 }
+
+// Prepare makes the first signing key, and says whether the one that signs can be
+// used. The sealer does the same when it first has something to sign.
+func (l *Ledger) Prepare(ctx context.Context) error {
+	_, err := l.signer(ctx)
+	return err
+}

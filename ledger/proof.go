@@ -36,6 +36,14 @@ func (l *Ledger) Prove(ctx context.Context, caller access.Caller, organization, 
 	if !store.IsID("evt", event) {
 		return Proof{}, ErrNoEvent
 	}
+	p, err := l.proveOnce(ctx, organization, event)
+	if errors.Is(err, ErrAltered) { // or the key was rotated in between
+		p, err = l.proveOnce(ctx, organization, event)
+	}
+	return p, err
+}
+
+func (l *Ledger) proveOnce(ctx context.Context, organization, event string) (Proof, error) {
 	keys, err := l.Keys(ctx)
 	if err != nil {
 		return Proof{}, err

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/store"
 )
@@ -17,22 +19,22 @@ type Kind string
 
 // What verification finds.
 const (
-	EventAltered     Kind = "event_altered"      // an event's bytes are not those that were sealed
-	EventMissing     Kind = "event_missing"      // an event was deleted, and no record of retention covers it
-	EventAdded       Kind = "event_added"        // an event claims a place that is not its own
-	ColumnAltered    Kind = "column_altered"     // a column says something else than the event's bytes
-	PersonAltered    Kind = "person_altered"     // personal data is not what the event is bound to
-	BlockAltered     Kind = "block_altered"      // a block is not what was sealed, or out of order
-	BlockMissing     Kind = "block_missing"      // a block was deleted
-	LogMissing       Kind = "log_missing"        // a whole log was deleted, or what says that it exists
-	LogAltered       Kind = "log_altered"        // a log's head is not that of its last block
-	TreeAltered      Kind = "tree_altered"       // the stored hashes of a tree are not those of its events
-	EntryAltered     Kind = "entry_altered"      // the instance's own list of blocks was altered
-	SignatureInvalid Kind = "signature_invalid"  // a checkpoint is not signed by a key of this instance
-	KeyAltered       Kind = "key_altered"        // a signing key is not what its seal says
-	RecordInvalid    Kind = "record_invalid"     // a record of retention is not signed, or is of another log
-	RolledBack       Kind = "rolled_back"        // a saved checkpoint knows more than the database: it is older, or was cut
-	Rewritten        Kind = "rewritten"          // a saved checkpoint knows another past
+	EventAltered     Kind = "event_altered"     // an event's bytes are not those that were sealed
+	EventMissing     Kind = "event_missing"     // an event was deleted, and no record of retention covers it
+	EventAdded       Kind = "event_added"       // an event claims a place that is not its own
+	ColumnAltered    Kind = "column_altered"    // a column says something else than the event's bytes
+	PersonAltered    Kind = "person_altered"    // personal data is not what the event is bound to
+	BlockAltered     Kind = "block_altered"     // a block is not what was sealed, or out of order
+	BlockMissing     Kind = "block_missing"     // a block was deleted
+	LogMissing       Kind = "log_missing"       // a whole log was deleted, or what says that it exists
+	LogAltered       Kind = "log_altered"       // a log's head is not that of its last block
+	TreeAltered      Kind = "tree_altered"      // the stored hashes of a tree are not those of its events
+	EntryAltered     Kind = "entry_altered"     // the instance's own list of blocks was altered
+	SignatureInvalid Kind = "signature_invalid" // a checkpoint is not signed by a key of this instance
+	KeyAltered       Kind = "key_altered"       // a signing key is not what its seal says
+	RecordInvalid    Kind = "record_invalid"    // a record of retention is not signed, or is of another log
+	RolledBack       Kind = "rolled_back"       // a saved checkpoint knows more than the database: it is older, or was cut
+	Rewritten        Kind = "rewritten"         // a saved checkpoint knows another past
 )
 
 // Finding is something that was tampered with.
@@ -111,8 +113,11 @@ func (l *Ledger) Verify(ctx context.Context, caller access.Caller, o VerifyOptio
 	if err := access.Allow(caller, access.AuditVerify, o.Organization); err != nil {
 		return Report{}, err
 	}
-	v := &verification{ledger: l, options: o, began: time.Now()}
+	v := &verification{ledger: l, options: o, began: time.Now(), badKeys: make(map[string]bool)}
 	err := v.run(ctx)
+	if err == nil {
+		err = v.broken
+	}
 	v.report.Took = time.Since(v.began)
 	v.report.Complete = err == nil
 	if errors.Is(err, context.DeadlineExceeded) && len(v.report.Logs) > 0 {
@@ -127,6 +132,9 @@ type verification struct {
 	options VerifyOptions
 	began   time.Time
 	keys    keyring
+	badKeys map[string]bool // that were told of
+	reread  string          // the note for which keys were read again
+	broken  error           // keys could not be read
 	saved   []savedCheckpoint
 	report  Report
 	total   int64
@@ -158,7 +166,7 @@ func (v *verification) run(ctx context.Context) error {
 	if err := v.openKeys(ctx); err != nil {
 		return err
 	}
-	if err := v.readSaved(); err != nil {
+	if err := v.readSaved(ctx); err != nil {
 		return err
 	}
 	logs, err := v.listLogs(ctx)
@@ -192,10 +200,14 @@ func (v *verification) openKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	v.keys = nil
 	for _, k := range stored {
 		switch _, err := v.ledger.check(ctx, k); {
 		case errors.Is(err, errKey):
-			v.ofLog(KeyAltered, instanceLog(), -1, "the signing key %.16q %s", k.ID, errKey)
+			if !v.badKeys[k.ID] {
+				v.badKeys[k.ID] = true
+				v.ofLog(KeyAltered, instanceLog(), -1, "the signing key %.16q %s", k.ID, errKey)
+			}
 		case err != nil:
 			return err
 		default:
@@ -203,6 +215,21 @@ func (v *verification) openKeys(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// open reads a signed note. The key may be one that was made since they were read.
+func (v *verification) open(ctx context.Context, signed string) (Checkpoint, error) {
+	c, err := v.keys.open(signed)
+	var unknown *note.UnverifiedNoteError
+	if !errors.As(err, &unknown) || v.reread == signed {
+		return c, err
+	}
+	v.reread = signed
+	if err := v.openKeys(ctx); err != nil {
+		v.broken = err // which is no finding
+		return Checkpoint{}, err
+	}
+	return v.keys.open(signed)
 }
 
 // only gives the one organization that is looked at, or "".
@@ -230,7 +257,9 @@ func (v *verification) listLogs(ctx context.Context) ([]logID, error) {
 	err := v.view(ctx, func(tx *store.Tx) error {
 		logs = nil
 		for _, table := range []struct{ name, condition string }{{"events", isSealed}, {"ledger_logs", "class <> 'ledger'"}, {"ledger_blocks", "1 = 1"}} {
-			err := each(func(at logID) (logID, bool, error) { return nextLog(ctx, tx, table.name, table.condition, v.only(), at) })
+			err := each(func(at logID) (logID, bool, error) {
+				return nextLog(ctx, tx, table.name, table.condition, v.only(), at)
+			})
 			if err != nil {
 				return err
 			}

@@ -23,7 +23,7 @@ type logState struct {
 	listed  bool // it has a head
 	blocks  int64
 	prefix  Prefix
-	from    int64 // the block from which on events are hashed
+	from    int64     // the block from which on events are hashed
 	strange []Finding // events that claim places behind its end
 }
 
@@ -159,7 +159,7 @@ func (v *verification) blocks(ctx context.Context, id logID, s *logState, listed
 	if s.listed && (last.number+1 != s.head.blocks || size >= 0 && size != s.head.size || lastHash != s.head.blockHash) {
 		v.ofLog(LogAltered, id, last.number, "the list of logs says %d events in %d blocks, and its last block is number %d with %d", s.head.size, s.head.blocks, last.number, size)
 	}
-	if c, err := v.keys.open(last.note); err != nil || c.Origin != v.ledger.origin(id) {
+	if c, err := v.open(ctx, last.note); err != nil || c.Origin != v.ledger.origin(id) {
 		return marks, v.firstUnsigned(ctx, id)
 	}
 	return marks, nil
@@ -233,7 +233,7 @@ func (v *verification) firstUnsigned(ctx context.Context, id logID) error {
 			return err
 		}
 		for i := range page {
-			c, err := v.keys.open(page[i].note)
+			c, err := v.open(ctx, page[i].note)
 			if err != nil || c.Origin != v.ledger.origin(id) {
 				v.find(Finding{Kind: SignatureInvalid, Organization: id.organization, Class: id.class, Index: page[i].first, Block: page[i].number,
 					Detail: "no key of this instance signed this block as it is, nor what follows: the events from this place on are not vouched for"})
@@ -254,7 +254,7 @@ func (v *verification) checkPrefix(ctx context.Context, id logID, s *logState) e
 	if p.Size == 0 {
 		return nil
 	}
-	c, err := v.keys.open(p.Record)
+	c, err := v.open(ctx, p.Record)
 	good := err == nil && c.Removed && c.Origin == v.ledger.origin(id) && c.Size == p.Size && c.Root == p.Root
 	if good {
 		err = v.ledger.db.View(ctx, id.organization, func(tx *store.Tx) error {

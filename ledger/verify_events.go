@@ -90,12 +90,13 @@ func (v *verification) events(ctx context.Context, id logID, s *logState, marks 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	report.Removed = w.removed
-	if w.lost {
-		return nil
+	if !w.lost { // told already
+		if err := w.tellMissing(ctx); err != nil {
+			return err
+		}
 	}
-	if err := w.tellMissing(ctx); err != nil {
-		return err
+	if report.Removed = w.removed; w.lost {
+		return nil
 	}
 	return w.edge(ctx)
 }

@@ -20,7 +20,7 @@ type savedCheckpoint struct {
 }
 
 // readSaved reads the saved checkpoints and checks their signatures.
-func (v *verification) readSaved() error {
+func (v *verification) readSaved(ctx context.Context) error {
 	for i, signed := range v.options.Checkpoints {
 		c, err := parseCheckpoint(noteText(signed))
 		if err != nil || c.Removed {
@@ -31,7 +31,7 @@ func (v *verification) readSaved() error {
 		if c.Origin != v.ledger.origin(s.id) {
 			return fmt.Errorf("%w: number %d of the file is of %s", ErrForeign, i+1, forLine(c.Origin))
 		}
-		_, err = v.keys.open(signed)
+		_, err = v.open(ctx, signed)
 		var unknown *note.UnverifiedNoteError
 		switch {
 		case errors.As(err, &unknown):
@@ -123,7 +123,7 @@ func (v *verification) instance(ctx context.Context) error {
 	if beyond > 0 {
 		v.ofLog(EntryAltered, id, -1, "%d entries stand behind its end", beyond)
 	}
-	c, err := v.keys.open(h.checkpoint)
+	c, err := v.open(ctx, h.checkpoint)
 	signed := err == nil && c.Origin == v.ledger.origin(id) && !c.Removed
 	switch {
 	case !signed:
