@@ -19,8 +19,6 @@ import (
 	"github.com/gatehouse-io/gatehouse/vault"
 )
 
-func TestMain(m *testing.M) { gatehousetest.Main(m) }
-
 var (
 	commandLine = access.NewCaller(access.InstanceOrganization, access.System, "command line", access.Operator)
 	operator    = access.NewCaller("acme", access.User, "root", access.Operator)
@@ -76,15 +74,17 @@ func (b *book) beside() *ledger.Ledger {
 // change writes one control event of the organization, with personal data.
 func (b *book) change(t testing.TB, organization string, n int) {
 	t.Helper()
-	err := b.db.Update(context.Background(), organization, func(tx *store.Tx) error {
-		return b.trail.Append(context.Background(), tx, ownerOf(organization), audit.Event{
-			Action: audit.CredentialUpdate, Outcome: audit.Success, Targets: []audit.Target{{Type: "credential", ID: "cred_1", Name: "Marie's"}},
-			Request: audit.Request{IP: "192.0.2.1", UserAgent: "curl"}, Metadata: map[string]any{"n": n},
-		})
-	})
+	err := b.db.Update(context.Background(), organization, func(tx *store.Tx) error { return b.append(tx, organization, n) })
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func (b *book) append(tx *store.Tx, organization string, n int) error {
+	return b.trail.Append(context.Background(), tx, ownerOf(organization), audit.Event{
+		Action: audit.CredentialUpdate, Outcome: audit.Success, Targets: []audit.Target{{Type: "credential", ID: "cred_1", Name: "Marie's"}},
+		Request: audit.Request{IP: "192.0.2.1", UserAgent: "curl"}, Metadata: map[string]any{"n": n},
+	})
 }
 
 // visit writes one access event of the organization.
