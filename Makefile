@@ -43,10 +43,12 @@ bench: ## every benchmark prints its ratio
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./seal ./ratelimit ./access ./auth ./gateway ./store ./usage/tokens
 	$(GO) run ./gatehousetest/withpostgres $(GO) test -run '^$$' -bench . -benchtime 15x -timeout 30m ./vault
 	$(GO) test -run '^$$' -bench . -benchtime 3x -timeout 15m ./masterkey
+	$(GO) run ./gatehousetest/withpostgres $(GO) test -run '^$$' -bench Verify -benchtime 3x -timeout 15m ./ledger
 	cd bench && $(GO) test -run Accuracy -v .
 	cd bench && $(GO) test -run '^$$' -bench . -benchtime 15x -timeout 15m .
 
 soak: ## long campaigns, by hand
+	GATEHOUSE_SOAK_LEDGER=1m GATEHOUSE_SOAK_LEDGER_KILLS=100 $(GO) run ./gatehousetest/withpostgres $(GO) test -run 'FalseAlarm|Killed' -timeout 30m -v ./ledger
 	$(GO) test $(RACE) -count 20 -timeout 60m ./ratelimit ./audit ./gateway
 	GATEHOUSE_SOAK_STREAMS=100000 $(GO) test -count=1 -run NoStreamIsTruncated -v -timeout 60m ./server
 	GATEHOUSE_SOAK_KILLS=500 $(GO) test $(RACE) -run Killed -timeout 60m ./masterkey

@@ -24,6 +24,7 @@ var arrows = map[string][]string{
 	"store":          {},
 	"audit":          {"access", "store", "internal/fault"},
 	"masterkey":      {"access", "audit", "seal", "store", "internal/fault"},
+	"ledger":         {"access", "audit", "masterkey", "seal", "store", "internal/fault"},
 	"org":            {"access", "audit", "store", "internal/fault", "internal/recheck"},
 	"auth":           {"access", "audit", "org", "store", "internal/fault", "internal/recheck"},
 	"webhook":        {"access", "audit", "masterkey", "seal", "store", "internal/fault", "internal/netguard"},
@@ -37,9 +38,9 @@ var arrows = map[string][]string{
 
 	"envoy":   {"access", "audit", "policy", "internal/fault"},
 	"gateway": {"access", "audit", "catalog", "usage/tokens", "internal/fault"},
-	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "masterkey", "org", "policy", "ratelimit", "seal", "store", "usage", "vault",
+	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "ledger", "masterkey", "org", "policy", "ratelimit", "seal", "store", "usage", "vault",
 		"webhook", "internal/fault", "internal/telemetry"},
-	"instance": {"access", "audit", "auth", "catalog", "envoy", "gateway", "masterkey", "org", "policy", "ratelimit", "seal", "server", "store", "usage", "vault",
+	"instance": {"access", "audit", "auth", "catalog", "envoy", "gateway", "ledger", "masterkey", "org", "policy", "ratelimit", "seal", "server", "store", "usage", "vault",
 		"webhook", "internal/fault", "internal/netguard", "internal/probe", "internal/telemetry"},
 }
 

@@ -92,6 +92,9 @@ type Config struct {
 
 	UsageSpool int64 `env:"USAGE_SPOOL_MIB" envDefault:"64" help:"MiB of usage that may wait on disk for the database; when they are full, chat answers 503."`
 
+	AuditCheckpoints     string        `env:"AUDIT_CHECKPOINTS" help:"Where signed checkpoints of the audit trail go, so that a rewrite of the whole database shows: stdout, or file: and a path. Default: none."`
+	AuditCheckpointEvery time.Duration `env:"AUDIT_CHECKPOINT_EVERY" envDefault:"1h" help:"The least time between two of them, at least 1s."`
+
 	StopGrace  time.Duration `env:"GATEHOUSE_STOP_GRACE" envDefault:"30s" help:"How long running requests may go on after a stop signal."`
 	DrainDelay time.Duration `env:"GATEHOUSE_DRAIN_DELAY" envDefault:"0s" help:"How long after a stop signal everything is still served while /readyz says 503, so that a load balancer sends no more."`
 	LogLevel   string        `env:"GATEHOUSE_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error."`
@@ -261,6 +264,9 @@ func (c *Config) Check() error {
 		add("LIMITS_EXACT_UP_TO must be from 1 to %d", ratelimit.MostExact)
 	}
 	mistakes = append(mistakes, c.checkUsage(), c.checkBounds(services), c.checkUpstream(services))
+	if _, err := c.export(); err != nil {
+		mistakes = append(mistakes, err)
+	}
 	if _, err := c.withoutRedis(); err != nil {
 		mistakes = append(mistakes, err)
 	}

@@ -20,7 +20,7 @@ const (
 
 // Finding is what [Diagnose] found in one place. It holds no secret.
 type Finding struct {
-	Check string `json:"check"` // configuration, database, keys, redis, clock, files, ports or proxies
+	Check string `json:"check"` // configuration, database, keys, trail, redis, clock, files, ports or proxies
 	Level Level  `json:"level"`
 	Text  string `json:"text"`
 	Mend  string `json:"mend,omitempty"` // what to do

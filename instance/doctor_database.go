@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/ledger"
 	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
@@ -50,6 +52,35 @@ func (d *diagnosis) database(ctx context.Context) {
 	}
 	if d.tables(connecting, db) {
 		d.keys(ctx, db)
+		d.trail(connecting, db)
+	}
+}
+
+// The age of the oldest unsealed event from which on sealing lags.
+const sealingLate = 30 * time.Second
+
+// trail looks whether the trail is sealed.
+func (d *diagnosis) trail(ctx context.Context, db *store.DB) {
+	const check = "trail"
+	h, err := ledger.ReadHealth(ctx, db, time.Now())
+	count := strconv.FormatInt(h.Unsealed, 10)
+	if h.Unsealed == ledger.MostUnsealed {
+		count += " or more"
+	}
+	switch {
+	case err != nil:
+		d.add(check, Failed, "see the database's own log", "its state cannot be read: %v", err)
+	case h.LastError != "":
+		d.add(check, Failed, "run `gatehouse audit verify`, and see the servers' logs", "the last run of the sealer failed: %s", h.LastError)
+	case h.Unsealed == 0:
+		d.add(check, Fine, "", "every event is sealed")
+	case !h.Held && time.Since(h.Oldest) > sealingLate:
+		d.add(check, Doubtful, "start `gatehouse serve`, which seals", "%s events are not sealed, and no server runs that would", count)
+	case time.Since(h.Oldest) > sealingLate:
+		d.add(check, Doubtful, "see the servers' logs; a database of an earlier version takes a while at its first start",
+			"%s events wait to be sealed, the oldest for %s", count, time.Since(h.Oldest).Round(time.Second))
+	default:
+		d.add(check, Fine, "", "%s events wait to be sealed, the oldest for %s", count, time.Since(h.Oldest).Round(time.Millisecond))
 	}
 }
 

@@ -33,6 +33,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/envoy"
 	"github.com/gatehouse-io/gatehouse/gateway"
 	"github.com/gatehouse-io/gatehouse/internal/telemetry"
+	"github.com/gatehouse-io/gatehouse/ledger"
 	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/org"
 	"github.com/gatehouse-io/gatehouse/policy"
@@ -53,6 +54,7 @@ type Instance struct {
 	Log    *slog.Logger
 	DB     *store.DB
 	Audit  *audit.Log
+	Ledger *ledger.Ledger
 	Usage  *usage.Meter
 	Orgs   *org.Directory
 	Tokens *auth.Tokens
@@ -174,6 +176,13 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 		Environment: c.Environment, Reveal: c.CredentialReveal, StaleMax: c.staleMax(), Probe: out.probe, TestReuse: c.TestReuse, Logger: log,
 	})
 
+	// What seals the trail, and where its checkpoints go.
+	in.Ledger = in.newLedger(ctx, c, log)
+	checkpoints, err := c.export()
+	if err != nil {
+		return err
+	}
+
 	// What looks after stored credentials, and tells of it.
 	checks := c.checkOptions()
 	checks.Tested, checks.Found = in.metrics.CredentialTested, func(kind vault.FindingKind) { in.metrics.CredentialFound(string(kind)) }
@@ -228,7 +237,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 		return err
 	}
 	in.Server, err = server.New(server.Config{
-		DB: in.DB, Audit: in.Audit, Orgs: in.Orgs, Tokens: in.Tokens, Auth: authenticator, Catalog: services, Vault: in.Vault, Keys: in.Keys, Checker: in.checker, Webhooks: in.webhooks,
+		DB: in.DB, Audit: in.Audit, Ledger: in.Ledger, Orgs: in.Orgs, Tokens: in.Tokens, Auth: authenticator, Catalog: services, Vault: in.Vault, Keys: in.Keys, Checker: in.checker, Webhooks: in.webhooks,
 		Domain: c.Domain, PublicOrigin: c.publicOrigin(),
 		Usage: in.Usage, Limits: in.limits, LimitsDegraded: in.limitsDegraded, Gateway: newGateway, Metrics: in.metrics, AuthFailures: c.AuthFailureLimit, TrustedProxies: proxies,
 		Version: Version, Logger: log,
@@ -241,6 +250,10 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	running, stopRuns := context.WithCancel(context.WithoutCancel(ctx))
 	in.stopRuns = stopRuns
 	in.runs.Go(func() { in.Audit.Run(running) })
+	in.runs.Go(func() { in.Ledger.Run(running) })
+	if checkpoints != nil {
+		in.runs.Go(func() { in.Ledger.RunExport(running, checkpoints) })
+	}
 	in.runs.Go(func() { in.Keys.Run(running) })
 	in.runs.Go(func() { in.Orgs.Run(running) })
 	in.runs.Go(func() { in.Tokens.Run(running) })

@@ -185,7 +185,8 @@ func (d *Directory) List(ctx context.Context, caller access.Caller, after string
 			o.CreatedAt = created.Time
 			all = append(all, o)
 			return nil
-		}, `SELECT id, name, created_at FROM organizations WHERE deleted_at IS NULL AND id > $1 ORDER BY id LIMIT $2`, after, limit)
+		}, `SELECT id, name, created_at FROM organizations WHERE deleted_at IS NULL AND id > $1 AND id <> $3 ORDER BY id LIMIT $2`,
+			after, limit, access.InstanceOrganization)
 	})
 	return all, err
 }

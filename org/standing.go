@@ -29,6 +29,9 @@ func (d *Directory) Admit(ctx context.Context, caller access.Caller) error {
 // [ErrDisabled] when the member may not act in the organization. With
 // [Options.FromTokens] an unknown organization is made.
 func (d *Directory) Resolve(ctx context.Context, caller access.Caller) (access.Caller, error) {
+	if caller.Organization == access.InstanceOrganization { // nobody's: it has no members
+		return caller, ErrUnknown
+	}
 	key := memberKey{caller.Organization, caller.ID}
 	s, err := d.known.Get(ctx, key, func(ctx context.Context) (standing, error) { return d.look(ctx, key) })
 	if err != nil {

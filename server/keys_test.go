@@ -23,7 +23,7 @@ func TestKeysOverHTTP(t *testing.T) {
 		c := api.Client{BaseURL: s.URL, Token: s.Token(t, "ops", "o", access.Operator)}
 
 		st, err := c.Keys(ctx)
-		if err != nil || len(st.Keys) != 1 || *st.Keys[0].Rows != 2 || st.Keys[0].State != "sealing" || st.Keys[0].Source != "ENCRYPTION_KEYS_OLD" ||
+		if err != nil || len(st.Keys) != 1 || *st.Keys[0].Rows != 4 || st.Keys[0].State != "sealing" || st.Keys[0].Source != "ENCRYPTION_KEYS_OLD" ||
 			len(st.Instances) != 1 || !st.Instances[0].Live || st.Rotation != nil {
 			t.Fatalf("%+v, %v", st, err)
 		}
@@ -33,7 +33,7 @@ func TestKeysOverHTTP(t *testing.T) {
 			t.Fatalf("%+v, %v", staged, err)
 		}
 		r, err := c.RotateKeys(ctx, api.KeyRotate{Key: staged.ID})
-		if err != nil || r.State != "running" || r.Total != 2 {
+		if err != nil || r.State != "running" || r.Total != 4 {
 			t.Fatalf("%+v, %v", r, err)
 		}
 		for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
@@ -44,10 +44,10 @@ func TestKeysOverHTTP(t *testing.T) {
 				break
 			}
 		}
-		if st.Rotation.Rewrapped != 2 || *st.Keys[0].Rows != 0 || *st.Keys[1].Rows != 2 {
+		if st.Rotation.Rewrapped != 4 || *st.Keys[0].Rows != 0 || *st.Keys[1].Rows != 4 {
 			t.Errorf("%+v", st)
 		}
-		if v, err := c.VerifyKeys(ctx, api.KeyVerify{}); err != nil || !v.Complete || v.Checked != 2 || v.Unreadable != 0 {
+		if v, err := c.VerifyKeys(ctx, api.KeyVerify{}); err != nil || !v.Complete || v.Checked != 4 || v.Unreadable != 0 {
 			t.Errorf("%+v, %v", v, err)
 		}
 		if r, err := c.StopKeyRotation(ctx); err != nil || r.State != "done" {

@@ -81,7 +81,12 @@ var calls = map[string]call{
 	"GET /api/usage": {"", "oadusO"},
 
 	// An operator reads the reserved organization's trail, and may knock at its own's.
-	"GET /api/audit/events": {"", "oau"},
+	"GET /api/audit/events":            {"", "oau"},
+	"GET /api/audit/verify":            {"", "oau"},
+	"GET /api/audit/checkpoint":        {"", "oau"},
+	"GET /api/audit/events/{id}/proof": {"", "oau"},
+	"GET /api/audit/keys":              {"", everybody},
+	"POST /api/audit/keys/rotate":      {"", "O"},
 
 	"GET /api/members":             {"", "oaduv"},
 	"GET /api/members/{member}":    {"", "oaduv"},

@@ -105,6 +105,11 @@ func (s *Server) routes() []route {
 		{get, "/api/tokens/{token}", access.TokenRead, noBody, ok, "get-token", "Get a service token, without the token", op(s.getToken)},
 		{del, "/api/tokens/{token}", access.TokenManage, noBody, empty, "revoke-token", "Revoke a service token", op(s.revokeToken)},
 		{post, "/api/access/check", access.None, smallBody, ok, "check-access", "Explain a decision: whether a permission is held, and by which role", op(s.checkAccess)},
+		{get, "/api/audit/verify", access.AuditVerify, noBody, ok, "verify-audit", "Verify the audit trail: every event, hash, block and signature", op(s.verifyAudit)},
+		{get, "/api/audit/checkpoint", access.AuditVerify, noBody, ok, "get-audit-checkpoint", "The latest signed checkpoints of the audit trail, to keep elsewhere", op(s.auditCheckpoint)},
+		{get, "/api/audit/events/{id}/proof", access.AuditVerify, noBody, ok, "prove-event", "Prove that an event is in the audit trail, to be checked offline", op(s.proveEvent)},
+		{get, "/api/audit/keys", access.None, noBody, ok, "list-audit-keys", "The public keys that checkpoints are signed with", op(s.auditKeys)},
+		{post, "/api/audit/keys/rotate", access.KeyRotate, noBody, created, "rotate-audit-key", "Sign checkpoints with a new key", op(s.rotateAuditKey)},
 
 		{get, "/api/organizations", access.OrgManage, noBody, ok, "list-organizations", "List organizations", op(s.listOrganizations)},
 		{post, "/api/organizations", access.OrgManage, smallBody, created, "create-organization", "Make an organization", op(s.createOrganization)},

@@ -35,6 +35,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gateway"
 	"github.com/gatehouse-io/gatehouse/internal/telemetry"
+	"github.com/gatehouse-io/gatehouse/ledger"
 	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/org"
 	"github.com/gatehouse-io/gatehouse/policy"
@@ -49,6 +50,7 @@ import (
 type Config struct {
 	DB      *store.DB
 	Audit   *audit.Log
+	Ledger  *ledger.Ledger
 	Orgs    *org.Directory
 	Tokens  *auth.Tokens
 	Auth    *auth.Authenticator

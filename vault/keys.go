@@ -154,6 +154,7 @@ func SealedColumns() []masterkey.Column {
 				return webhookSecretContext(environment, r.Text("organization"), r.Text("webhook_id"), r.Int("version"))
 			},
 		},
+		signingKeyColumn(), // sealed here, for package ledger
 	}
 }
 

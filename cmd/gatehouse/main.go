@@ -31,6 +31,7 @@ type commands struct {
 	Member      memberCommand      `cmd:"" help:"Disable members and let them in again."`
 	Credentials credentialsCommand `cmd:"" help:"Import credentials from environment variables."`
 	Keys        keysCommand        `cmd:"" help:"Move to another master key: stage, rotate, verify, retire."`
+	Audit       auditCommand       `cmd:"" help:"Verify the audit trail, export its checkpoints, rotate the key that signs it."`
 	Limits      limitsCommand      `cmd:"" help:"See what a rate limit would do."`
 	Doctor      doctorCommand      `cmd:"" help:"Check everything that Gatehouse stands on, and say what to do."`
 	Backup      backupCommand      `cmd:"" help:"Back the database up into an encrypted file, and verify one."`
@@ -67,12 +68,20 @@ func run(args []string) int {
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "gatehouse: %v\nRun `gatehouse --help` to see what there is.\n", err)
+		if isVerify(args) {
+			return 1
+		}
 		return 2
 	}
 	err = k.Run()
 	switch {
 	case err == nil:
 		return 0
+	case errors.Is(err, errTampered):
+		return 2
+	case errors.Is(err, errUsage) && isVerify(args): // where 2 says something else
+		fmt.Fprintln(os.Stderr, strings.TrimPrefix(err.Error(), errUsage.Error()+": "))
+		return 1
 	case errors.Is(err, errUsage):
 		fmt.Fprintln(os.Stderr, strings.TrimPrefix(err.Error(), errUsage.Error()+": "))
 		return 2

@@ -31,7 +31,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"await": await, "fetch": fetch, "modes": modes, "paste": paste, "alter": alter,
+			"await": await, "fetch": fetch, "modes": modes, "paste": paste, "alter": alter, "forge": forge,
 			"postgres": named(func() string { return gatehousetest.Postgres(t) }),
 			"redis":    named(func() string { return gatehousetest.Redis(t).URL() }),
 			"provider": func(ts *testscript.TestScript, _ bool, args []string) { provider(t, ts, args) },
@@ -55,6 +55,15 @@ func alter(ts *testscript.TestScript, _ bool, args []string) {
 	db, err := sql.Open("sqlite", ts.MkAbs(args[0]))
 	ts.Check(err)
 	_, err = db.Exec(`UPDATE credential_versions SET fields = '["other"]'`)
+	ts.Check(errors.Join(err, db.Close()))
+}
+
+// forge FILE alters the first event of acme in a SQLite database.
+func forge(ts *testscript.TestScript, _ bool, args []string) {
+	db, err := sql.Open("sqlite", ts.MkAbs(args[0]))
+	ts.Check(err)
+	_, err = db.Exec(`UPDATE events SET canonical = replace(CAST(canonical AS TEXT), '"success"', '"failure"'), outcome = 'failure'
+		WHERE organization = 'acme' AND class = 'control' AND log_index = 0`)
 	ts.Check(errors.Join(err, db.Close()))
 }
 

@@ -1,0 +1,129 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/internal/telemetry"
+	"github.com/gatehouse-io/gatehouse/ledger"
+	"github.com/gatehouse-io/gatehouse/masterkey"
+	"github.com/gatehouse-io/gatehouse/store"
+	"github.com/gatehouse-io/gatehouse/vault"
+)
+
+// newLedger gives what seals the trail, with its counters.
+func (in *Instance) newLedger(ctx context.Context, c Config, log *slog.Logger) *ledger.Ledger {
+	l := ledger.New(in.DB, in.Audit, in.Vault.SigningKeys(), ledger.Options{Environment: c.Environment, Logger: log})
+	if err := l.Prepare(ctx); err != nil { // requests go on; the trail waits for it
+		log.ErrorContext(ctx, "the key that signs the trail cannot be used; events are kept, and not sealed", "error", err)
+	}
+	health := healthCache{db: in.DB}
+	in.metrics.Gauge("gatehouse_audit_sealing_lag_seconds", "How long the oldest event of this instance's last run of the sealer had waited.",
+		func() float64 { return l.Lag().Seconds() })
+	in.metrics.Gauge("gatehouse_audit_unsealed", "Events in the database that wait to be sealed, counted up to 100,000.",
+		func() float64 { return float64(health.get().Unsealed) })
+	in.metrics.Gauge("gatehouse_audit_unsealed_seconds", "Age of the oldest event that waits to be sealed.", func() float64 {
+		if oldest := health.get().Oldest; !oldest.IsZero() {
+			return time.Since(oldest).Seconds()
+		}
+		return 0
+	})
+	in.metrics.Gauge("gatehouse_audit_sealing_failing", "1 while the last run of the sealer, of any instance, failed.", func() float64 {
+		if health.get().LastError != "" {
+			return 1
+		}
+		return 0
+	})
+	return l
+}
+
+// healthCache reads the sealers' health at most once in five seconds, whoever
+// asks for metrics.
+type healthCache struct {
+	db *store.DB
+
+	mu   sync.Mutex
+	at   time.Time
+	last ledger.Health
+}
+
+func (h *healthCache) get() ledger.Health {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if time.Since(h.at) > 5*time.Second {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if health, err := ledger.ReadHealth(ctx, h.db, time.Now()); err == nil {
+			h.last = health
+		}
+		h.at = time.Now()
+	}
+	return h.last
+}
+
+// export gives where checkpoints go; nil: nowhere.
+func (c *Config) export() (*ledger.Export, error) {
+	if c.AuditCheckpoints == "" {
+		return nil, nil
+	}
+	return ledger.NewExport(c.AuditCheckpoints, c.AuditCheckpointEvery, os.Stdout)
+}
+
+// OfflineLedger is the trail's ledger as a command of the command line works with
+// it, beside running servers or without any. Close it when it is done with.
+type OfflineLedger struct {
+	*ledger.Ledger
+	db *store.DB
+}
+
+// OpenLedger checks the configuration and opens the database and the keys of its
+// ledger. Warnings go to w. A database that is not there, or that no server has
+// started on, is an error.
+func OpenLedger(ctx context.Context, c Config, w io.Writer) (*OfflineLedger, error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	level, err := c.logLevel()
+	if err != nil {
+		return nil, err
+	}
+	log, _ := telemetry.NewLogger(w, max(level, slog.LevelWarn), func(context.Context) string { return "" })
+	if err := c.CheckDatabaseFile(); err != nil {
+		return nil, err
+	}
+	db, err := store.Open(ctx, c.Database(), log)
+	if err != nil {
+		return nil, err
+	}
+	l, err := c.offlineLedger(ctx, db, log)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &OfflineLedger{l, db}, nil
+}
+
+func (c *Config) offlineLedger(ctx context.Context, db *store.DB, log *slog.Logger) (*ledger.Ledger, error) {
+	if exist, err := masterkey.Exist(ctx, db); err != nil || !exist {
+		return nil, errors.Join(err, errors.New("this database has no master key yet; the server makes the first when it starts"))
+	}
+	trail := audit.New(db, audit.Options{Logger: log})
+	keys, err := masterkey.Open(ctx, db, trail, c.keyOptions(log))
+	if err != nil {
+		return nil, err
+	}
+	services, err := c.services()
+	if err != nil {
+		return nil, err
+	}
+	v := vault.New(db, trail, services, keys.Ring(), vault.Options{Environment: c.Environment, Logger: log})
+	return ledger.New(db, trail, v.SigningKeys(), ledger.Options{Environment: c.Environment, Logger: log}), nil
+}
+
+// Close closes the database.
+func (o *OfflineLedger) Close() error { return o.db.Close() }

@@ -1,0 +1,405 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/store"
+)
+
+// The bounds of one run of the sealer, which is one transaction.
+const (
+	maxLogs   = 128     // logs
+	maxEvents = 8192    // events, over all logs
+	maxBytes  = 8 << 20 // bytes of events
+	maxRun    = 30 * time.Second
+)
+
+// Run seals until ctx ends, whenever this process holds the lease, and gives the
+// lease back.
+func (l *Ledger) Run(ctx context.Context) {
+	tick := time.NewTicker(l.opts.Every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			l.release(context.WithoutCancel(ctx))
+			return
+		case <-tick.C:
+			l.run(ctx)
+		}
+	}
+}
+
+// run seals what there is, in as many transactions as it takes.
+func (l *Ledger) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		n, err := l.Seal(ctx)
+		if err != nil && ctx.Err() == nil {
+			l.opts.Logger.ErrorContext(ctx, "the trail could not be sealed; it is tried again", "error", err)
+			l.note(ctx, err)
+			return
+		}
+		if n == 0 {
+			return
+		}
+	}
+}
+
+// errNotHolder says that another process seals.
+var errNotHolder = errors.New("another instance holds the lease")
+
+// Seal takes the lease, if it is free, and seals one batch of events over all
+// logs. It gives how many that were: 0 where nothing is to be sealed, or another
+// process seals. [Ledger.Run] calls it.
+func (l *Ledger) Seal(ctx context.Context) (events int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, maxRun)
+	defer cancel()
+	held, err := l.lease(ctx)
+	if err != nil || !held {
+		return 0, err
+	}
+	logs, err := l.findUnsealed(ctx)
+	if err != nil || len(logs) == 0 {
+		return 0, err
+	}
+	key, err := l.signer(ctx)
+	if err != nil {
+		return 0, err
+	}
+	r := run{ledger: l, key: key, now: store.At(l.opts.Now()).Time.Truncate(time.Millisecond)}
+	err = l.db.UpdateAcrossCommitted(ctx, func(tx *store.Tx) error { return r.seal(ctx, tx, logs) })
+	if errors.Is(err, errNotHolder) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	l.sealed(ctx, &r)
+	return r.events, errors.Join(r.altered...)
+}
+
+// lease takes the lease or holds on to it, and reports whether it is this
+// process's. A lease that ends later than one could was made by a clock that was
+// wrong, and counts for nothing.
+func (l *Ledger) lease(ctx context.Context) (bool, error) {
+	now := l.opts.Now()
+	var holder string
+	var until store.Time
+	err := l.db.View(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+		return tx.Row(ctx, `SELECT holder, lease_until FROM ledger_sealer WHERE organization = $1`, access.InstanceOrganization).Scan(&holder, &until)
+	})
+	if err != nil {
+		return false, err
+	}
+	left := until.Sub(now)
+	switch {
+	case holder == l.id && left > l.opts.Lease/2 && left <= l.opts.Lease:
+		return true, nil
+	case holder != l.id && holder != "" && left > 0 && left <= 2*l.opts.Lease:
+		return false, nil
+	}
+	var taken int64
+	err = l.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) (err error) {
+		taken, err = tx.Exec(ctx, `UPDATE ledger_sealer SET holder = $1, lease_until = $2 WHERE organization = $3 AND holder = $4 AND lease_until = $5`,
+			l.id, store.At(now.Add(l.opts.Lease)), access.InstanceOrganization, holder, until.UnixMicro())
+		return err
+	})
+	return taken > 0, err
+}
+
+// release lets another process seal at once.
+func (l *Ledger) release(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_ = l.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error { // it ends by itself too
+		_, err := tx.Exec(ctx, `UPDATE ledger_sealer SET holder = '', lease_until = 0 WHERE organization = $1 AND holder = $2`, access.InstanceOrganization, l.id)
+		return err
+	})
+}
+
+// findUnsealed gives logs that have something to be sealed, going round them all
+// where there are many.
+func (l *Ledger) findUnsealed(ctx context.Context) (logs []logID, err error) {
+	l.mu.Lock()
+	start := l.after
+	l.mu.Unlock()
+	err = l.db.ViewAcross(ctx, func(tx *store.Tx) error {
+		logs = nil
+		at, wrapped := start, start == logID{}
+		for len(logs) < maxLogs {
+			id, found, err := nextLog(ctx, tx, "events", unsealed, "", at)
+			if err != nil {
+				return err
+			}
+			if !found && !wrapped {
+				at, wrapped = logID{}, true
+				continue
+			}
+			if !found || len(logs) > 0 && id == logs[0] {
+				break
+			}
+			logs, at = append(logs, id), id
+		}
+		return nil
+	})
+	if err == nil {
+		l.mu.Lock()
+		l.after = logID{}
+		if len(logs) == maxLogs {
+			l.after = logs[maxLogs-1]
+		}
+		l.mu.Unlock()
+	}
+	return logs, err
+}
+
+// signer gives the key that signs, as the database says.
+func (l *Ledger) signer(ctx context.Context) (*signingKey, error) {
+	l.mu.Lock()
+	key := l.key
+	l.mu.Unlock()
+	if key != nil {
+		var id string
+		err := l.db.View(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+			return tx.Row(ctx, `SELECT id FROM ledger_keys WHERE organization = $1 AND retired_at IS NULL`, access.InstanceOrganization).Scan(&id)
+		})
+		if err == nil && id == key.ID {
+			return key, nil
+		}
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return nil, err
+		}
+	}
+	key, err := l.active(ctx)
+	if err == nil {
+		l.mu.Lock()
+		l.key = key
+		l.mu.Unlock()
+	}
+	return key, err
+}
+
+// run is one transaction of the sealer.
+type run struct {
+	ledger *Ledger
+	key    *signingKey
+	now    time.Time
+
+	events  int
+	oldest  time.Time // when the first of them was recorded
+	entries []entry
+	altered []error // logs that are left alone
+}
+
+func (r *run) seal(ctx context.Context, tx *store.Tx, logs []logID) error {
+	// This row first: whoever else seals waits here, and then finds another holder.
+	held, err := tx.Exec(ctx, `UPDATE ledger_sealer SET sealed_at = $1, last_error = '' WHERE organization = $2 AND holder = $3`,
+		store.At(r.now), access.InstanceOrganization, r.ledger.id)
+	if err != nil {
+		return err
+	}
+	if held == 0 {
+		return errNotHolder
+	}
+	var id string
+	if err := tx.Row(ctx, `SELECT id FROM ledger_keys WHERE organization = $1 AND retired_at IS NULL`, access.InstanceOrganization).Scan(&id); err != nil {
+		return err
+	}
+	if id != r.key.ID {
+		return errNotHolder // rotated since; the next run takes the new one
+	}
+	for i, log := range logs {
+		room := min(r.ledger.opts.Batch, (maxEvents-r.events)/(len(logs)-i))
+		if err := r.sealLog(ctx, tx, log, max(room, 1)); err != nil {
+			return fmt.Errorf("%s/%s: %w", log.organization, log.class, err)
+		}
+	}
+	return r.sealInstance(ctx, tx)
+}
+
+// open gives the log's head and the tree that goes on from it, after a look
+// whether both are still what was signed. A log without a block is empty.
+func (r *run) open(ctx context.Context, tx *store.Tx, id logID) (head, *tree, error) {
+	h, err := readHead(ctx, tx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		var there int64 // what has a block, and no head, was a log
+		err = tx.Row(ctx, `SELECT count(*) FROM (SELECT 1 FROM ledger_blocks WHERE organization = $1 AND class = $2 LIMIT 1) AS b`, id.organization, id.class).Scan(&there)
+		if err == nil && there > 0 {
+			err = ErrAltered
+		}
+		return head{}, &tree{}, err
+	}
+	if err != nil {
+		return h, nil, err
+	}
+	note := h.checkpoint
+	if id != instanceLog() {
+		b, err := readBlock(ctx, tx, id, h.blocks-1)
+		if errors.Is(err, store.ErrNotFound) {
+			return h, nil, ErrAltered.Because(errors.New("the last block is missing"))
+		}
+		if err != nil {
+			return h, nil, err
+		}
+		note = b.note
+	}
+	c, err := keyring{r.key.Key}.open(note)
+	if err != nil { // of the key before, maybe
+		keys, keysErr := r.ledger.Keys(ctx)
+		if keysErr != nil {
+			return h, nil, keysErr
+		}
+		c, err = keyring(keys).open(note)
+	}
+	if err != nil || c.Removed || c.Origin != r.ledger.origin(id) || c.Size != h.size || noteHash(note) != h.blockHash {
+		return h, nil, ErrAltered.Because(errors.Join(errors.New("the last checkpoint is another"), err))
+	}
+	t, err := readTree(ctx, tx, id, h.size)
+	if errors.Is(err, errNoTile) || err == nil && t.root() != c.Root {
+		return h, nil, ErrAltered.Because(errors.New("the tree is not what was signed"))
+	}
+	return h, t, err
+}
+
+// sealLog adds a block of at most room events to the log.
+func (r *run) sealLog(ctx context.Context, tx *store.Tx, id logID, room int) error {
+	h, t, err := r.open(ctx, tx, id)
+	if errors.Is(err, ErrAltered) {
+		r.altered = append(r.altered, fmt.Errorf("%s/%s is left unsealed: %w", id.organization, id.class, err))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	save := &saver{id: id}
+	t.full = save.full
+	var ids []string
+	size := 0
+	errFull := errors.New("full")
+	err = tx.Each(ctx, func(scan func(...any) error) error {
+		var event string
+		var canonical []byte
+		var recorded store.Time
+		if err := scan(&event, &canonical, &recorded); err != nil {
+			return err
+		}
+		ids = append(ids, event)
+		t.append(tlog.RecordHash(canonical))
+		if r.oldest.IsZero() || recorded.Before(r.oldest) {
+			r.oldest = recorded.Time
+		}
+		if size += len(canonical); size > maxBytes {
+			return errFull
+		}
+		return nil
+	}, `SELECT id, canonical, recorded_at FROM events WHERE organization = $1 AND class = $2 AND log_index IS NULL ORDER BY id LIMIT $3`,
+		id.organization, id.class, room)
+	if err != nil && !errors.Is(err, errFull) {
+		return err
+	}
+	if len(ids) == 0 { // sealed by another since the look
+		return nil
+	}
+	if err := place(ctx, tx, id, ids, h.size); err != nil {
+		return err
+	}
+	c := Checkpoint{Origin: r.ledger.origin(id), Size: t.size, Root: t.root(), Block: h.blocks, First: h.size, Count: int64(len(ids)), Previous: h.blockHash, SealedAt: r.now}
+	if h.blocks == 0 {
+		c.Previous = emptyRoot
+	}
+	note, err := r.key.sign(&c)
+	if err != nil {
+		return err
+	}
+	b := block{number: c.Block, first: c.First, count: c.Count, sealedAt: r.now, keyID: r.key.ID, note: note}
+	if err := writeBlock(ctx, tx, id, &b); err != nil {
+		return err
+	}
+	if err := save.save(ctx, tx, t, h.size); err != nil {
+		return err
+	}
+	r.events += len(ids)
+	r.entries = append(r.entries, entry{log: id, number: b.number, hash: noteHash(note)})
+	return writeHead(ctx, tx, id, head{size: t.size, blocks: h.blocks + 1, blockHash: noteHash(note)}, r.now)
+}
+
+// sealInstance adds the blocks of this run to the instance's own log.
+func (r *run) sealInstance(ctx context.Context, tx *store.Tx) error {
+	if len(r.entries) == 0 {
+		return nil
+	}
+	id := instanceLog()
+	h, t, err := r.open(ctx, tx, id)
+	if err != nil {
+		return fmt.Errorf("the instance's own log: %w", err)
+	}
+	save := &saver{id: id}
+	t.full = save.full
+	for i := range r.entries {
+		e := &r.entries[i]
+		e.index = t.size
+		t.append(e.leaf())
+		if err := writeEntry(ctx, tx, e); err != nil {
+			return err
+		}
+	}
+	note, err := r.key.sign(&Checkpoint{Origin: r.ledger.origin(id), Size: t.size, Root: t.root(), Block: -1, SealedAt: r.now})
+	if err != nil {
+		return err
+	}
+	if err := save.save(ctx, tx, t, h.size); err != nil {
+		return err
+	}
+	return writeHead(ctx, tx, id, head{size: t.size, blockHash: noteHash(note), checkpoint: note}, r.now)
+}
+
+// perStatement are how many events one statement gives their places.
+var perStatement = [...]int{128, 16, 1}
+
+// place gives the events the places from first on. ids must be in the order of the
+// database, and each event without a place.
+func place(ctx context.Context, tx *store.Tx, id logID, ids []string, first int64) error {
+	for _, n := range perStatement {
+		for ; len(ids) >= n; ids = ids[n:] {
+			args := append(make([]any, 0, 2*n+4), id.organization, id.class, ids[0], ids[n-1])
+			for _, event := range ids[:n] {
+				args = append(args, event, first)
+				first++
+			}
+			changed, err := tx.ExecPrepared(ctx, placeStatement(n), args...)
+			if err != nil {
+				return err
+			}
+			if changed != int64(n) {
+				return fmt.Errorf("%d of %d events took their places: others were sealed or deleted meanwhile", changed, n)
+			}
+		}
+	}
+	return nil
+}
+
+// placeStatement gives the statement for n events. Both databases call the columns
+// of VALUES column1 and column2. The range of ids says nothing new: it keeps
+// PostgreSQL, where it has no statistics yet, from reading all that is unsealed for
+// each statement.
+func placeStatement(n int) string {
+	var b strings.Builder
+	b.WriteString(`UPDATE events SET log_index = v.column2 FROM (VALUES `)
+	for i := range n {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString("($" + strconv.Itoa(2*i+5) + ", CAST($" + strconv.Itoa(2*i+6) + " AS BIGINT))")
+	}
+	b.WriteString(`) AS v WHERE events.organization = $1 AND events.class = $2 AND events.id >= $3 AND events.id <= $4 AND events.id = v.column1
+		AND events.log_index IS NULL`)
+	return b.String()
+}
