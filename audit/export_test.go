@@ -1,10 +1,14 @@
 package audit
 
+import (
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/store"
+)
+
 // What the fuzz and golden tests look at.
 var (
-	DecodeCursor = decodeCursor
-	EncodeCursor = encodeCursor
-	Decode       = decode
+	Decode = decode
 )
 
 const (
@@ -15,8 +19,22 @@ const (
 
 // Encode gives the canonical bytes, the salt and the side row of an event.
 func Encode(e Event) (canonical, salt, personal []byte, err error) {
-	r, err := encode(e.normal())
+	r, err := encode(e.normal(), e.RecordedAt)
 	return r.canonical, r.salt, r.personal, err
+}
+
+// EncodeCursor gives the cursor behind an event, for the organization and the
+// filters of f.
+func (f Filter) EncodeCursor(at time.Time, id string) string {
+	s := search{tag: f.tag()}
+	return s.encodeCursor(place{store.Time{Time: at}, id})
+}
+
+// DecodeCursor gives what a cursor of f holds.
+func (f Filter) DecodeCursor(text string) (time.Time, string, error) {
+	s := search{tag: f.tag()}
+	p, err := s.decodeCursor(text)
+	return p.at.Time, p.id, err
 }
 
 // Series gives how many series of denials are told apart just now.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,11 +73,11 @@ func New(db *store.DB, opts Options) *Log {
 func (l *Log) Append(ctx context.Context, tx *store.Tx, caller access.Caller, e Event) error {
 	e.Class = Control
 	l.fill(ctx, caller, &e)
-	r, err := encode(e.normal())
+	r, err := encode(e.normal(), l.opts.Now())
 	if err != nil {
 		return err
 	}
-	return l.insert(ctx, tx, []row{r})
+	return insert(ctx, tx, []row{r})
 }
 
 func (l *Log) fill(ctx context.Context, caller access.Caller, e *Event) {
@@ -272,9 +270,9 @@ func (l *Log) drain(ctx context.Context) bool {
 // is written and all should be kept. An event whose content the database
 // refuses is written alone, or counted as lost, so that it holds up no other.
 func (l *Log) writeBatch(ctx context.Context, batch []Event) error {
-	rows := make([]row, 0, len(batch))
+	rows, recorded := make([]row, 0, len(batch)), l.opts.Now()
 	for _, e := range batch {
-		r, err := encode(e) // what waits is normal already
+		r, err := encode(e, recorded) // what waits is normal already
 		if err != nil {
 			l.lose(ctx, e, err)
 			continue
@@ -312,86 +310,6 @@ func (l *Log) insertAll(ctx context.Context, rows []row) error {
 	defer cancel()
 	// A batch holds several organizations' events.
 	return l.db.UpdateAcross(ctx, func(tx *store.Tx) error {
-		return l.insert(ctx, tx, rows)
+		return insert(ctx, tx, rows)
 	})
-}
-
-// Statements insert this many rows; they are prepared once, and few texts make
-// few of them. 64 rows keep one under the 32,766 parameters that SQLite takes.
-var rowsPerInsert = [...]int{64, 8, 1}
-
-func (l *Log) insert(ctx context.Context, tx *store.Tx, rows []row) error {
-	recorded := store.At(l.opts.Now())
-	var args []any
-	persons := make([]row, 0, len(rows))
-	for _, r := range rows {
-		if r.personal != nil {
-			persons = append(persons, r)
-		}
-	}
-	err := inPieces(rows, func(n int, piece []row) error {
-		args = args[:0]
-		for _, r := range piece {
-			e := &r.event
-			args = append(args, e.Organization, e.ID, store.At(e.OccurredAt), recorded,
-				string(e.Class), string(e.Action), string(e.Outcome), e.Actor.ID, r.canonical)
-		}
-		_, err := tx.ExecPrepared(ctx, insertEvents[n], args...)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return inPieces(persons, func(n int, piece []row) error {
-		args = args[:0]
-		for _, r := range piece {
-			args = append(args, r.event.Organization, r.event.ID, r.salt, string(r.personal))
-		}
-		_, err := tx.ExecPrepared(ctx, insertPersons[n], args...)
-		return err
-	})
-}
-
-// inPieces calls fn with pieces of rows that a statement inserts at once, and
-// which of the statements that is.
-func inPieces(rows []row, fn func(n int, piece []row) error) error {
-	for n, size := range rowsPerInsert {
-		for len(rows) >= size {
-			if err := fn(n, rows[:size]); err != nil {
-				return err
-			}
-			rows = rows[size:]
-		}
-	}
-	return nil
-}
-
-var insertEvents, insertPersons = inserts(`INSERT INTO events (organization, id, occurred_at, recorded_at, class, action, outcome,
-	actor_id, canonical) VALUES `, 9), inserts(`INSERT INTO event_persons (organization, event_id, salt, data) VALUES `, 4)
-
-// inserts gives a statement for each of rowsPerInsert.
-func inserts(head string, columns int) (all [len(rowsPerInsert)]string) {
-	for n, size := range rowsPerInsert {
-		all[n] = head + placeholders(size, columns)
-	}
-	return all
-}
-
-// placeholders gives "($1, $2), ($3, $4)" for two rows of two columns.
-func placeholders(rows, columns int) string {
-	var b strings.Builder
-	for i := range rows * columns {
-		switch {
-		case i == 0:
-			b.WriteString("(")
-		case i%columns == 0:
-			b.WriteString("), (")
-		default:
-			b.WriteString(", ")
-		}
-		b.WriteString("$")
-		b.WriteString(strconv.Itoa(i + 1))
-	}
-	b.WriteString(")")
-	return b.String()
 }
