@@ -20,6 +20,8 @@ var across = map[string]string{
 	"backup/restore.go freshRows":      "counts what migrations put into a new, temporary database",
 	"instance/doctor_database.go keys": "opens one value under each master key",
 	"audit/log.go insertAll":           "a batch of the spool holds several organizations' events",
+	"audit/terms.go addTermsOfBatch":   "older events of all organizations become searchable in batches",
+	"webhook/sinkrun.go findSinks":     "the delivery of the trail looks for sinks of all organizations",
 	"org/org.go List":                  "the operator's list of organizations",
 	"vault/destroy.go findDue":         "the timer looks for what is due in all organizations",
 	"vault/check.go checkDue":          "the check looks for what is due in all organizations",

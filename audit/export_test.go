@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"context"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/store"
@@ -12,6 +13,7 @@ var (
 )
 
 const (
+	TailBacklog  = tailBacklog
 	MaxSeries    = maxSeries
 	MaxSeriesOf  = maxSeriesOf
 	MaxCanonical = maxCanonical
@@ -35,6 +37,29 @@ func (f Filter) DecodeCursor(text string) (time.Time, string, error) {
 	s := search{tag: f.tag()}
 	p, err := s.decodeCursor(text)
 	return p.at.Time, p.id, err
+}
+
+// Insert writes events as they are, in one transaction.
+func Insert(ctx context.Context, db *store.DB, events []Event) error {
+	rows := make([]row, len(events))
+	for i, e := range events {
+		if e.ID == "" {
+			e.ID = store.NewID("evt")
+		}
+		var err error
+		if rows[i], err = encode(e.normal(), e.OccurredAt); err != nil {
+			return err
+		}
+	}
+	return db.UpdateAcross(ctx, func(tx *store.Tx) error { return insert(ctx, tx, rows) })
+}
+
+// Feed reads for an organization's followers at once.
+func (l *Log) Feed(ctx context.Context, organization string) {
+	l.tails.mu.Lock()
+	at := l.tails.of[organization].at
+	l.tails.mu.Unlock()
+	l.feedOne(ctx, organization, at)
 }
 
 // Series gives how many series of denials are told apart just now.

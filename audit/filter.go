@@ -148,3 +148,20 @@ func (s *search) decodeCursor(text string) (place, error) {
 	}
 	return place{store.Time{Time: time.UnixMicro(int64(binary.BigEndian.Uint64(b)))}, string(b[head:])}, nil
 }
+
+// Matcher gives what says whether the filter picks an event, for events that are
+// not read from the database. Organization, Limit, Cursor and Count do not count.
+// Errors: Invalid.
+func (f Filter) Matcher() (func(*Event) bool, error) {
+	f.Cursor = ""
+	s, err := f.search()
+	if err != nil {
+		return nil, err
+	}
+	return func(e *Event) bool {
+		return (s.class == "" || e.Class == s.class) && (s.actions == nil || slices.Contains(s.actions, e.Action)) &&
+			(s.outcome == "" || e.Outcome == s.outcome) && (!s.actor.set || s.actor.matches(e.Actor.ID)) &&
+			(!s.target.set || slices.ContainsFunc(e.Targets, func(t Target) bool { return s.target.matches(t.ID) })) &&
+			(s.from.IsZero() || !e.OccurredAt.Before(s.from)) && (s.to.IsZero() || e.OccurredAt.Before(s.to))
+	}, nil
+}

@@ -37,7 +37,10 @@ type Log struct {
 	queue    queue
 	reserved int // slots handed out and not yet used
 	series   seriesTable
+	untold   map[string]int64 // events that could not be recorded, by organization
 
+	tails   tails
+	exports exports
 	wake    chan struct{}
 	flushes chan chan struct{}
 	lost    atomic.Int64
@@ -203,6 +206,9 @@ const batchSize = 1024
 func (l *Log) Run(ctx context.Context) {
 	tick := time.NewTicker(l.opts.FlushEvery)
 	defer tick.Stop()
+	var older sync.WaitGroup
+	defer older.Wait()
+	older.Go(func() { l.addMissingTerms(ctx) })
 	var waiting []chan struct{} // who called Flush and has not been answered
 	drain := func(ctx context.Context) {
 		if l.drain(ctx) {
@@ -252,6 +258,10 @@ func (l *Log) drain(ctx context.Context) bool {
 	for {
 		l.mu.Lock()
 		batch := l.queue.first()
+		if len(batch) == 0 { // writing works again
+			l.tellLost()
+			batch = l.queue.first()
+		}
 		l.mu.Unlock()
 		if len(batch) == 0 {
 			return true
@@ -298,8 +308,27 @@ func (l *Log) writeBatch(ctx context.Context, batch []Event) error {
 
 func (l *Log) lose(ctx context.Context, e Event, err error) {
 	l.lost.Add(1)
+	if e.Action != AuditLose { // what tells of the lost ones is told of in the log only
+		l.mu.Lock()
+		if l.untold == nil {
+			l.untold = make(map[string]int64)
+		}
+		l.untold[e.Organization] += max(1, e.Count)
+		l.mu.Unlock()
+	}
 	l.opts.Logger.ErrorContext(ctx, "an audit event could not be stored",
 		"id", e.ID, "organization", e.Organization, "action", e.Action, "error", err)
+}
+
+// tellLost makes events of what could not be recorded. Its caller holds the lock.
+func (l *Log) tellLost() {
+	for organization, n := range l.untold {
+		l.queue.push(Event{
+			ID: store.NewID("evt"), OccurredAt: l.opts.Now(), Organization: organization, Class: System, Action: AuditLose, Outcome: Failure,
+			Reason: "event_refused", Actor: Actor{Type: string(access.System), ID: "gatehouse"}, Count: n,
+		})
+	}
+	clear(l.untold)
 }
 
 // maxWrite bounds one write, so that a database that hangs is tried again.

@@ -80,6 +80,9 @@ func (l *Log) settle(ctx context.Context, organization string) {
 
 func (l *Log) page(ctx context.Context, s search) (Page, error) {
 	var page Page
+	if s.actions != nil && len(s.actions) == 0 { // no action begins so
+		return page, nil
+	}
 	err := l.db.View(ctx, s.organization, func(tx *store.Tx) error {
 		page = Page{}
 		streams, err := s.plan(ctx, tx)

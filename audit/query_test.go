@@ -286,3 +286,84 @@ func TestErasingAPerson(t *testing.T) {
 		}
 	})
 }
+
+// Erasing a person takes the side rows of what it did and of what was done to it,
+// in its organization, and no byte that is hashed.
+func TestErasePerson(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		db := openStore(t, url)
+		l := audit.New(db, audit.Options{FlushEvery: time.Millisecond})
+		run(t, l)
+		marie := audit.Actor{Type: "user", ID: "usr_marie"}
+		ip := audit.Request{IP: "192.0.2.7"}
+		var events []audit.Event
+		for range 1200 { // more than a batch
+			events = append(events, audit.Event{Action: audit.PolicyUpdate, Outcome: audit.Success, Actor: marie, Request: ip})
+		}
+		events = append(events,
+			audit.Event{Action: audit.MemberDisable, Outcome: audit.Success, Targets: []audit.Target{{Type: "member", ID: "usr_marie", Name: "Marie"}}},
+			audit.Event{Action: audit.PolicyUpdate, Outcome: audit.Success, Actor: audit.Actor{Type: "user", ID: "usr_marie2"}, Request: ip, Reason: "another"},
+			audit.Event{Organization: "globex", Action: audit.PolicyUpdate, Outcome: audit.Success, Actor: marie, Request: ip})
+		put(t, db, l, events...)
+		hash := func() string {
+			h := sha256.New()
+			err := db.View(tctx, "acme", func(tx *store.Tx) error {
+				return tx.Each(tctx, func(scan func(...any) error) error {
+					var b []byte
+					err := scan(&b)
+					h.Write(b)
+					return err
+				}, `SELECT canonical FROM events WHERE organization = 'acme' AND action <> 'audit.erase' ORDER BY id`)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return hex.EncodeToString(h.Sum(nil))
+		}
+		before := hash()
+		n, err := l.ErasePerson(t.Context(), owner, "usr_marie")
+		if err != nil || n != 1201 {
+			t.Errorf("erased %d, %v", n, err)
+		}
+		if hash() != before {
+			t.Error("the canonical bytes changed")
+		}
+		for _, f := range []audit.Filter{{Actor: "usr_marie", Limit: 500}, {Target: "usr_marie", Action: "member.*"}} {
+			page, err := l.Events(t.Context(), owner, f)
+			if err != nil || len(page.Events) == 0 {
+				t.Fatal(len(page.Events), err)
+			}
+			for _, e := range page.Events {
+				if e.Request.IP != "" || e.Damaged || len(e.Targets) > 0 && e.Targets[0].Name != "" {
+					t.Fatalf("still there: %+v", e)
+				}
+			}
+		}
+		page, err := l.Events(t.Context(), owner, audit.Filter{Actor: "usr_marie2"})
+		if err != nil || page.Events[0].Request.IP == "" {
+			t.Errorf("another person: %+v, %v", page.Events, err)
+		}
+		if kept := stored(t, db, "globex"); kept[0].Request.IP == "" {
+			t.Error("another organization's was erased")
+		}
+		page, err = l.Events(t.Context(), owner, audit.Filter{Action: "audit.erase"})
+		var sum float64
+		for _, e := range page.Events {
+			sum += e.Metadata["events"].(float64)
+		}
+		if err != nil || sum != 1201 || page.Events[0].Targets[0].ID != "usr_marie" {
+			t.Errorf("the trail tells of %v erased, %v", sum, err)
+		}
+		for _, role := range []access.Role{access.Auditor, access.Developer, access.Operator} {
+			var denied *access.DeniedError
+			if _, err := l.ErasePerson(t.Context(), access.NewCaller("acme", access.User, "u", role), "usr_marie"); !errors.As(err, &denied) {
+				t.Errorf("%s: %v", role, err)
+			}
+		}
+		for _, id := range []string{"", "\x00", "\xff", strings.Repeat("x", 257)} {
+			if _, err := l.ErasePerson(t.Context(), owner, id); fault.KindOf(err) != fault.Invalid {
+				t.Errorf("%.10q: %v", id, err)
+			}
+		}
+	})
+}

@@ -81,7 +81,12 @@ var calls = map[string]call{
 	"GET /api/usage": {"", "oadusO"},
 
 	// An operator reads the reserved organization's trail, and may knock at its own's.
-	"GET /api/audit/events": {"", "oau"},
+	"GET /api/audit/events":              {"", "oau"},
+	"GET /api/audit/export":              {"", "oau"},
+	"GET /api/audit/tail":                {"", "oau"},
+	"GET /api/audit/schema":              {"", everybody},
+	"GET /api/audit/sinks":               {"", "oau"},
+	"DELETE /api/audit/persons/{person}": {"", "oa"},
 
 	"GET /api/organizations":         {"", "O"},
 	"POST /api/organizations":        {`{}`, "O"},
@@ -144,7 +149,7 @@ func TestMatrix(t *testing.T) {
 			method, template, _ := strings.Cut(operation, " ")
 			// Each role gets a credential of its own, since some destroy it.
 			fill := func(id string) string {
-				return strings.NewReplacer("{id}", id, "{version}", "1", "{delivery}", "dlv_x", "{type}", "org", "{key}", "acme", "{service}", "openai", "{name}", "openai", "{path}", "v1/models").Replace(template)
+				return strings.NewReplacer("{id}", id, "{version}", "1", "{delivery}", "dlv_x", "{type}", "org", "{key}", "acme", "{service}", "openai", "{name}", "openai", "{path}", "v1/models", "{person}", "nobody", "/tail", "/tail?seconds=1").Replace(template)
 			}
 			for _, letter := range slices.Sorted(maps.Keys(letters)) {
 				role := letters[letter]

@@ -21,14 +21,17 @@ CREATE TABLE event_terms_missing (
 );
 INSERT INTO event_terms_missing (organization, event_id) SELECT organization, id FROM events;
 
--- How far each webhook that takes audit.events has come: positions and upto are
--- JSON objects from a class to an index in its log. What is in between is under
--- way, and stays the same until it is delivered. Whoever takes a batch moves due_at
--- on first, so that it is a lease too.
+-- How far each webhook that takes audit.events has come: which index of each
+-- class's log is next. upto is where the batch ends that is under way; it stays the
+-- same until it is delivered. Whoever takes a batch moves due_at on first, so that
+-- it is a lease too.
 CREATE TABLE webhook_sinks (
     organization    TEXT   NOT NULL,
     webhook_id      TEXT   NOT NULL,
-    positions       TEXT   NOT NULL,
+    next_control    BIGINT NOT NULL,
+    next_access     BIGINT NOT NULL,
+    next_security   BIGINT NOT NULL,
+    next_system     BIGINT NOT NULL,
     upto            TEXT   NOT NULL,
     attempts        BIGINT NOT NULL,
     due_at          BIGINT NOT NULL,
