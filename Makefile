@@ -43,6 +43,7 @@ bench: ## every benchmark prints its ratio
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./seal ./ratelimit ./access ./gateway ./store ./usage/tokens
 	$(GO) run ./gatehousetest/withpostgres $(GO) test -run '^$$' -bench . -benchtime 15x -timeout 30m ./vault
 	$(GO) test -run '^$$' -bench . -benchtime 3x -timeout 15m ./masterkey
+	$(GO) run ./gatehousetest/withpostgres $(GO) test -run '^$$' -bench . -benchtime 15x -timeout 30m ./audit
 	cd bench && $(GO) test -run Accuracy -v .
 	cd bench && $(GO) test -run '^$$' -bench . -benchtime 15x -timeout 15m .
 

@@ -31,6 +31,7 @@ type commands struct {
 	Credentials credentialsCommand `cmd:"" help:"Import credentials from environment variables."`
 	Keys        keysCommand        `cmd:"" help:"Move to another master key: stage, rotate, verify, retire."`
 	Limits      limitsCommand      `cmd:"" help:"See what a rate limit would do."`
+	Audit       auditCommand       `cmd:"" help:"Export the audit trail, and follow it live."`
 	Doctor      doctorCommand      `cmd:"" help:"Check everything that Gatehouse stands on, and say what to do."`
 	Backup      backupCommand      `cmd:"" help:"Back the database up into an encrypted file, and verify one."`
 	Restore     restoreCommand     `cmd:"" help:"Restore a backup into an empty database."`
