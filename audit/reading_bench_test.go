@@ -45,13 +45,13 @@ func BenchmarkPages(b *testing.B) {
 			{"class", audit.Filter{Class: "access"}},
 			{"action", audit.Filter{Action: "chat.request"}},
 			{"action prefix", audit.Filter{Action: "chat.*"}},
-			{"actor", audit.Filter{Actor: "usr_07"}},
-			{"actor prefix", audit.Filter{Actor: "usr_0*"}},
+			{"actor", audit.Filter{Actor: "usr_07", Limit: 5}},
+			{"actor prefix", audit.Filter{Actor: "usr_0*", Limit: 50}},
 			{"wide prefix", audit.Filter{Actor: "usr_*"}},
 			{"target", audit.Filter{Target: "cred_7"}},
-			{"target and outcome", audit.Filter{Target: "cred_0", Outcome: "failure"}},
-			{"rare target prefix", audit.Filter{Target: "cred_rare_*"}},
-			{"rare action", audit.Filter{Action: "credential.*"}},
+			{"target and outcome", audit.Filter{Target: "cred_0", Outcome: "failure", Limit: 4}},
+			{"rare target prefix", audit.Filter{Target: "cred_rare_*", Limit: 1}},
+			{"rare action", audit.Filter{Action: "credential.*", Limit: 1}},
 		} {
 			for _, end := range []string{"newest", "oldest"} {
 				b.Run(bench.name+"/"+end, func(b *testing.B) {

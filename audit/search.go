@@ -18,9 +18,8 @@ import (
 // merged. What the index does not know is compared row by row, and what a page
 // compares is bounded, so that its cost does not grow with the trail.
 const (
-	maxStreams = 64 // that are merged; a prefix of more different ids is compared row by row
-	firstLook  = 1_000
-	secondLook = 20_000 // rows that a page compares at most
+	maxStreams = 64     // that are merged; a prefix of more different ids is compared row by row
+	lastLook   = 20_000 // rows that a page compares at most
 	decodeLook = 2_000  // the same where each has to be decoded
 )
 
@@ -189,7 +188,8 @@ func (q *streams) merged(low *place, each, skip int, compared bool) string {
 	}
 	if compared && len(q.compare) > 0 {
 		if q.terms {
-			table += " JOIN events e ON e.organization = t.organization AND e.id = t.event_id"
+			table += " CROSS JOIN events e"
+			conditions = append(conditions, "e.organization = t.organization AND e.id = t.event_id")
 		}
 		for _, c := range q.compare {
 			for _, value := range c.args {
@@ -234,7 +234,7 @@ func (q *streams) read(ctx context.Context, tx *store.Tx) (found []Event, next *
 		found, err = q.readTo(ctx, tx, nil)
 		return q.cut(found, nil, err)
 	}
-	looks := []int{firstLook, secondLook}
+	looks := []int{250, 1000, 5000, lastLook} // what is common is found early
 	if q.match {
 		looks = []int{decodeLook}
 	}
@@ -274,6 +274,7 @@ func (q *streams) readTo(ctx context.Context, tx *store.Tx, low *place) ([]Event
 	}
 	query := own.merged(low, most, 0, true)
 	var found []Event
+	// CROSS JOIN keeps SQLite to this order: few places, each looked up.
 	err := tx.Each(ctx, func(scan func(...any) error) error {
 		if len(found) > q.limit {
 			return errEnough
@@ -284,7 +285,7 @@ func (q *streams) readTo(ctx context.Context, tx *store.Tx, low *place) ([]Event
 		}
 		return err
 	}, `SELECT `+columns+` FROM (SELECT at, id FROM (`+query+`) m ORDER BY at DESC, id DESC LIMIT `+strconv.Itoa(most)+`) f
-		JOIN events e ON e.organization = $1 AND e.id = f.id`+persons+` ORDER BY f.at DESC, f.id DESC`, own.args...)
+		CROSS JOIN events e`+persons+` WHERE e.organization = $1 AND e.id = f.id ORDER BY f.at DESC, f.id DESC`, own.args...)
 	if errors.Is(err, errEnough) {
 		err = nil
 	}
@@ -300,7 +301,7 @@ func (q *streams) count(ctx context.Context, tx *store.Tx) (n int64, capped bool
 	own.search, own.args = &s, slices.Clone(q.args)
 	var low *place
 	if q.compares() {
-		if low, err = own.low(ctx, tx, secondLook); err != nil {
+		if low, err = own.low(ctx, tx, lastLook); err != nil {
 			return 0, false, err
 		}
 	}
