@@ -137,8 +137,8 @@ func (c *Client) CheckLimit(ctx context.Context, in LimitCheck) (LimitDecision, 
 	return call[LimitDecision](ctx, c, http.MethodPost, "/api/rate-limit/check", nil, in)
 }
 
-// ListEvents gives a page of the trail. query may hold action, actor, outcome,
-// from, to, limit, cursor and organization.
+// ListEvents gives a page of the trail. query may hold class, action, actor, target,
+// outcome, from, to, limit, cursor, count and organization.
 func (c *Client) ListEvents(ctx context.Context, query url.Values) (EventList, error) {
 	return call[EventList](ctx, c, http.MethodGet, "/api/audit/events", query, nil)
 }

@@ -16,7 +16,7 @@ func TestAppendedIsJSON(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		draw := func(label string) string { return text.Draw(t, label) }
 		c := canonicalEvent{
-			Version: rapid.Int().Draw(t, "version"), ID: draw("id"), OccurredAt: draw("at"), Organization: draw("organization"), Class: Class(draw("class")),
+			Version: rapid.Int().Draw(t, "version"), ID: draw("id"), OccurredAt: draw("at"), RecordedAt: draw("recorded"), Severity: Severity(draw("severity")), Organization: draw("organization"), Class: Class(draw("class")),
 			Action: Action(draw("action")), Outcome: Outcome(draw("outcome")), Reason: draw("reason"),
 			Actor:      Actor{Type: draw("type"), ID: draw("actor"), TokenID: draw("token"), Roles: rapid.SliceOf(text).Draw(t, "roles")},
 			Permission: draw("permission"), Count: rapid.Int64().Draw(t, "count"), Metadata: rapid.MapOf(text, value).Draw(t, "metadata"), Personal: draw("personal"),

@@ -6,12 +6,15 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
-// schemaVersion is the version of the canonical form. A change of the fields
-// below is a new version; old events keep theirs.
-const schemaVersion = 1
+// SchemaVersion is the version of the canonical form. A change of the fields
+// below is a new version; old events keep theirs, and are read as they are.
+// Version 1 had neither recordedAt nor severity.
+const SchemaVersion = 2
 
 // canonicalEvent is the form that is hashed: no personal data, fields in this
 // order, absent ones left out.
@@ -19,11 +22,13 @@ type canonicalEvent struct {
 	Version      int               `json:"v"`
 	ID           string            `json:"id"`
 	OccurredAt   string            `json:"occurredAt"`
+	RecordedAt   string            `json:"recordedAt,omitempty"`
 	Organization string            `json:"organization"`
 	Class        Class             `json:"class"`
 	Action       Action            `json:"action"`
 	Outcome      Outcome           `json:"outcome"`
 	Reason       string            `json:"reason,omitempty"`
+	Severity     Severity          `json:"severity,omitempty"`
 	Actor        Actor             `json:"actor"`
 	Targets      []canonicalTarget `json:"targets,omitempty"`
 	Permission   string            `json:"permission,omitempty"`
@@ -63,13 +68,16 @@ type row struct {
 	personal  []byte
 }
 
-// encode gives the rows' bytes. Metadata that is no JSON, or too much of it, is
-// left out, and the event says so.
-func encode(e Event) (row, error) {
+// encode gives the bytes of the rows of an event that is recorded at this time.
+func encode(e Event, recorded time.Time) (row, error) {
+	e.RecordedAt = recorded
+	if e.Severity == "" {
+		e.Severity = severityOf(&e)
+	}
 	r := row{event: e}
 	c := canonicalEvent{
-		Version: schemaVersion, ID: e.ID, OccurredAt: e.OccurredAt.UTC().Format(canonicalTime),
-		Organization: e.Organization, Class: e.Class, Action: e.Action, Outcome: e.Outcome, Reason: e.Reason,
+		Version: SchemaVersion, ID: e.ID, OccurredAt: e.OccurredAt.UTC().Format(canonicalTime), RecordedAt: recorded.UTC().Format(canonicalTime),
+		Organization: e.Organization, Class: e.Class, Action: e.Action, Outcome: e.Outcome, Reason: e.Reason, Severity: e.Severity,
 		Actor: e.Actor, Permission: e.Permission, Metadata: e.Metadata,
 	}
 	if e.Count > 1 {
@@ -98,16 +106,41 @@ func encode(e Event) (row, error) {
 		rand.Read(r.salt) // never fails (crypto/rand)
 		c.Personal = commitment(r.salt, data)
 	}
+	var err error
+	r.canonical, err = c.bounded()
+	return r, err
+}
+
+// bounded gives c's bytes, at most maxCanonical: the event is worth more than its
+// metadata, and more than its last roles and targets. What was cut is said by the
+// metadata's member truncated.
+func (c *canonicalEvent) bounded() ([]byte, error) {
 	data, err := c.append(nil)
-	if err != nil || len(data) > maxCanonical { // the event is worth more than its metadata
-		c.Metadata = map[string]any{"omitted": true}
-		c.Actor.Roles = nil
-		if data, err = c.append(nil); err != nil {
-			return row{}, err
+	if err == nil && len(data) <= maxCanonical {
+		return data, nil
+	}
+	c.Metadata = shortened(c.Metadata)
+	if data, err = c.append(data[:0]); err == nil && len(data) <= maxCanonical {
+		return data, nil
+	}
+	c.Actor.Roles, c.Targets = nil, c.Targets[:min(len(c.Targets), 2)]
+	return c.append(data[:0])
+}
+
+// shortened gives the small members of metadata that is too much, or cannot be
+// written as JSON.
+func shortened(metadata map[string]any) map[string]any {
+	const most, each = 1024, 256 // bytes
+	kept, left := map[string]any{}, most
+	for _, name := range slices.Sorted(maps.Keys(metadata)) {
+		one, err := appendMetadata(nil, map[string]any{name: metadata[name]})
+		if err == nil && len(one) <= min(each, left) {
+			kept[name] = metadata[name]
+			left -= len(one)
 		}
 	}
-	r.canonical = data
-	return r, nil
+	kept["truncated"] = true
+	return kept
 }
 
 // commitment binds a side row to its event without giving it away: the salt
@@ -130,8 +163,17 @@ func decode(canonical, personal []byte) (Event, error) {
 		return Event{}, fmt.Errorf("audit: a stored event cannot be read: %w", err)
 	}
 	e := Event{
-		ID: c.ID, OccurredAt: at, Organization: c.Organization, Class: c.Class, Action: c.Action, Outcome: c.Outcome,
+		Severity: c.Severity,
+		ID:       c.ID, OccurredAt: at, Organization: c.Organization, Class: c.Class, Action: c.Action, Outcome: c.Outcome,
 		Reason: c.Reason, Actor: c.Actor, Permission: c.Permission, Count: c.Count, Metadata: c.Metadata,
+	}
+	if c.RecordedAt != "" {
+		if e.RecordedAt, err = time.Parse(canonicalTime, c.RecordedAt); err != nil {
+			return Event{}, fmt.Errorf("audit: a stored event cannot be read: %w", err)
+		}
+	}
+	if e.Severity == "" { // version 1
+		e.Severity = severityOf(&e)
 	}
 	if c.Request != nil {
 		e.Request = Request{ID: c.Request.ID, Method: c.Request.Method, Route: c.Request.Route, Status: c.Request.Status}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +23,8 @@ import (
 func whole() audit.Event {
 	return audit.Event{
 		ID: "evt_0197c3f2-6a1e-7c3a-9f00-0123456789ab", Organization: "acme",
-		OccurredAt: time.Date(2026, 11, 23, 8, 41, 0, 1_000, time.UTC), Class: audit.Control,
+		OccurredAt: time.Date(2026, 11, 23, 8, 41, 0, 1_000, time.UTC), RecordedAt: time.Date(2026, 11, 23, 8, 41, 1, 0, time.UTC),
+		Class: audit.Control, Severity: audit.Notice,
 		Action: audit.CredentialUpdate, Outcome: audit.Success, Reason: "because",
 		Actor:      audit.Actor{Type: "user", ID: "u-1", TokenID: "jti-1", Roles: []string{"owner", "stranger"}},
 		Targets:    []audit.Target{{Type: "credential", ID: "cred_1", Name: "Marie's key"}, {Type: "member", ID: "u-2"}},
@@ -36,7 +38,7 @@ func whole() audit.Event {
 	}
 }
 
-// The bytes of version 1 of the form. They are hashed, so a change here is a
+// The bytes of version 2 of the form. They are hashed, so a change here is a
 // new version, and the old one must still be read.
 func TestCanonicalBytes(t *testing.T) {
 	canonical, salt, personal, err := audit.Encode(whole())
@@ -44,8 +46,9 @@ func TestCanonicalBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(append(bytes.Clone(salt), personal...))
-	const golden = `{"v":1,"id":"evt_0197c3f2-6a1e-7c3a-9f00-0123456789ab","occurredAt":"2026-11-23T08:41:00.000001Z",` +
-		`"organization":"acme","class":"control","action":"credential.update","outcome":"success","reason":"because",` +
+	const golden = `{"v":2,"id":"evt_0197c3f2-6a1e-7c3a-9f00-0123456789ab","occurredAt":"2026-11-23T08:41:00.000001Z",` +
+		`"recordedAt":"2026-11-23T08:41:01.000000Z",` +
+		`"organization":"acme","class":"control","action":"credential.update","outcome":"success","reason":"because","severity":"notice",` +
 		`"actor":{"type":"user","id":"u-1","tokenId":"jti-1","roles":["owner","stranger"]},` +
 		`"targets":[{"type":"credential","id":"cred_1"},{"type":"member","id":"u-2"}],"permission":"credential:update",` +
 		`"request":{"id":"req_1","method":"PUT","route":"/api/api-credentials/{id}","status":200},"count":3,` +
@@ -65,11 +68,11 @@ func TestCanonicalBytes(t *testing.T) {
 
 func TestCanonicalBytesOfTheLeast(t *testing.T) {
 	canonical, salt, personal, err := audit.Encode(audit.Event{
-		ID: "evt_1", OccurredAt: time.Unix(0, 0), Organization: "_instance", Class: audit.Security, Action: audit.AccessDeny,
+		ID: "evt_1", OccurredAt: time.Unix(0, 0), RecordedAt: time.Unix(0, 0), Organization: "_instance", Class: audit.Security, Action: audit.AccessDeny,
 		Outcome: audit.Denied, Actor: audit.Anonymous(), Count: 1, Targets: []audit.Target{{Type: "ip", ID: "ip"}},
 	})
-	const want = `{"v":1,"id":"evt_1","occurredAt":"1970-01-01T00:00:00.000000Z","organization":"_instance","class":"security",` +
-		`"action":"access.deny","outcome":"denied","actor":{"type":"anonymous","id":"anonymous"},"targets":[{"type":"ip","id":"ip"}]}`
+	const want = `{"v":2,"id":"evt_1","occurredAt":"1970-01-01T00:00:00.000000Z","recordedAt":"1970-01-01T00:00:00.000000Z","organization":"_instance","class":"security",` +
+		`"action":"access.deny","outcome":"denied","severity":"warning","actor":{"type":"anonymous","id":"anonymous"},"targets":[{"type":"ip","id":"ip"}]}`
 	if diff := cmp.Diff(want, string(canonical)); diff != "" || err != nil {
 		t.Errorf("canonical bytes, error %v (-want +got):\n%s", err, diff)
 	}
@@ -159,6 +162,7 @@ func TestMetadataThatCannotBeKept(t *testing.T) {
 	} {
 		e := whole()
 		e.Metadata = metadata
+		e.Metadata["small"] = "kept"
 		canonical, _, personal, err := audit.Encode(e)
 		if err != nil || len(canonical) > audit.MaxCanonical {
 			t.Errorf("%s: %d bytes, %v", name, len(canonical), err)
@@ -168,11 +172,45 @@ func TestMetadataThatCannotBeKept(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e.Actor.Roles = nil
-		e.Metadata = map[string]any{"omitted": true}
+		e.Metadata = map[string]any{"truncated": true, "small": "kept"}
 		if diff := cmp.Diff(e, got, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
+	}
+}
+
+// However long and awkward the parts that callers choose, the event stays, within
+// the bound.
+func TestNoEventIsTooLarge(t *testing.T) {
+	for _, c := range []string{`"`, "\u2028", "é", "x"} {
+		long := strings.Repeat(c, 4096)
+		e := whole()
+		e.Actor = audit.Actor{Type: long, ID: long, TokenID: long, Roles: slices.Repeat([]string{long}, 64)}
+		e.Targets = slices.Repeat([]audit.Target{{Type: long, ID: long, Name: long}}, 64)
+		e.Reason, e.Permission, e.Request = long, long, audit.Request{ID: long, Method: long, Route: long, UserAgent: long, IP: long}
+		e.Metadata = map[string]any{long: long, "version": 7}
+		canonical, _, personal, err := audit.Encode(e)
+		if err != nil || len(canonical) > audit.MaxCanonical {
+			t.Fatalf("%q: %d bytes, %v", c, len(canonical), err)
+		}
+		got, err := audit.Decode(canonical, personal)
+		if err != nil || got.Metadata["truncated"] != true || got.Metadata["version"] != 7.0 || len(got.Targets) == 0 || got.Action != e.Action {
+			t.Errorf("%q: %v, %+v", c, err, got)
+		}
+	}
+}
+
+// An event of version 1 is read as it was written.
+func TestVersion1(t *testing.T) {
+	const stored = `{"v":1,"id":"evt_0197c3f2-6a1e-7c3a-9f00-0123456789ab","occurredAt":"2026-11-23T08:41:00.000001Z",` +
+		`"organization":"acme","class":"control","action":"credential.reveal","outcome":"success","actor":{"type":"user","id":"u-1"}}`
+	got, err := audit.Decode([]byte(stored), nil)
+	want := audit.Event{
+		ID: "evt_0197c3f2-6a1e-7c3a-9f00-0123456789ab", OccurredAt: time.Date(2026, 11, 23, 8, 41, 0, 1_000, time.UTC), Organization: "acme",
+		Class: audit.Control, Action: audit.CredentialReveal, Outcome: audit.Success, Severity: audit.Critical, Actor: audit.Actor{Type: "user", ID: "u-1"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 }
 
@@ -194,16 +232,17 @@ func FuzzDecode(f *testing.F) {
 }
 
 func FuzzDecodeCursor(f *testing.F) {
-	f.Add(audit.EncodeCursor(time.Unix(1_800_000_000, 0), "evt_0197c3f2-6a1e-7c3a-9f00-0123456789ab"))
+	var filter audit.Filter
+	f.Add(filter.EncodeCursor(time.Unix(1_800_000_000, 0), "evt_0197c3f2-6a1e-7c3a-9f00-0123456789ab"))
 	f.Add("")
 	f.Add("AAAAAAAAAAA")
 	f.Add(strings.Repeat("A", 1<<12))
 	f.Fuzz(func(t *testing.T, s string) {
-		at, id, err := audit.DecodeCursor(s)
+		at, id, err := filter.DecodeCursor(s)
 		if err != nil {
 			return
 		}
-		again, sameID, err := audit.DecodeCursor(audit.EncodeCursor(at, id))
+		again, sameID, err := filter.DecodeCursor(filter.EncodeCursor(at, id))
 		if err != nil || !again.Equal(at) || sameID != id || len(id) != 40 {
 			t.Errorf("%q gave %v %q, and then %v %q, %v", s, at, id, again, sameID, err)
 		}

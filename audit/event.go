@@ -12,7 +12,37 @@ const (
 	Control  Class = "control"  // changes: in the change's transaction, or the change fails
 	Access   Class = "access"   // visits and reads: grouped, on disk within a second
 	Security Class = "security" // denials: the first at once, repeats coalesced with exact counts
+	System   Class = "system"   // what Gatehouse tells of itself: events that could not be recorded
 )
+
+// Classes lists every class, in the order of the table in docs/audit.md.
+func Classes() []Class { return []Class{Control, Access, Security, System} }
+
+// Severity says how soon somebody should look, in the words of RFC 5424.
+type Severity string
+
+// The severities.
+const (
+	Info     Severity = "info"     // everyday: a visit, a read
+	Notice   Severity = "notice"   // a change
+	Warning  Severity = "warning"  // refused, failed or broken off
+	Critical Severity = "critical" // worth a look by itself: secrets shown, keys, the trail, whole tenants
+)
+
+// severityOf gives the severity of an event that names none.
+func severityOf(e *Event) Severity {
+	switch e.Action {
+	case CredentialReveal, KeyStage, KeyRotate, KeyRetire, OrgDelete, BackupCreate, BackupRestore, AuditExport, AuditErase, AuditLose:
+		return Critical
+	}
+	switch {
+	case e.Outcome != Success:
+		return Warning
+	case e.Class == Control:
+		return Notice
+	}
+	return Info
+}
 
 // Outcome is how what the event tells of ended.
 type Outcome string
@@ -89,6 +119,11 @@ const (
 	RoleUpdate   Action = "role.update"
 	RoleDelete   Action = "role.delete"
 	TokenRevoke  Action = "token.revoke"
+
+	// The trail itself.
+	AuditExport Action = "audit.export"
+	AuditErase  Action = "audit.erase" // a person's data was taken off the events
+	AuditLose   Action = "audit.lose"  // so many events (count) could not be recorded
 )
 
 // Actions lists every action, for validating a filter.
@@ -101,6 +136,7 @@ func Actions() []Action {
 		KeyCreate, KeyStage, KeyRotate, KeyRetire, OrgCreate, OrgDelete, BackupCreate, BackupRestore,
 		CredentialWarn, WebhookCreate, WebhookUpdate, WebhookDelete, WebhookRotate, WebhookDisable, WebhookTest, WebhookReplay, WebhookFail,
 		MemberUpdate, MemberDelete, RoleCreate, RoleUpdate, RoleDelete, TokenRevoke,
+		AuditExport, AuditErase, AuditLose,
 	}
 }
 
@@ -139,11 +175,13 @@ type Request struct {
 type Event struct {
 	ID           string
 	OccurredAt   time.Time
+	RecordedAt   time.Time // when it was handed to the database; made by the log
 	Organization string
 	Class        Class
 	Action       Action
 	Outcome      Outcome
-	Reason       string // a stable snake_case word, such as credential_expired
+	Reason       string   // a stable snake_case word, such as credential_expired
+	Severity     Severity // made of class, action and outcome where it is empty
 	Actor        Actor
 	Targets      []Target
 	Permission   string
@@ -151,4 +189,8 @@ type Event struct {
 	Count        int64             // how many alike this event stands for; 0 and 1 mean one
 	Metadata     map[string]any    // small and free of personal data: strings, numbers, booleans
 	Personal     map[string]string // further personal data, such as the limited IP address
+
+	// Damaged says, of an event that was read, that its row was altered. Its other
+	// fields are what the row still says.
+	Damaged bool
 }

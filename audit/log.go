@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,7 +37,10 @@ type Log struct {
 	queue    queue
 	reserved int // slots handed out and not yet used
 	series   seriesTable
+	untold   map[string]int64 // events that could not be recorded, by organization
 
+	tails   tails
+	exports exports
 	wake    chan struct{}
 	flushes chan chan struct{}
 	lost    atomic.Int64
@@ -75,11 +76,11 @@ func New(db *store.DB, opts Options) *Log {
 func (l *Log) Append(ctx context.Context, tx *store.Tx, caller access.Caller, e Event) error {
 	e.Class = Control
 	l.fill(ctx, caller, &e)
-	r, err := encode(e.normal())
+	r, err := encode(e.normal(), l.opts.Now())
 	if err != nil {
 		return err
 	}
-	return l.insert(ctx, tx, []row{r})
+	return insert(ctx, tx, []row{r})
 }
 
 func (l *Log) fill(ctx context.Context, caller access.Caller, e *Event) {
@@ -205,6 +206,9 @@ const batchSize = 1024
 func (l *Log) Run(ctx context.Context) {
 	tick := time.NewTicker(l.opts.FlushEvery)
 	defer tick.Stop()
+	var older sync.WaitGroup
+	defer older.Wait()
+	older.Go(func() { l.addMissingTerms(ctx) })
 	var waiting []chan struct{} // who called Flush and has not been answered
 	drain := func(ctx context.Context) {
 		if l.drain(ctx) {
@@ -254,6 +258,10 @@ func (l *Log) drain(ctx context.Context) bool {
 	for {
 		l.mu.Lock()
 		batch := l.queue.first()
+		if len(batch) == 0 { // writing works again
+			l.tellLost()
+			batch = l.queue.first()
+		}
 		l.mu.Unlock()
 		if len(batch) == 0 {
 			return true
@@ -272,9 +280,9 @@ func (l *Log) drain(ctx context.Context) bool {
 // is written and all should be kept. An event whose content the database
 // refuses is written alone, or counted as lost, so that it holds up no other.
 func (l *Log) writeBatch(ctx context.Context, batch []Event) error {
-	rows := make([]row, 0, len(batch))
+	rows, recorded := make([]row, 0, len(batch)), l.opts.Now()
 	for _, e := range batch {
-		r, err := encode(e) // what waits is normal already
+		r, err := encode(e, recorded) // what waits is normal already
 		if err != nil {
 			l.lose(ctx, e, err)
 			continue
@@ -300,8 +308,27 @@ func (l *Log) writeBatch(ctx context.Context, batch []Event) error {
 
 func (l *Log) lose(ctx context.Context, e Event, err error) {
 	l.lost.Add(1)
+	if e.Action != AuditLose { // what tells of the lost ones is told of in the log only
+		l.mu.Lock()
+		if l.untold == nil {
+			l.untold = make(map[string]int64)
+		}
+		l.untold[e.Organization] += max(1, e.Count)
+		l.mu.Unlock()
+	}
 	l.opts.Logger.ErrorContext(ctx, "an audit event could not be stored",
 		"id", e.ID, "organization", e.Organization, "action", e.Action, "error", err)
+}
+
+// tellLost makes events of what could not be recorded. Its caller holds the lock.
+func (l *Log) tellLost() {
+	for organization, n := range l.untold {
+		l.queue.push(Event{
+			ID: store.NewID("evt"), OccurredAt: l.opts.Now(), Organization: organization, Class: System, Action: AuditLose, Outcome: Failure,
+			Reason: "event_refused", Actor: Actor{Type: string(access.System), ID: "gatehouse"}, Count: n,
+		})
+	}
+	clear(l.untold)
 }
 
 // maxWrite bounds one write, so that a database that hangs is tried again.
@@ -312,86 +339,6 @@ func (l *Log) insertAll(ctx context.Context, rows []row) error {
 	defer cancel()
 	// A batch holds several organizations' events.
 	return l.db.UpdateAcross(ctx, func(tx *store.Tx) error {
-		return l.insert(ctx, tx, rows)
+		return insert(ctx, tx, rows)
 	})
-}
-
-// Statements insert this many rows; they are prepared once, and few texts make
-// few of them. 64 rows keep one under the 32,766 parameters that SQLite takes.
-var rowsPerInsert = [...]int{64, 8, 1}
-
-func (l *Log) insert(ctx context.Context, tx *store.Tx, rows []row) error {
-	recorded := store.At(l.opts.Now())
-	var args []any
-	persons := make([]row, 0, len(rows))
-	for _, r := range rows {
-		if r.personal != nil {
-			persons = append(persons, r)
-		}
-	}
-	err := inPieces(rows, func(n int, piece []row) error {
-		args = args[:0]
-		for _, r := range piece {
-			e := &r.event
-			args = append(args, e.Organization, e.ID, store.At(e.OccurredAt), recorded,
-				string(e.Class), string(e.Action), string(e.Outcome), e.Actor.ID, r.canonical)
-		}
-		_, err := tx.ExecPrepared(ctx, insertEvents[n], args...)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return inPieces(persons, func(n int, piece []row) error {
-		args = args[:0]
-		for _, r := range piece {
-			args = append(args, r.event.Organization, r.event.ID, r.salt, string(r.personal))
-		}
-		_, err := tx.ExecPrepared(ctx, insertPersons[n], args...)
-		return err
-	})
-}
-
-// inPieces calls fn with pieces of rows that a statement inserts at once, and
-// which of the statements that is.
-func inPieces(rows []row, fn func(n int, piece []row) error) error {
-	for n, size := range rowsPerInsert {
-		for len(rows) >= size {
-			if err := fn(n, rows[:size]); err != nil {
-				return err
-			}
-			rows = rows[size:]
-		}
-	}
-	return nil
-}
-
-var insertEvents, insertPersons = inserts(`INSERT INTO events (organization, id, occurred_at, recorded_at, class, action, outcome,
-	actor_id, canonical) VALUES `, 9), inserts(`INSERT INTO event_persons (organization, event_id, salt, data) VALUES `, 4)
-
-// inserts gives a statement for each of rowsPerInsert.
-func inserts(head string, columns int) (all [len(rowsPerInsert)]string) {
-	for n, size := range rowsPerInsert {
-		all[n] = head + placeholders(size, columns)
-	}
-	return all
-}
-
-// placeholders gives "($1, $2), ($3, $4)" for two rows of two columns.
-func placeholders(rows, columns int) string {
-	var b strings.Builder
-	for i := range rows * columns {
-		switch {
-		case i == 0:
-			b.WriteString("(")
-		case i%columns == 0:
-			b.WriteString("), (")
-		default:
-			b.WriteString(", ")
-		}
-		b.WriteString("$")
-		b.WriteString(strconv.Itoa(i + 1))
-	}
-	b.WriteString(")")
-	return b.String()
 }

@@ -17,6 +17,9 @@ import (
 
 func TestMain(m *testing.M) { gatehousetest.Main(m) }
 
+// tctx is for helpers that a property test calls, whose T has a context of its own.
+var tctx = context.Background()
+
 var owner = access.NewCaller("acme", access.User, "u-1", access.Owner)
 
 func openStore(t testing.TB, url string) *store.DB {

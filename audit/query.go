@@ -1,50 +1,57 @@
 package audit
 
 import (
+	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"regexp"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
-	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
-// Filter picks events. Empty fields pick all.
+// Filter picks events. Empty fields pick all. Of an action, an actor and a target
+// a * at the end asks for all that begin like it; no other character means
+// anything but itself.
 type Filter struct {
 	Organization string    // the caller's own when empty
-	Action       string    // one action, such as credential.create
+	Class        string    // control, access, security or system
+	Action       string    // an action, such as credential.create or credential.*
 	Actor        string    // an actor's id
+	Target       string    // the id of one of the targets
 	Outcome      string    // success, denied, failure or partial
 	From         time.Time // at or after
 	To           time.Time // before
 	Limit        int       // 1 to 500; 50 when 0
-	Cursor       string    // NextCursor of the page before
+	Cursor       string    // NextCursor of the page before, of the same organization and filter
+	Count        bool      // count what the filter picks, on this page and on all others
 }
 
-// Page is one page of events, newest first. NextCursor is empty on the last.
+// Page is one page of events, newest first.
+//
+// NextCursor is empty on the last page only. A page may hold fewer events than
+// were asked for, and even none, and still have a NextCursor: what one page looks
+// through is bounded, however rare what it looks for is.
 type Page struct {
 	Events     []Event
 	NextCursor string
+
+	Count       int64 // with [Filter.Count]: how many there are
+	CountCapped bool  // there are at least as many as Count
 }
 
-// The bounds of [Filter.Limit].
+// The bounds of [Filter.Limit], and what is counted at most.
 const (
 	DefaultLimit = 50
 	MaxLimit     = 500
+	MaxCount     = 10_000
 )
-
-var actionForm = regexp.MustCompile(`^[a-z]{1,32}\.[a-z_]{1,32}$`)
 
 // Events gives one page of the organization's events. It needs audit:read, and
 // first waits up to a second for events that are on their way to the disk, the
-// repeats of denials counted so far among them.
+// repeats of denials counted so far among them. Errors: Invalid, which names the
+// wrong fields.
 func (l *Log) Events(ctx context.Context, caller access.Caller, f Filter) (Page, error) {
 	if f.Organization == "" {
 		f.Organization = caller.Organization
@@ -52,125 +59,98 @@ func (l *Log) Events(ctx context.Context, caller access.Caller, f Filter) (Page,
 	if err := access.Allow(caller, access.AuditRead, f.Organization); err != nil {
 		return Page{}, err
 	}
-	query, args, err := f.build()
+	s, err := f.search()
 	if err != nil {
 		return Page{}, err
 	}
+	l.settle(ctx, f.Organization)
+	return l.page(ctx, s)
+}
+
+// settle brings what was recorded so far to the disk, as far as that takes no
+// longer than a second: what is late is on the next page view.
+func (l *Log) settle(ctx context.Context, organization string) {
 	l.mu.Lock()
-	l.series.settle(f.Organization, l.opts.Now(), &l.queue, l.opts.Spool)
+	l.series.settle(organization, l.opts.Now(), &l.queue, l.opts.Spool)
 	l.mu.Unlock()
 	wait, cancel := context.WithTimeout(ctx, time.Second)
-	_ = l.Flush(wait) // what is late is on the next page view
-	cancel()
+	defer cancel()
+	_ = l.Flush(wait)
+}
 
+func (l *Log) page(ctx context.Context, s search) (Page, error) {
 	var page Page
-	err = l.db.View(ctx, f.Organization, func(tx *store.Tx) error {
+	if s.actions != nil && len(s.actions) == 0 { // no action begins so
+		return page, nil
+	}
+	err := l.db.View(ctx, s.organization, func(tx *store.Tx) error {
 		page = Page{}
-		return tx.Each(ctx, func(scan func(...any) error) error {
-			var canonical []byte
-			var personal *string
-			if err := scan(&canonical, &personal); err != nil {
-				return err
-			}
-			var side []byte
-			if personal != nil {
-				side = []byte(*personal)
-			}
-			e, err := decode(canonical, side)
-			if err != nil {
-				return err
-			}
-			page.Events = append(page.Events, e)
-			return nil
-		}, query, args...)
+		streams, err := s.plan(ctx, tx)
+		if err != nil {
+			return err
+		}
+		found, next, err := streams.read(ctx, tx)
+		if err != nil {
+			return err
+		}
+		page.Events = found
+		if next != nil {
+			page.NextCursor = s.encodeCursor(*next)
+		}
+		if s.count {
+			page.Count, page.CountCapped, err = streams.count(ctx, tx)
+		}
+		return err
 	})
 	if err != nil {
 		return Page{}, fmt.Errorf("reading the trail: %w", err)
 	}
-	if limit := f.limit(); len(page.Events) > limit {
-		page.Events = page.Events[:limit]
-		last := page.Events[limit-1]
-		page.NextCursor = encodeCursor(last.OccurredAt, last.ID)
-	}
 	return page, nil
 }
 
-func (f Filter) limit() int {
-	if f.Limit == 0 {
-		return DefaultLimit
-	}
-	return f.Limit
-}
+// columns of an event, as scanEvent reads them, from events e and event_persons p.
+const (
+	columns = `e.id, e.occurred_at, e.recorded_at, e.class, e.action, e.outcome, e.actor_id, e.canonical, p.salt, p.data`
+	persons = ` LEFT JOIN event_persons p ON p.organization = e.organization AND p.event_id = e.id`
+)
 
-// build gives the query over one row more than the page, or says which
-// filters are wrong.
-func (f Filter) build() (string, []any, error) {
-	var wrong []fault.Field
-	if f.Action != "" && !actionForm.MatchString(f.Action) {
-		wrong = append(wrong, fault.Field{Name: "action", Message: "must be an action such as credential.create"})
+var errColumns = errors.New("the columns of the row are not those of its canonical bytes")
+
+// scanEvent reads a row. One that was altered is not an error: it is given as its
+// columns have it, and said to be damaged. more are further columns after these.
+func scanEvent(organization string, scan func(...any) error, more ...any) (Event, error) {
+	var (
+		row             = Event{Organization: organization, Damaged: true}
+		at, recorded    store.Time
+		canonical, salt []byte
+		side            *string
+	)
+	err := scan(append([]any{&row.ID, &at, &recorded, &row.Class, &row.Action, &row.Outcome, &row.Actor.ID, &canonical, &salt, &side}, more...)...)
+	if err != nil {
+		return row, err
 	}
-	switch Outcome(f.Outcome) {
-	case "", Success, Denied, Failure, Partial:
-	default:
-		wrong = append(wrong, fault.Field{Name: "outcome", Message: "must be success, denied, failure or partial"})
+	row.OccurredAt, row.RecordedAt = at.Time, recorded.Time
+	row.Severity = Critical
+	var personal []byte
+	if side != nil {
+		personal = []byte(*side)
 	}
-	if f.Limit < 0 || f.Limit > MaxLimit {
-		wrong = append(wrong, fault.Field{Name: "limit", Message: "must be from 1 to " + strconv.Itoa(MaxLimit)})
+	e, err := decode(canonical, personal)
+	if err == nil && (e.ID != row.ID || e.Organization != organization || e.Class != row.Class || e.Action != row.Action ||
+		e.Outcome != row.Outcome || e.Actor.ID != row.Actor.ID || !e.OccurredAt.Equal(row.OccurredAt)) {
+		err = errColumns
 	}
-	if !f.From.IsZero() && !f.To.IsZero() && !f.From.Before(f.To) {
-		wrong = append(wrong, fault.Field{Name: "from", Message: "must be before to"})
+	if err != nil {
+		return row, nil
 	}
-	where := []string{"e.organization = $1"}
-	args := []any{f.Organization}
-	add := func(condition string, values ...any) {
-		for _, v := range values {
-			args = append(args, v)
-			condition = strings.Replace(condition, "?", "$"+strconv.Itoa(len(args)), 1)
+	if e.RecordedAt.IsZero() { // version 1
+		e.RecordedAt = row.RecordedAt
+	}
+	if side != nil && !bytes.Contains(canonical, []byte(`"personal":"`+commitment(salt, personal)+`"`)) {
+		e.Request.IP, e.Request.UserAgent, e.Personal, e.Damaged = "", "", nil, true
+		for i := range e.Targets {
+			e.Targets[i].Name = ""
 		}
-		where = append(where, condition)
 	}
-	if f.Action != "" {
-		add("e.action = ?", f.Action)
-	}
-	if f.Actor != "" {
-		add("e.actor_id = ?", bounded(f.Actor, maxID))
-	}
-	if f.Outcome != "" {
-		add("e.outcome = ?", f.Outcome)
-	}
-	if !f.From.IsZero() {
-		add("e.occurred_at >= ?", store.At(f.From))
-	}
-	if !f.To.IsZero() {
-		add("e.occurred_at < ?", store.At(f.To))
-	}
-	if f.Cursor != "" {
-		at, id, err := decodeCursor(f.Cursor)
-		if err != nil {
-			wrong = append(wrong, fault.Field{Name: "cursor", Message: "must be the nextCursor of an earlier page"})
-		}
-		add("(e.occurred_at < ? OR (e.occurred_at = ? AND e.id < ?))", store.At(at), store.At(at), id)
-	}
-	if len(wrong) > 0 {
-		return "", nil, fault.InvalidFields(wrong...)
-	}
-	query := `SELECT e.canonical, p.data FROM events e
-		LEFT JOIN event_persons p ON p.organization = e.organization AND p.event_id = e.id
-		WHERE ` + strings.Join(where, " AND ") + `
-		ORDER BY e.occurred_at DESC, e.id DESC LIMIT ` + strconv.Itoa(f.limit()+1)
-	return query, args, nil
-}
-
-// A cursor is the microseconds and the id of the last event of a page.
-func encodeCursor(at time.Time, id string) string {
-	b := binary.BigEndian.AppendUint64(nil, uint64(at.UnixMicro()))
-	return base64.RawURLEncoding.EncodeToString(append(b, id...))
-}
-
-func decodeCursor(s string) (time.Time, string, error) {
-	b, err := base64.RawURLEncoding.DecodeString(s)
-	if err != nil || len(b) < 8 || len(b) > 128 || !store.IsID("evt", string(b[8:])) {
-		return time.Time{}, "", errors.New("not a cursor")
-	}
-	return time.UnixMicro(int64(binary.BigEndian.Uint64(b))), string(b[8:]), nil
+	return e, nil
 }

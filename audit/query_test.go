@@ -93,10 +93,12 @@ func TestFilters(t *testing.T) {
 		l := audit.New(db, audit.Options{})
 		run(t, l)
 		put(t, db, l,
-			audit.Event{Action: audit.CredentialCreate, Outcome: audit.Success, OccurredAt: noon, Reason: "a"},
-			audit.Event{Action: audit.CredentialDelete, Outcome: audit.Success, OccurredAt: noon.Add(time.Second), Reason: "b"},
+			audit.Event{Action: audit.CredentialCreate, Outcome: audit.Success, OccurredAt: noon, Reason: "a",
+				Targets: []audit.Target{{Type: "credential", ID: "cred_1"}, {Type: "service", ID: "cred_0"}}},
+			audit.Event{Action: audit.CredentialDelete, Outcome: audit.Success, OccurredAt: noon.Add(time.Second), Reason: "b",
+				Targets: []audit.Target{{Type: "credential", ID: "cred_2"}, {Type: "again", ID: "cred_2"}}},
 			audit.Event{Action: audit.CredentialCreate, Outcome: audit.Failure, OccurredAt: noon.Add(2 * time.Second), Reason: "c",
-				Actor: audit.Actor{Type: "user", ID: "O'Brien \"%_"}},
+				Targets: []audit.Target{{Type: "credential", ID: "cred_1"}}, Actor: audit.Actor{Type: "user", ID: "O'Brien \"%_"}},
 		)
 		tests := []struct {
 			name   string
@@ -113,13 +115,35 @@ func TestFilters(t *testing.T) {
 			{"no such action", audit.Filter{Action: "nothing.happened"}, nil},
 			{"injection", audit.Filter{Actor: "' OR '1'='1"}, nil},
 			{"wildcard", audit.Filter{Actor: "%"}, nil},
+			{"class", audit.Filter{Class: "control"}, []string{"c", "b", "a"}},
+			{"another class", audit.Filter{Class: "security"}, nil},
+			{"actions that begin so", audit.Filter{Action: "credential.*"}, []string{"c", "b", "a"}},
+			{"in the middle of a word", audit.Filter{Action: "credential.de*"}, []string{"b"}},
+			{"all actions", audit.Filter{Action: "*"}, []string{"c", "b", "a"}},
+			{"no action begins so", audit.Filter{Action: "nothing*"}, nil},
+			{"actors that begin so", audit.Filter{Actor: "u-*"}, []string{"b", "a"}},
+			{"actors with wildcards in them", audit.Filter{Actor: "O'Brien \"%*"}, []string{"c"}},
+			{"no actor begins so", audit.Filter{Actor: "%*"}, nil},
+			{"a wildcard of one character", audit.Filter{Actor: "u_1"}, nil},
+			{"case", audit.Filter{Actor: "U-*"}, nil},
+			{"all actors", audit.Filter{Actor: "*"}, []string{"c", "b", "a"}},
+			{"target", audit.Filter{Target: "cred_1"}, []string{"c", "a"}},
+			{"targets that begin so", audit.Filter{Target: "cred_*"}, []string{"c", "b", "a"}},
+			{"target and more", audit.Filter{Target: "cred_*", Action: "credential.d*", Actor: "u-1", Outcome: "success", Class: "control", From: noon}, []string{"b"}},
+			{"target and another actor", audit.Filter{Target: "cred_1", Actor: "O*"}, []string{"c"}},
+			{"no such target", audit.Filter{Target: "cred"}, nil},
+			{"a hostile target", audit.Filter{Target: "' OR 1=1 --\x00\xff*"}, nil},
+			{"a star in the middle", audit.Filter{Target: "c*1"}, nil},
 			{"NUL", audit.Filter{Actor: "u-1\x00"}, nil},
 			{"invalid UTF-8", audit.Filter{Actor: "\xff\xfe"}, nil},
 			{"long", audit.Filter{Actor: strings.Repeat("x", mebibyte)}, nil},
 			{"far times", audit.Filter{From: time.Date(1, 1, 1, 0, 0, 1, 0, time.UTC), To: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, []string{"c", "b", "a"}},
 		}
 		for _, test := range tests {
-			test.filter.Limit = 2
+			test.filter.Limit, test.filter.Count = 2, true
+			if page, err := l.Events(t.Context(), owner, test.filter); err != nil || page.Count != int64(len(test.want)) || page.CountCapped {
+				t.Errorf("%s: counted %d, capped %v, %v", test.name, page.Count, page.CountCapped, err)
+			}
 			if diff := cmp.Diff(test.want, pages(t, l, owner, test.filter)); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", test.name, diff)
 			}
@@ -131,6 +155,7 @@ func TestFiltersThatAreWrong(t *testing.T) {
 	l := audit.New(openStore(t, t.TempDir()+"/gatehouse.db"), audit.Options{}) // refused before any database is asked
 	tests := map[string]audit.Filter{
 		"action":  {Action: "credential.create' OR 1=1"},
+		"class":   {Class: "controls"},
 		"outcome": {Outcome: "SUCCESS"},
 		"limit":   {Limit: audit.MaxLimit + 1},
 		"from":    {From: noon, To: noon},
@@ -168,20 +193,21 @@ func TestCursors(t *testing.T) {
 		if err != nil || page.NextCursor == "" {
 			t.Fatal(page, err)
 		}
-		if diff := cmp.Diff([]string{"acme", "acme", "acme"}, pages(t, l, owner, audit.Filter{Limit: 500, Cursor: page.NextCursor})); diff != "" {
-			t.Errorf("a foreign cursor leads to (-want +got):\n%s", diff)
-		}
+		own := audit.Filter{Organization: "acme"}
 		id := "evt_0197c3f2-6a1e-7c3a-9f00-0123456789ab"
 		for _, at := range []time.Time{noon.AddDate(-1000, 0, 0), time.UnixMicro(-1 << 62), time.UnixMicro(1 << 62), {}} {
-			if _, err := l.Events(t.Context(), owner, audit.Filter{Cursor: audit.EncodeCursor(at, id)}); err != nil {
+			if _, err := l.Events(t.Context(), owner, audit.Filter{Cursor: own.EncodeCursor(at, id)}); err != nil {
 				t.Errorf("a cursor at %v: %v", at, err)
 			}
 		}
-		good := audit.EncodeCursor(noon, id)
+		good := own.EncodeCursor(noon, id)
 		for _, bad := range []string{
+			page.NextCursor, // another organization's
+			audit.Filter{Organization: "acme", Action: "credential.*"}.EncodeCursor(noon, id),
+			audit.Filter{Organization: "acme", To: noon}.EncodeCursor(noon, id),
 			"A", "AAAA", good[:len(good)-2], good + "=", good + "AAAA", " " + good, strings.Repeat("A", mebibyte),
-			audit.EncodeCursor(noon, ""), audit.EncodeCursor(noon, "' OR 1=1 --"), audit.EncodeCursor(noon, "cred_0197c3f2-6a1e-7c3a-9f00-0123456789ab"),
-			audit.EncodeCursor(noon, id+"\x00"), "é",
+			own.EncodeCursor(noon, ""), own.EncodeCursor(noon, "' OR 1=1 --"), own.EncodeCursor(noon, "cred_0197c3f2-6a1e-7c3a-9f00-0123456789ab"),
+			own.EncodeCursor(noon, id+"\x00"), "é",
 		} {
 			if _, err := l.Events(t.Context(), owner, audit.Filter{Cursor: bad}); fault.KindOf(err) != fault.Invalid {
 				t.Errorf("the cursor %.40q: %v", bad, err)
@@ -257,6 +283,87 @@ func TestErasingAPerson(t *testing.T) {
 		}
 		if diff := cmp.Diff(string(before), string(canonical())); diff != "" {
 			t.Errorf("the canonical bytes changed:\n%s", diff)
+		}
+	})
+}
+
+// Erasing a person takes the side rows of what it did and of what was done to it,
+// in its organization, and no byte that is hashed.
+func TestErasePerson(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		db := openStore(t, url)
+		l := audit.New(db, audit.Options{FlushEvery: time.Millisecond})
+		run(t, l)
+		marie := audit.Actor{Type: "user", ID: "usr_marie"}
+		ip := audit.Request{IP: "192.0.2.7"}
+		var events []audit.Event
+		for range 1200 { // more than a batch
+			events = append(events, audit.Event{Action: audit.PolicyUpdate, Outcome: audit.Success, Actor: marie, Request: ip})
+		}
+		events = append(events,
+			audit.Event{Action: audit.MemberDisable, Outcome: audit.Success, Targets: []audit.Target{{Type: "member", ID: "usr_marie", Name: "Marie"}}},
+			audit.Event{Action: audit.PolicyUpdate, Outcome: audit.Success, Actor: audit.Actor{Type: "user", ID: "usr_marie2"}, Request: ip, Reason: "another"},
+			audit.Event{Organization: "globex", Action: audit.PolicyUpdate, Outcome: audit.Success, Actor: marie, Request: ip})
+		put(t, db, l, events...)
+		hash := func() string {
+			h := sha256.New()
+			err := db.View(tctx, "acme", func(tx *store.Tx) error {
+				return tx.Each(tctx, func(scan func(...any) error) error {
+					var b []byte
+					err := scan(&b)
+					h.Write(b)
+					return err
+				}, `SELECT canonical FROM events WHERE organization = 'acme' AND action <> 'audit.erase' ORDER BY id`)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return hex.EncodeToString(h.Sum(nil))
+		}
+		before := hash()
+		n, err := l.ErasePerson(t.Context(), owner, "usr_marie")
+		if err != nil || n != 1201 {
+			t.Errorf("erased %d, %v", n, err)
+		}
+		if hash() != before {
+			t.Error("the canonical bytes changed")
+		}
+		for _, f := range []audit.Filter{{Actor: "usr_marie", Limit: 500}, {Target: "usr_marie", Action: "member.*"}} {
+			page, err := l.Events(t.Context(), owner, f)
+			if err != nil || len(page.Events) == 0 {
+				t.Fatal(len(page.Events), err)
+			}
+			for _, e := range page.Events {
+				if e.Request.IP != "" || e.Damaged || len(e.Targets) > 0 && e.Targets[0].Name != "" {
+					t.Fatalf("still there: %+v", e)
+				}
+			}
+		}
+		page, err := l.Events(t.Context(), owner, audit.Filter{Actor: "usr_marie2"})
+		if err != nil || page.Events[0].Request.IP == "" {
+			t.Errorf("another person: %+v, %v", page.Events, err)
+		}
+		if kept := stored(t, db, "globex"); kept[0].Request.IP == "" {
+			t.Error("another organization's was erased")
+		}
+		page, err = l.Events(t.Context(), owner, audit.Filter{Action: "audit.erase"})
+		var sum float64
+		for _, e := range page.Events {
+			sum += e.Metadata["events"].(float64)
+		}
+		if err != nil || sum != 1201 || page.Events[0].Targets[0].ID != "usr_marie" {
+			t.Errorf("the trail tells of %v erased, %v", sum, err)
+		}
+		for _, role := range []access.Role{access.Auditor, access.Developer, access.Operator} {
+			var denied *access.DeniedError
+			if _, err := l.ErasePerson(t.Context(), access.NewCaller("acme", access.User, "u", role), "usr_marie"); !errors.As(err, &denied) {
+				t.Errorf("%s: %v", role, err)
+			}
+		}
+		for _, id := range []string{"", "\x00", "\xff", strings.Repeat("x", 257)} {
+			if _, err := l.ErasePerson(t.Context(), owner, id); fault.KindOf(err) != fault.Invalid {
+				t.Errorf("%.10q: %v", id, err)
+			}
 		}
 	})
 }

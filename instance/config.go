@@ -62,6 +62,8 @@ type Config struct {
 	CredentialUnusedAfter Age      `env:"CREDENTIAL_UNUSED_AFTER" envDefault:"90d" help:"After how long without use a credential is warned of; 0: never."`
 	CredentialRotateAfter Age      `env:"CREDENTIAL_ROTATE_AFTER" envDefault:"90d" help:"How old a credential's values get before a rotation is asked for; 0: any age."`
 	WebhookHosts          []string `env:"WEBHOOK_HOSTS" help:"Origins that webhooks may reach although they are private or plain http: http://10.0.0.5:8080,... Default: none."`
+	AuditSinkURL          string   `env:"AUDIT_SINK_URL" help:"Where the events that belong to no tenant are delivered, as signed webhooks. Default: nowhere."`
+	AuditSinkSecret       string   `env:"AUDIT_SINK_SECRET" help:"What they are signed under: whsec_ and the base64 of 24 to 64 bytes (Standard Webhooks)."`
 
 	TrustedProxies   []string        `env:"TRUSTED_PROXIES" help:"Addresses or CIDR ranges whose X-Forwarded-For is believed, separated by commas. Default: none."`
 	ChatIPLimit      ratelimit.Limit `env:"CHAT_IP_LIMIT" envDefault:"100/1m" help:"Requests per window for each client address on chat and proxy routes."`
@@ -277,6 +279,9 @@ func (c *Config) Check() error {
 		add("GATEHOUSE_STOP_GRACE must be from 0s to 1h")
 	}
 	mistakes = append(mistakes, c.checkHealth())
+	if _, err := c.operatorSink(); err != nil {
+		mistakes = append(mistakes, err)
+	}
 	if _, err := c.trustedProxies(); err != nil {
 		mistakes = append(mistakes, err)
 	}

@@ -187,12 +187,19 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	checks := c.checkOptions()
 	checks.Tested, checks.Found = in.metrics.CredentialTested, func(kind vault.FindingKind) { in.metrics.CredentialFound(string(kind)) }
 	in.checker = in.Vault.Checker(checks)
+	operator, err := c.operatorSink()
+	if err != nil {
+		return err
+	}
 	in.webhooks, err = webhook.New(in.DB, in.Audit, in.Vault.WebhookSecrets(), webhook.Options{
-		AllowedOrigins: c.webhookOrigins(), Loopback: c.dev, Attempted: in.metrics.WebhookAttempted, Logger: log,
+		AllowedOrigins: c.webhookOrigins(), Loopback: c.dev, Attempted: in.metrics.WebhookAttempted, Operator: operator, Logger: log,
 	})
 	if err != nil {
 		return err
 	}
+	in.metrics.Gauge("gatehouse_audit_sink_lag_seconds", "The age of the oldest event that this instance tries to deliver to a sink.", func() float64 {
+		return in.webhooks.SinkLag().Seconds()
+	})
 
 	// The limits: in memory, or on Redis with memory to fall back on.
 	limiter, memory, err := in.newLimiter(c)

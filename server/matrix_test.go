@@ -88,19 +88,24 @@ var calls = map[string]call{
 	"GET /api/audit/keys":              {"", everybody},
 	"POST /api/audit/keys/rotate":      {"", "O"},
 
-	"GET /api/members":             {"", "oaduv"},
-	"GET /api/members/{member}":    {"", "oaduv"},
-	"PUT /api/members/{member}":    {`{"name":"Ann"}`, "oa"},
-	"DELETE /api/members/{member}": {"", "oa"},
-	"GET /api/roles":               {"", "oaduv"},
-	"POST /api/roles":              {`{"name":"","permissions":[]}`, "oa"},
-	"PUT /api/roles/{role}":        {`{"permissions":["credential:use"]}`, "oa"},
-	"DELETE /api/roles/{role}":     {"", "oa"},
-	"GET /api/tokens":              {"", "oaduv"},
-	"POST /api/tokens":             {`{}`, "oa"},
-	"GET /api/tokens/{token}":      {"", "oaduv"},
-	"DELETE /api/tokens/{token}":   {"", "oa"},
-	"POST /api/access/check":       {`{"permission":"credential:use"}`, everybody},
+	"GET /api/members":                   {"", "oaduv"},
+	"GET /api/members/{member}":          {"", "oaduv"},
+	"PUT /api/members/{member}":          {`{"name":"Ann"}`, "oa"},
+	"DELETE /api/members/{member}":       {"", "oa"},
+	"GET /api/roles":                     {"", "oaduv"},
+	"POST /api/roles":                    {`{"name":"","permissions":[]}`, "oa"},
+	"PUT /api/roles/{role}":              {`{"permissions":["credential:use"]}`, "oa"},
+	"DELETE /api/roles/{role}":           {"", "oa"},
+	"GET /api/tokens":                    {"", "oaduv"},
+	"POST /api/tokens":                   {`{}`, "oa"},
+	"GET /api/tokens/{token}":            {"", "oaduv"},
+	"DELETE /api/tokens/{token}":         {"", "oa"},
+	"POST /api/access/check":             {`{"permission":"credential:use"}`, everybody},
+	"GET /api/audit/export":              {"", "oau"},
+	"GET /api/audit/tail":                {"", "oau"},
+	"GET /api/audit/schema":              {"", everybody},
+	"GET /api/audit/sinks":               {"", "oau"},
+	"DELETE /api/audit/persons/{person}": {"", "oa"},
 
 	"GET /api/organizations":         {"", "O"},
 	"POST /api/organizations":        {`{}`, "O"},
@@ -163,7 +168,7 @@ func TestMatrix(t *testing.T) {
 			method, template, _ := strings.Cut(operation, " ")
 			// Each role gets a credential of its own, since some destroy it.
 			fill := func(id string) string {
-				return strings.NewReplacer("{id}", id, "{version}", "1", "{delivery}", "dlv_x", "{type}", "org", "{key}", "acme", "{service}", "openai", "{name}", "openai", "{path}", "v1/models", "{member}", "somebody", "{role}", "support", "{token}", "tok_x").Replace(template)
+				return strings.NewReplacer("{id}", id, "{version}", "1", "{delivery}", "dlv_x", "{type}", "org", "{key}", "acme", "{service}", "openai", "{name}", "openai", "{path}", "v1/models", "{member}", "somebody", "{role}", "support", "{token}", "tok_x", "{person}", "nobody", "/tail", "/tail?seconds=1").Replace(template)
 			}
 			for _, letter := range slices.Sorted(maps.Keys(letters)) {
 				role := letters[letter]

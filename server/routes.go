@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -91,6 +92,11 @@ func (s *Server) routes() []route {
 		{get, usageRoute, access.UsageOwn, noBody, ok, "get-usage", "Requests and tokens, by service, model, credential, member and hour", op(s.usage)},
 
 		{get, "/api/audit/events", access.AuditRead, noBody, ok, "list-events", "Read the audit trail, newest first", op(s.listEvents)},
+		{get, "/api/audit/export", access.AuditExport, noBody, ok, "export-events", "Export the audit trail as NDJSON or CSV, with a manifest", op(s.exportEvents)},
+		{get, "/api/audit/tail", access.AuditRead, noBody, ok, "tail-events", "Follow the audit trail live (server-sent events)", op(s.tailEvents)},
+		{get, "/api/audit/schema", access.None, noBody, ok, "get-event-schema", "The JSON Schema of an event", op(s.eventSchema)},
+		{get, "/api/audit/sinks", access.AuditRead, noBody, ok, "list-audit-sinks", "How far the delivery of the trail to webhooks has come", op(s.listSinks)},
+		{del, "/api/audit/persons/{person}", access.MemberManage, noBody, ok, "erase-person", "Take a person's addresses, user agents and names off all events", op(s.erasePerson)},
 
 		{get, "/api/members", access.MemberRead, noBody, ok, "list-members", "List the members of whom something is known", op(s.listMembers)},
 		{get, "/api/members/{member}", access.MemberRead, noBody, ok, "get-member", "Get what is known of a member", op(s.getMember)},
@@ -187,6 +193,9 @@ func (s *Server) door(rt route) func(huma.Context, func(huma.Context)) {
 		if err == nil {
 			err = checkQuery(r.URL.RawQuery)
 		}
+		if err == nil && strings.HasPrefix(rt.path, auditRoutes) {
+			err = checkParameters(r.URL.Query(), hctx.Operation())
+		}
 		if err != nil {
 			s.refuse(w, r, x, err)
 			return
@@ -202,6 +211,35 @@ func (s *Server) door(rt route) func(huma.Context, func(huma.Context)) {
 func checkQuery(raw string) error {
 	if _, err := url.ParseQuery(raw); err != nil {
 		return fault.New(fault.Malformed, "malformed_query", "The query cannot be read; percent-encode its values.")
+	}
+	return nil
+}
+
+// auditRoutes begin with this. A parameter that they do not know is refused: of the
+// trail, a filter that is silently not applied tells something that is not so.
+const auditRoutes = "/api/audit/"
+
+func checkParameters(query url.Values, o *huma.Operation) error {
+	var names []string
+	for _, p := range o.Parameters {
+		if p.In == "query" {
+			names = append(names, p.Name)
+		}
+	}
+	for name, values := range query {
+		switch {
+		case !slices.Contains(names, name):
+			if len(name) > 32 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-") != "" {
+				name = "query" // what a client writes by mistake may be a secret
+			}
+			message := "takes no parameters"
+			if len(names) > 0 {
+				message = "is not a parameter of this call; there are " + strings.Join(names, ", ")
+			}
+			return fault.InvalidFields(fault.Field{Name: name, Message: message})
+		case len(values) > 1:
+			return fault.InvalidFields(fault.Field{Name: name, Message: "may be given once"})
+		}
 	}
 	return nil
 }
@@ -239,6 +277,7 @@ func (s *Server) register() {
 	s.describeGateway()
 	s.describeAuthRequest()
 	s.describeUsage()
+	s.describeStreams()
 	s.fieldNames = s.knownFieldNames()
 	s.registerInstance()
 	s.registerDocs()

@@ -23,6 +23,16 @@
 // time from an instance and one organization four, so that receivers that hang
 // do not hold up others'.
 //
+// # The trail
+//
+// A webhook that names the type [AuditEvents] is a sink: it gets the events of its
+// organization once they are sealed, in batches, from where it was made on. Its
+// place is kept as the next index of each class's log, not as a copy of what is to
+// be sent, so that a sink that is away costs nothing and falls behind, for as long
+// as retention keeps the events. One batch is under way at a time; it is repeated,
+// with the same webhook-id, until the receiver takes it, after pauses of up to 15
+// minutes. [Webhooks.Sinks] says how far each is.
+//
 // # Where requests go
 //
 // The URL is a tenant's: requests are https on port 443 to public addresses,
@@ -37,6 +47,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/audit"
@@ -80,7 +91,8 @@ type Options struct {
 	// plain http and on a private network, for every organization.
 	AllowedOrigins []string
 	Loopback       bool                 // also http and https on this machine, any port: for development
-	Attempted      func(outcome string) // told of each attempt: delivered, retried or failed
+	Attempted      func(outcome string) // told of each attempt: delivered, retried or failed; trail_delivered or trail_retried of a sink
+	Operator       OperatorSink         // gets the events of the reserved organization
 	Now            func() time.Time
 	Logger         *slog.Logger
 }
@@ -95,6 +107,9 @@ type Webhooks struct {
 	client  *http.Client
 	allowed map[string]bool
 	flight  flight
+	sinks   sinkRun
+
+	operatorKept bool // of the goroutine that runs the sinks
 }
 
 // New gives the webhooks kept in db. It fails when an allowed origin is not of
@@ -110,8 +125,12 @@ func New(db *store.DB, log *audit.Log, sealer Sealer, opts Options) (*Webhooks, 
 	if opts.Attempted == nil {
 		opts.Attempted = func(string) {}
 	}
+	reachable := slices.Clone(opts.AllowedOrigins)
+	if u, err := url.Parse(opts.Operator.URL); err == nil && opts.Operator.URL != "" {
+		reachable = append(reachable, netguard.Origin(u))
+	}
 	client, err := netguard.NewClient(netguard.Options{
-		AllowedOrigins: opts.AllowedOrigins, Loopback: opts.Loopback, Timeout: Timeout, MaxBody: maxAnswer,
+		AllowedOrigins: reachable, Loopback: opts.Loopback, Timeout: Timeout, MaxBody: maxAnswer,
 	})
 	if err != nil {
 		return nil, err

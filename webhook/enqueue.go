@@ -3,7 +3,6 @@ package webhook
 import (
 	"context"
 	"encoding/json"
-	"slices"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/store"
@@ -26,7 +25,7 @@ const (
 
 // Types lists the types that a webhook can subscribe to.
 func Types() []Type {
-	return []Type{CredentialExpiring, CredentialExpired, CredentialUnused, CredentialTestFailed, CredentialRotationDue, CredentialUnreadable}
+	return []Type{CredentialExpiring, CredentialExpired, CredentialUnused, CredentialTestFailed, CredentialRotationDue, CredentialUnreadable, AuditEvents}
 }
 
 // Message is what is told. Data holds ids and names, never a value or a hint.
@@ -56,7 +55,7 @@ func Enqueue(ctx context.Context, tx *store.Tx, organization string, now time.Ti
 		if err := scan(&id, &types); err != nil {
 			return err
 		}
-		if subscribed := typesOf(types); len(subscribed) == 0 || slices.Contains(subscribed, m.Type) {
+		if subscribesTo(typesOf(types), m.Type) {
 			wanted = append(wanted, id)
 		}
 		return nil

@@ -1,6 +1,9 @@
 package webhook
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // Deliver starts what is due, as far as there is room, and waits for it.
 func (w *Webhooks) Deliver(ctx context.Context) error {
@@ -23,3 +26,13 @@ var Delays = delays
 
 // CheckURL says what is wrong with a URL by itself.
 func (w *Webhooks) CheckURL(raw string) string { return w.checkURL(raw) }
+
+// DeliverTrail looks for sinks that are due once, and waits until their batches have
+// ended.
+func (w *Webhooks) DeliverTrail(ctx context.Context) error {
+	if err := errors.Join(w.keepOperatorSink(ctx), w.startSinks(ctx)); err != nil {
+		return err
+	}
+	w.sinks.all.Wait()
+	return nil
+}

@@ -95,6 +95,9 @@ func (f *flight) full() (tenants []string, webhooks []webhookKey, room bool) {
 // Run sends what is due until ctx ends, gives up what is under way (it is due
 // again at once), and returns. While the database is away it waits.
 func (w *Webhooks) Run(ctx context.Context) {
+	var trail sync.WaitGroup
+	defer trail.Wait()
+	trail.Go(func() { w.runSinks(ctx) })
 	tick, sweep := time.NewTicker(poll), time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	defer sweep.Stop()

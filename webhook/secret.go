@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -40,6 +41,17 @@ func exposeSecretText(s seal.Secret) string {
 	return secretPrefix + base64.StdEncoding.EncodeToString(s.ExposeSecretBytes())
 }
 
+// ParseSecret reads a signing secret as its receiver keeps it. The error holds
+// nothing of it.
+func ParseSecret(text string) (seal.Secret, error) {
+	encoded, ok := strings.CutPrefix(strings.TrimSpace(text), secretPrefix)
+	b, err := base64.StdEncoding.DecodeString(encoded)
+	if !ok || err != nil || len(b) < 24 || len(b) > 64 {
+		return seal.Secret{}, errors.New("not a signing secret")
+	}
+	return seal.NewSecret(b), nil
+}
+
 // signature gives the header webhook-signature: one signature for each secret,
 // separated by spaces, over id, timestamp and body.
 func signature(secrets []seal.Secret, id string, at time.Time, body string) string {
@@ -65,6 +77,9 @@ func insertSecret(ctx context.Context, tx *store.Tx, organization, id string, n 
 // Destroy deletes an organization's webhooks with their deliveries, and gives how
 // many there were. It is part of the deletion of the organization.
 func Destroy(ctx context.Context, tx *store.Tx, organization string) (rows int64, err error) {
+	if _, err := tx.Exec(ctx, `DELETE FROM webhook_sinks WHERE organization = $1`, organization); err != nil {
+		return 0, err
+	}
 	return tx.Exec(ctx, `DELETE FROM webhooks WHERE organization = $1`, organization)
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/internal/netguard"
+	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
@@ -75,18 +76,25 @@ func (w *Webhooks) attempt(ctx context.Context, d due) answer {
 		w.opts.Logger.WarnContext(ctx, "a webhook's secret does not open", "organization", d.organization, "webhook", d.id, "error", err)
 		return answer{failure: failedSecret}
 	}
+	defer func() {
+		for _, s := range secrets {
+			s.Wipe()
+		}
+	}()
+	return w.post(ctx, d.url, d.message, d.body, secrets)
+}
+
+// post sends a message, signed under each of secrets.
+func (w *Webhooks) post(ctx context.Context, address, id, body string, secrets []seal.Secret) answer {
 	now := w.opts.Now()
-	sig := signature(secrets, d.message, now, d.body)
-	for _, s := range secrets {
-		s.Wipe()
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url, strings.NewReader(d.body))
+	sig := signature(secrets, id, now, body)
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(body))
 	if err != nil {
 		return answer{failure: failedConnection}
 	}
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("User-Agent", "gatehouse")
-	r.Header["webhook-id"] = []string{d.message} // in the spelling of the specification
+	r.Header["webhook-id"] = []string{id} // in the spelling of the specification
 	r.Header["webhook-timestamp"] = []string{strconv.FormatInt(now.Unix(), 10)}
 	r.Header["webhook-signature"] = []string{sig}
 	response, err := w.client.Do(r)

@@ -49,6 +49,9 @@ func (w *Webhooks) Create(ctx context.Context, caller access.Caller, c Content) 
 	if err := w.check(&c); err != nil {
 		return Webhook{}, "", err
 	}
+	if err := c.mayTake(caller); err != nil {
+		return Webhook{}, "", err
+	}
 	organization, now := caller.Organization, store.At(w.opts.Now())
 	h = Webhook{ID: store.NewID("whk"), Content: c, Revision: 1, CreatedAt: now.Time, CreatedBy: caller.ID, UpdatedAt: now.Time}
 	secret := newSecret()
@@ -76,6 +79,9 @@ func (w *Webhooks) Create(ctx context.Context, caller access.Caller, c Content) 
 			return err
 		}
 		if err := insertSecret(ctx, tx, organization, h.ID, 1, sealed, now); err != nil {
+			return err
+		}
+		if err := keepSink(ctx, tx, organization, h.ID, h.Types, now); err != nil {
 			return err
 		}
 		return w.log.Append(ctx, tx, caller, event(audit.WebhookCreate, h))
@@ -139,6 +145,9 @@ func (w *Webhooks) Update(ctx context.Context, caller access.Caller, id string, 
 	if err := w.check(&c); err != nil {
 		return Webhook{}, err
 	}
+	if err := c.mayTake(caller); err != nil {
+		return Webhook{}, err
+	}
 	return w.change(ctx, caller, id, revisions, audit.WebhookUpdate, func(h *Webhook) bool {
 		if h.Disabled != c.Disabled {
 			h.DisabledReason = ""
@@ -173,6 +182,9 @@ func (w *Webhooks) change(ctx context.Context, caller access.Caller, id string, 
 		if err != nil {
 			return err
 		}
+		if err := keepSink(ctx, tx, organization, id, h.Types, now); err != nil {
+			return err
+		}
 		if h.Disabled && !was {
 			_, err = tx.Exec(ctx, `UPDATE webhook_deliveries SET status = $1, last_error = $2 WHERE organization = $3 AND webhook_id = $4 AND status = $5`,
 				string(Failed), string(failedDisabled), organization, id, string(Pending))
@@ -200,6 +212,9 @@ func (w *Webhooks) Delete(ctx context.Context, caller access.Caller, id string, 
 		}
 		if revisions != nil && !slices.Contains(revisions, h.Revision) {
 			return ErrStale
+		}
+		if err := keepSink(ctx, tx, caller.Organization, id, nil, store.Time{}); err != nil {
+			return err
 		}
 		if _, err := tx.Exec(ctx, `DELETE FROM webhooks WHERE organization = $1 AND id = $2`, caller.Organization, id); err != nil {
 			return err

@@ -20,6 +20,7 @@ type auditCommand struct {
 	Verify     auditVerifyCommand     `cmd:"" help:"Check every event, hash, block and signature of the trail."`
 	Checkpoint auditCheckpointCommand `cmd:"" help:"Print the latest signed checkpoint, to keep elsewhere."`
 	Keys       auditKeysCommand       `cmd:"" help:"The keys that sign checkpoints."`
+	auditReading
 }
 
 // errTampered ends `gatehouse audit verify` where something was found: exit 2.

@@ -31,7 +31,7 @@ type commands struct {
 	Member      memberCommand      `cmd:"" help:"Disable members and let them in again."`
 	Credentials credentialsCommand `cmd:"" help:"Import credentials from environment variables."`
 	Keys        keysCommand        `cmd:"" help:"Move to another master key: stage, rotate, verify, retire."`
-	Audit       auditCommand       `cmd:"" help:"Verify the audit trail, export its checkpoints, rotate the key that signs it."`
+	Audit       auditCommand       `cmd:"" help:"Verify the audit trail, export and follow it, keep its checkpoints."`
 	Limits      limitsCommand      `cmd:"" help:"See what a rate limit would do."`
 	Doctor      doctorCommand      `cmd:"" help:"Check everything that Gatehouse stands on, and say what to do."`
 	Backup      backupCommand      `cmd:"" help:"Back the database up into an encrypted file, and verify one."`

@@ -1,0 +1,337 @@
+package webhook
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/seal"
+	"github.com/gatehouse-io/gatehouse/store"
+)
+
+// The delivery of the trail: one batch of a sink at a time, repeated until it is
+// taken, so that a sink that is away falls behind and loses nothing.
+const (
+	sinkBatch    = 500     // events
+	sinkBody     = 1 << 20 // bytes of events after which a batch is full
+	maxSinks     = 16      // that an instance sends to at once
+	sinkAlarm    = 10      // failed attempts in a row that are told of in the trail
+	sinkMaxDelay = 15 * time.Minute
+)
+
+// sinkRun is what this instance sends to sinks at the moment.
+type sinkRun struct {
+	mu     sync.Mutex
+	busy   map[webhookKey]bool
+	behind map[webhookKey]time.Time // when the oldest event that waits was recorded
+	all    sync.WaitGroup
+}
+
+// dueSink is a sink that there are events for.
+type dueSink struct {
+	webhookKey
+	url      string
+	from     audit.Positions
+	upto     *audit.Positions // of the batch that was tried before
+	attempts int64
+	due      store.Time
+}
+
+// SinkLag gives how old the oldest event is that this instance tries to deliver
+// to a sink; 0 where there is none.
+func (w *Webhooks) SinkLag() time.Duration {
+	w.sinks.mu.Lock()
+	defer w.sinks.mu.Unlock()
+	var lag time.Duration
+	for _, since := range w.sinks.behind {
+		lag = max(lag, w.opts.Now().Sub(since))
+	}
+	return lag
+}
+
+// runSinks delivers the trail until ctx ends.
+func (w *Webhooks) runSinks(ctx context.Context) {
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	failing := false
+	for {
+		err := w.keepOperatorSink(ctx)
+		if err == nil {
+			err = w.startSinks(ctx)
+		}
+		if err != nil && !failing && ctx.Err() == nil {
+			w.opts.Logger.WarnContext(ctx, "the delivery of the trail waits for the database", "error", err)
+		}
+		failing = err != nil
+		select {
+		case <-ctx.Done():
+			w.sinks.all.Wait()
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// keepOperatorSink makes the row of the operator's sink, once.
+func (w *Webhooks) keepOperatorSink(ctx context.Context) error {
+	if w.operatorKept || w.opts.Operator.URL == "" {
+		return nil
+	}
+	err := w.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+		return keepSink(ctx, tx, access.InstanceOrganization, operatorSink, []Type{AuditEvents}, store.At(w.opts.Now()))
+	})
+	w.operatorKept = err == nil
+	return err
+}
+
+// startSinks starts a batch for each sink that has events and none under way.
+func (w *Webhooks) startSinks(ctx context.Context) error {
+	all, err := w.findSinks(ctx)
+	if err != nil {
+		return err
+	}
+	w.sinks.mu.Lock()
+	defer w.sinks.mu.Unlock()
+	for _, s := range all {
+		if len(w.sinks.busy) >= maxSinks || w.sinks.busy[s.webhookKey] || s.id == operatorSink && w.opts.Operator.URL == "" {
+			continue
+		}
+		if w.sinks.busy == nil {
+			w.sinks.busy, w.sinks.behind = make(map[webhookKey]bool), make(map[webhookKey]time.Time)
+		}
+		w.sinks.busy[s.webhookKey] = true
+		w.sinks.all.Go(func() {
+			err := w.deliverTrail(ctx, s)
+			w.sinks.mu.Lock()
+			delete(w.sinks.busy, s.webhookKey)
+			w.sinks.mu.Unlock()
+			if err != nil && ctx.Err() == nil { // the lease ends, and the batch is sent again
+				w.opts.Logger.WarnContext(ctx, "a batch of the trail could not be delivered", "organization", s.organization, "webhook", s.id, "error", err)
+			}
+		})
+	}
+	return nil
+}
+
+// findSinks gives sinks that are due and have events, those due longest first.
+func (w *Webhooks) findSinks(ctx context.Context) ([]dueSink, error) {
+	has := make([]string, 0, 4)
+	for _, class := range audit.Classes() {
+		has = append(has, `EXISTS (SELECT 1 FROM events e WHERE e.organization = s.organization AND e.class = '`+string(class)+
+			`' AND e.log_index IS NOT NULL AND e.log_index >= s.next_`+string(class)+`)`)
+	}
+	var all []dueSink
+	err := w.db.ViewAcross(ctx, func(tx *store.Tx) error {
+		all = nil
+		return tx.Each(ctx, func(scan func(...any) error) error {
+			var s dueSink
+			var upto string
+			err := scan(&s.organization, &s.id, &s.url, &s.from[0], &s.from[1], &s.from[2], &s.from[3], &upto, &s.attempts, &s.due)
+			if p, wrong := audit.ParsePositions(upto); wrong == nil {
+				s.upto = &p
+			}
+			all = append(all, s)
+			return err
+		}, `SELECT s.organization, s.webhook_id, coalesce(h.url, ''), `+positionColumns+`, s.upto, s.attempts, s.due_at
+			FROM webhook_sinks s LEFT JOIN webhooks h ON h.organization = s.organization AND h.id = s.webhook_id
+			LEFT JOIN organizations o ON o.id = s.organization
+			WHERE s.due_at <= $1 AND (s.webhook_id = $2 OR h.disabled = $3 AND o.deleted_at IS NULL) AND (`+strings.Join(has, " OR ")+`)
+			ORDER BY s.due_at LIMIT 64`, store.At(w.opts.Now()), operatorSink, false)
+	})
+	return all, err
+}
+
+// deliverTrail sends batches to one sink until it has all, or one fails.
+func (w *Webhooks) deliverTrail(ctx context.Context, s dueSink) error {
+	for ctx.Err() == nil {
+		events, err := w.log.Following(ctx, s.organization, s.from, s.upto, sinkBatch)
+		if err != nil {
+			return err
+		}
+		id, body, sent, err := trailMessage(s, events, w.opts.Now())
+		if err != nil {
+			return err
+		}
+		upto := s.from
+		switch {
+		case len(sent) > 0:
+			upto = sent[len(sent)-1].After
+			w.noteBehind(s.webhookKey, sent[0].RecordedAt)
+		case s.upto != nil: // retention was faster
+			upto = *s.upto
+		default:
+			return nil
+		}
+		held, err := w.takeBatch(ctx, &s, upto)
+		if err != nil || !held {
+			return err
+		}
+		a := answer{}
+		if len(sent) > 0 {
+			a = w.postTrail(ctx, s, id, body)
+		}
+		recording, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordingMaxFor)
+		err = w.recordBatch(recording, &s, upto, int64(len(sent)), a, ctx.Err() != nil)
+		cancel()
+		if err != nil || a.failure != "" || len(events) < sinkBatch && len(sent) == len(events) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *Webhooks) noteBehind(k webhookKey, since time.Time) {
+	w.sinks.mu.Lock()
+	defer w.sinks.mu.Unlock()
+	if since.IsZero() {
+		delete(w.sinks.behind, k)
+		return
+	}
+	w.sinks.behind[k] = since
+}
+
+// trailMessage gives a batch as it is sent and signed. Its id is made of the sink
+// and what it holds, so that a repeat, by whatever instance, has the same.
+func trailMessage(s dueSink, events []audit.Sealed, now time.Time) (id, body string, sent []audit.Sealed, err error) {
+	var size int
+	lines := make([]json.RawMessage, 0, len(events))
+	for _, e := range events {
+		line, err := json.Marshal(e)
+		if err != nil {
+			return "", "", nil, err
+		}
+		if size += len(line); size > sinkBody && len(lines) > 0 {
+			break
+		}
+		lines, sent = append(lines, line), append(sent, e)
+	}
+	if len(sent) == 0 {
+		return "", "", nil, nil
+	}
+	upto := sent[len(sent)-1].After
+	sum := sha256.Sum256([]byte(s.organization + "/" + s.id + "/" + s.from.String() + "/" + upto.String()))
+	body, err = Message{Type: AuditEvents, OccurredAt: now, Data: map[string]any{
+		"organizationId": s.organization, "schemaVersion": audit.SchemaVersion, "from": s.from.String(), "to": upto.String(), "events": lines,
+	}}.body()
+	return "msg_" + hex.EncodeToString(sum[:16]), body, sent, err
+}
+
+// takeBatch makes the batch this instance's for the length of the lease.
+func (w *Webhooks) takeBatch(ctx context.Context, s *dueSink, upto audit.Positions) (held bool, err error) {
+	now := w.opts.Now()
+	until := store.At(now.Add(lease))
+	err = w.db.Update(ctx, s.organization, func(tx *store.Tx) error {
+		n, err := tx.Exec(ctx, `UPDATE webhook_sinks SET attempts = $1, due_at = $2, last_attempt_at = $3, upto = $4
+			WHERE organization = $5 AND webhook_id = $6 AND attempts = $7 AND due_at = $8`,
+			s.attempts+1, until, store.At(now), upto.String(), s.organization, s.id, s.attempts, s.due)
+		held = n == 1
+		return err
+	})
+	if held {
+		s.attempts, s.due, s.upto = s.attempts+1, until, &upto
+	}
+	return held, err
+}
+
+// postTrail makes one request.
+func (w *Webhooks) postTrail(ctx context.Context, s dueSink, id, body string) answer {
+	if s.id == operatorSink {
+		return w.post(ctx, w.opts.Operator.URL, id, body, []seal.Secret{w.opts.Operator.Secret})
+	}
+	secrets, err := w.secrets(ctx, s.organization, s.id)
+	if err != nil || len(secrets) == 0 {
+		w.opts.Logger.WarnContext(ctx, "a webhook's secret does not open", "organization", s.organization, "webhook", s.id, "error", err)
+		return answer{failure: failedSecret}
+	}
+	defer func() {
+		for _, secret := range secrets {
+			secret.Wipe()
+		}
+	}()
+	return w.post(ctx, s.url, id, body, secrets)
+}
+
+// recordBatch writes how a batch ended, unless it is not this instance's any more.
+// stopped says that it is this instance that ends, which says nothing of the sink.
+func (w *Webhooks) recordBatch(ctx context.Context, s *dueSink, upto audit.Positions, events int64, a answer, stopped bool) error {
+	now := w.opts.Now()
+	if a.failure == "" {
+		w.noteBehind(s.webhookKey, time.Time{})
+	}
+	attempts, next, outcome := s.attempts, store.At(now), "trail_delivered"
+	switch {
+	case a.failure == "":
+		attempts = 0
+	case stopped:
+		attempts--
+	default:
+		delay := min(delays[0]<<min(s.attempts-1, 10), sinkMaxDelay)
+		next, outcome = store.At(now.Add(max(delay+rand.N(delay/10), min(a.retryAfter, sinkMaxDelay)))), "trail_retried"
+	}
+	err := w.db.Update(ctx, s.organization, func(tx *store.Tx) error {
+		var n int64
+		var err error
+		if a.failure == "" {
+			n, err = tx.Exec(ctx, `UPDATE webhook_sinks SET next_control = $1, next_access = $2, next_security = $3, next_system = $4, upto = '', attempts = 0,
+				due_at = $5, delivered_at = $5, delivered = delivered + $6, last_status = $7, last_error = ''
+				WHERE organization = $8 AND webhook_id = $9 AND attempts = $10 AND due_at = $11`,
+				upto[0], upto[1], upto[2], upto[3], next, events, a.status, s.organization, s.id, s.attempts, s.due)
+		} else {
+			n, err = tx.Exec(ctx, `UPDATE webhook_sinks SET attempts = $1, due_at = $2, last_status = $3, last_error = $4
+				WHERE organization = $5 AND webhook_id = $6 AND attempts = $7 AND due_at = $8`,
+				attempts, next, a.status, string(a.failure), s.organization, s.id, s.attempts, s.due)
+		}
+		if err != nil || n != 1 {
+			return errors.Join(err, errNotHeld(n))
+		}
+		if a.failure == "" || stopped || s.attempts != sinkAlarm {
+			return nil
+		}
+		return w.log.Append(ctx, tx, system(s.organization), audit.Event{
+			Action: audit.WebhookFail, Outcome: audit.Failure, Reason: "sink_" + string(a.failure), Targets: []audit.Target{{Type: "webhook", ID: s.id}},
+			Metadata: map[string]any{"attempts": s.attempts, "status": a.status},
+		})
+	})
+	if errors.Is(err, errLost) {
+		return errLost
+	}
+	if err != nil {
+		return err
+	}
+	s.attempts, s.due, s.from, s.upto = attempts, next, upto, nil
+	w.opts.Attempted(outcome)
+	if a.status == http.StatusGone && s.id != operatorSink {
+		_, err = w.change(ctx, system(s.organization), s.id, nil, audit.WebhookDisable, func(h *Webhook) bool {
+			if h.Disabled {
+				return false
+			}
+			h.Disabled, h.DisabledReason = true, "gone"
+			return true
+		})
+	}
+	return err
+}
+
+var errLost = errors.New("webhook: another instance has the batch, or there is no such sink any more")
+
+func errNotHeld(rows int64) error {
+	if rows == 1 {
+		return nil
+	}
+	return errLost
+}
+
+// subscribesTo reports whether types (empty: all but the trail) name t.
+func subscribesTo(types []Type, t Type) bool {
+	return len(types) == 0 && t != AuditEvents || slices.Contains(types, t)
+}
