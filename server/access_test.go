@@ -329,7 +329,10 @@ func TestMatrixOfCustomRoles(t *testing.T) {
 				for kind, c := range callers {
 					a := c.do(strings.ToUpper(method), fill.Replace(path), call.body)
 					opens := o.Permission == "none" || o.Permission == "" || o.Permission == p.String()
-					if opens == (a.Status == 403) && !(opens && slices.Contains(more, operation)) || a.Status == 401 {
+					if opens && slices.Contains(more, operation) {
+						continue // it asks for more inside
+					}
+					if opens == (a.Status == 403) || a.Status == 401 {
 						t.Errorf("%s with %s alone at %s (%s): %d %s", kind, p, operation, o.Permission, a.Status, a.Body)
 					}
 				}
