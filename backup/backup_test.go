@@ -105,6 +105,9 @@ func bothWays(t *testing.T, source, target string) {
 	for table, rows := range is { // without the two events since
 		var kept []string
 		for _, row := range rows {
+			if strings.HasPrefix(table, `{"table":"event_terms"`) && !contains(was[table], row) {
+				continue // what those two are found by
+			}
 			if !strings.Contains(row, `"backup.restore"`) && (!strings.Contains(row, `"backup.create"`) || !strings.HasPrefix(table, `{"table":"events"`) || contains(was[table], row)) {
 				kept = append(kept, row)
 			}
@@ -461,11 +464,14 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
+// older is an earlier version of the tables that this program's events still fit.
+const older = 9
+
 // A backup of an earlier version comes back with the tables of this one.
 func TestOlderBackup(t *testing.T) {
 	for name, kind := range kinds {
 		t.Run(name, func(t *testing.T) {
-			old, err := store.OpenAt(t.Context(), kind(t), 1, slog.New(slog.DiscardHandler))
+			old, err := store.OpenAt(t.Context(), kind(t), older, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -473,7 +479,7 @@ func TestOlderBackup(t *testing.T) {
 			exec(t, old, `INSERT INTO organizations (id, name, created_at) VALUES ('acme', 'Acme', 1)`)
 			id := newIdentity(t)
 			file, report := create(t, old, id)
-			if report.Header.Migration != 1 {
+			if report.Header.Migration != older {
 				t.Fatalf("the backup is of migration %d", report.Header.Migration)
 			}
 			url := kind(t)
@@ -487,7 +493,7 @@ func TestOlderBackup(t *testing.T) {
 			if n := number(t, db, `SELECT count(*) FROM limit_policy_state`); n != 1 {
 				t.Errorf("%d rows of a table that came later, want 1", n)
 			}
-			if n := number(t, db, `SELECT count(*) FROM organizations`); n != 1 {
+			if n := number(t, db, `SELECT count(*) FROM organizations WHERE id <> '_instance'`); n != 1 {
 				t.Errorf("%d organizations, want 1", n)
 			}
 			if missing, err := db.Unsecured(t.Context()); err != nil || len(missing) != 0 {

@@ -255,7 +255,7 @@ func (h *benchHouse) readFor(b *testing.B, service *catalog.Service, what func()
 			}
 			caller := ownerOf(fmt.Sprintf("org-%03d", rand.N(benchOrganizations)))
 			begin := time.Now()
-			o, err := v.OpenForUse(context.WithoutCancel(ctx), caller, service, fmt.Sprint("c-", rand.N(benchVersions/benchOrganizations-1)))
+			_, err := v.OpenForUse(context.WithoutCancel(ctx), caller, service, fmt.Sprint("c-", rand.N(benchVersions/benchOrganizations-1)))
 			if err != nil {
 				b.Error(err)
 				return

@@ -306,7 +306,7 @@ func TestMatrixOfCustomRoles(t *testing.T) {
 		} `json:"paths"`
 	}](t, owner.get("/openapi.json"), 200)
 	fill := strings.NewReplacer("{id}", unknownID, "{version}", "1", "{delivery}", "dlv_x", "{type}", "org", "{key}", "acme", "{service}", "openai",
-		"{name}", "openai", "{path}", "v1/models", "{member}", "somebody", "{role}", "support", "{token}", "tok_x")
+		"{name}", "openai", "{path}", "v1/models", "{member}", "somebody", "{role}", "support", "{token}", "tok_x", "{person}", "nobody", "/tail", "/tail?seconds=1")
 	// Routes that ask for more than the permission at their door.
 	more := []string{"POST /api/rate-limit/check", "POST /api/rate-limit/check/batch", "GET /api/rate-limit/top", "PUT /api/roles/{role}"}
 	for _, p := range access.Tenant().Permissions() {

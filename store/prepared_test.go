@@ -44,7 +44,7 @@ func TestPreparedStatements(t *testing.T) {
 		all.Wait()
 		var count int
 		err := db.ViewAcross(t.Context(), func(tx *store.Tx) error {
-			return tx.Row(t.Context(), `SELECT count(*) FROM organizations`).Scan(&count)
+			return tx.Row(t.Context(), `SELECT count(*) FROM organizations WHERE id LIKE 'org-%'`).Scan(&count)
 		})
 		if err != nil || count != 20 {
 			t.Errorf("%d organizations, %v", count, err)

@@ -55,7 +55,7 @@ func dummyRow(t testing.TB, raw *sql.DB, table, owner, organization string) stri
 		t.Fatal(err)
 	}
 	defer func() { _ = rows.Close() }()
-	values := map[string]string{"text": "'of-" + organization + "'", "bigint": "7", "boolean": "true", "bytea": "'x'"}
+	values := map[string]string{"text": "'of-" + organization + "'", "bigint": "7", "boolean": "true", "bytea": "'of-" + organization + "'"}
 	var columns, row []string
 	for rows.Next() {
 		var name, kind string
@@ -169,7 +169,7 @@ func TestAcross(t *testing.T) {
 			return err
 		}
 		seen := func(tx *store.Tx) (n int64, err error) {
-			return n, tx.Row(ctx, `SELECT count(*) FROM organizations`).Scan(&n)
+			return n, tx.Row(ctx, `SELECT count(*) FROM organizations WHERE id <> '_instance'`).Scan(&n)
 		}
 		err := db.Update(ctx, "acme", func(tx *store.Tx) error {
 			if err := errors.Join(insert(tx, "acme"), tx.Across(ctx, func() error { return insert(tx, "beta") })); err != nil {
@@ -193,7 +193,7 @@ func TestAcross(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := number(t, db, `SELECT count(*) FROM organizations`); isPostgres && n != 1 {
+		if n := number(t, db, `SELECT count(*) FROM organizations WHERE id <> '_instance'`); isPostgres && n != 1 {
 			t.Errorf("%d rows after a transaction across organizations, want 1", n)
 		}
 		if err := db.ViewAcross(ctx, func(tx *store.Tx) error { return insert(tx, "gamma") }); !errors.Is(err, store.ErrUnavailable) {

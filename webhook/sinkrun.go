@@ -232,8 +232,9 @@ func (w *Webhooks) takeBatch(ctx context.Context, s *dueSink, upto audit.Positio
 	until := store.At(now.Add(lease))
 	err = w.db.Update(ctx, s.organization, func(tx *store.Tx) error {
 		n, err := tx.Exec(ctx, `UPDATE webhook_sinks SET attempts = $1, due_at = $2, last_attempt_at = $3, upto = $4
-			WHERE organization = $5 AND webhook_id = $6 AND attempts = $7 AND due_at = $8`,
-			s.attempts+1, until, store.At(now), upto.String(), s.organization, s.id, s.attempts, s.due)
+			WHERE organization = $5 AND webhook_id = $6 AND attempts = $7 AND due_at = $8
+			AND next_control = $9 AND next_access = $10 AND next_security = $11 AND next_system = $12`, // or another has delivered it, on the same tick
+			s.attempts+1, until, store.At(now), upto.String(), s.organization, s.id, s.attempts, s.due, s.from[0], s.from[1], s.from[2], s.from[3])
 		held = n == 1
 		return err
 	})
