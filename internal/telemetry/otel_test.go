@@ -69,9 +69,11 @@ func TestOffAllocatesNothing(t *testing.T) {
 func TestACollectorInTrouble(t *testing.T) {
 	const spans, queue = 1000, 64 // two spans a request
 	for name, trouble := range map[string]func(http.ResponseWriter, *http.Request){
-		"hangs":       func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
-		"answers 500": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "CANARY in an answer", http.StatusInternalServerError) },
-		"hangs up":    func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"hangs": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"answers 500": func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "CANARY in an answer", http.StatusInternalServerError)
+		},
+		"hangs up": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"talks nonsense": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/x-protobuf")
 			_, _ = w.Write(bytes.Repeat([]byte("CANARY"), 100))

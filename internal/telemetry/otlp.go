@@ -84,16 +84,13 @@ func (r *otlpReader) wrong(format string, args ...any) {
 // signal gives the protocol of one signal, "" where it is not exported.
 func (r *otlpReader) signal(name string) Protocol {
 	exporter, endpoint := "OTEL_"+name+"_EXPORTER", r.get("OTEL_EXPORTER_OTLP_ENDPOINT")+r.get("OTEL_EXPORTER_OTLP_"+name+"_ENDPOINT")
-	switch r.get(exporter) {
-	case "none":
-		return ""
-	case "otlp":
-	case "":
-		if endpoint == "" {
-			return ""
-		}
-	default:
-		r.wrong("%s must be otlp or none; Prometheus is served by GATEHOUSE_METRICS_ADDR", exporter)
+	// A list; what else may stand in it (none, prometheus, console) is not ours to
+	// export, and no mistake: such variables are often set for a whole cluster.
+	wanted := false
+	for name := range strings.SplitSeq(r.get(exporter), ",") {
+		wanted = wanted || strings.TrimSpace(name) == "otlp"
+	}
+	if !wanted && (r.get(exporter) != "" || endpoint == "") {
 		return ""
 	}
 	variable := "OTEL_EXPORTER_OTLP_" + name + "_PROTOCOL"

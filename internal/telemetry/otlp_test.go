@@ -21,6 +21,7 @@ func TestReadOTLP(t *testing.T) {
 		"traces only":          {map[string]string{endpoint: "https://c:4318", "OTEL_METRICS_EXPORTER": "none"}, telemetry.OTLP{Traces: telemetry.HTTPProtobuf}},
 		"one endpoint":         {map[string]string{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://c/v1/metrics"}, telemetry.OTLP{Metrics: telemetry.HTTPProtobuf}},
 		"an exporter":          {map[string]string{"OTEL_TRACES_EXPORTER": "otlp"}, telemetry.OTLP{Traces: telemetry.HTTPProtobuf}},
+		"other exporters":      {map[string]string{endpoint: "http://c:4318", "OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "prometheus, otlp"}, telemetry.OTLP{Metrics: telemetry.HTTPProtobuf}},
 		"grpc for one": {map[string]string{endpoint: "http://c:4317", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"},
 			telemetry.OTLP{Traces: telemetry.GRPC, Metrics: telemetry.HTTPProtobuf}},
 		"all that is good": {map[string]string{
@@ -49,7 +50,6 @@ func TestReadOTLPRefuses(t *testing.T) {
 		"OTEL_EXPORTER_OTLP_METRICS_HEADERS":  "api-key=a%0d%0a" + planted,
 		"OTEL_EXPORTER_OTLP_TIMEOUT":          planted,
 		"OTEL_EXPORTER_OTLP_COMPRESSION":      planted,
-		"OTEL_TRACES_EXPORTER":                "console" + planted,
 		"OTEL_TRACES_SAMPLER":                 planted,
 		"OTEL_BSP_MAX_QUEUE_SIZE":             planted,
 		"OTEL_METRIC_EXPORT_INTERVAL":         "-" + planted,
