@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/url"
 	"path"
 	"strings"
 	"time"
@@ -129,6 +130,9 @@ func (b *timedBody) Read(p []byte) (int, error) {
 func operationName(p string) string {
 	if !operationOf(p).expected {
 		return ""
+	}
+	if plain, err := url.PathUnescape(p); err == nil {
+		p = plain
 	}
 	p = strings.TrimSuffix(p, "/")
 	switch last := path.Base(p); {

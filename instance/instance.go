@@ -103,6 +103,7 @@ func Open(ctx context.Context, c Config, w io.Writer) (*Instance, error) {
 	}
 	in := &Instance{Config: c, Log: log, DB: db, flushLog: flushLog}
 	if err := in.wire(ctx, c, log); err != nil {
+		in.closeOTel()
 		return nil, errors.Join(err, db.Close())
 	}
 	// The keyring has its own copies now; those of the configuration go with the next collection.
