@@ -131,13 +131,8 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 		return 0
 	})
 
-	// What is exported by OpenTelemetry.
-	var err error
-	if in.otel, err = in.newOTel(ctx, c); err != nil {
-		return err
-	}
-
 	// What is used, over a spool on disk.
+	var err error
 	if in.Usage, err = in.newMeter(c, log); err != nil {
 		return err
 	}
@@ -219,6 +214,11 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 		Tests: []ratelimit.Limit{c.TestLimit},
 	}, policy.Options{IPv6Prefix: c.IPv6Prefix, KnownService: knownService(services), Observed: in.metrics.Observed, Logger: log})
 	if err := in.limits.Load(ctx); err != nil {
+		return err
+	}
+
+	// What is exported by OpenTelemetry, once there is everything that the gauges ask.
+	if in.otel, err = in.newOTel(ctx, c); err != nil {
 		return err
 	}
 

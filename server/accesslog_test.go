@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -42,6 +43,9 @@ func TestAccessLog(t *testing.T) {
 	metrics := anonymous(t, s)
 	metrics.url = s.ServiceURLs["metrics"]
 	scraped := metrics.get("/metrics").Body
+	for until := time.Now().Add(10 * time.Second); !strings.Contains(scraped, `outcome="failure"`) && time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
+		scraped = metrics.get("/metrics").Body // a request is counted a moment after its answer
+	}
 	s.Stop()
 
 	lines := make(map[string][]map[string]any)
