@@ -38,9 +38,9 @@ var arrows = map[string][]string{
 
 	"envoy":   {"access", "audit", "policy", "internal/fault"},
 	"gateway": {"access", "audit", "catalog", "usage/tokens", "internal/fault"},
-	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "ledger", "masterkey", "org", "policy", "ratelimit", "seal", "store", "usage", "vault",
+	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "ledger", "masterkey", "org", "policy", "ratelimit", "seal", "store", "usage", "usage/tokens", "vault",
 		"webhook", "internal/fault", "internal/telemetry"},
-	"instance": {"access", "audit", "auth", "catalog", "envoy", "gateway", "ledger", "masterkey", "org", "policy", "ratelimit", "seal", "server", "store", "usage", "vault",
+	"instance": {"access", "audit", "auth", "catalog", "envoy", "gateway", "ledger", "masterkey", "org", "policy", "ratelimit", "seal", "server", "store", "usage", "usage/tokens", "vault",
 		"webhook", "internal/fault", "internal/netguard", "internal/probe", "internal/telemetry"},
 }
 

@@ -60,7 +60,7 @@
 //
 // From a request: hop-by-hop headers (RFC 9110, 7.6.1) with whatever
 // Connection names, cookies, everything that can carry the caller's own
-// credential, forwarding headers, Gatehouse-*, Accept-Encoding (an answer has to
+// credential, forwarding headers, trace headers, Gatehouse-*, Accept-Encoding (an answer has to
 // be readable to be ended properly, and to be counted), and names with anything but letters, digits
 // and hyphens, which some backends fold into other names. The credential is put
 // on after all that, so nothing in a request can take it off again.

@@ -37,6 +37,7 @@ func (t *transfer) forward(body *payload) {
 		return
 	}
 	defer e.end()
+	defer t.settled(e)
 	body.sendOnce(!t.mayRepeat())
 	answer, err := t.deliver(e, body)
 	if err != nil {
@@ -71,7 +72,7 @@ func (t *transfer) send(e *exchange, body *payload) (*http.Response, error) {
 	if err := body.put(out); err != nil {
 		return nil, err
 	}
-	return t.gateway.transport.RoundTrip(out)
+	return t.roundTrip(out)
 }
 
 // request makes the request to the upstream, without its body.

@@ -103,6 +103,9 @@ type Options struct {
 	// Observe is told what happens to requests, for metrics.
 	Observe Observer
 
+	// Attempted is told of each request to an upstream, for traces; nil: nobody is.
+	Attempted Attempted
+
 	// DialContext opens connections to upstreams; nil: a dialer with 5 s to
 	// connect that reads no proxy from the environment. Give a guarded one to keep
 	// catalogue services off private networks.
@@ -243,6 +246,7 @@ type Gateway struct {
 
 	retries, breakerFailures int
 	observe                  Observer
+	attempted                Attempted // nil: nobody wants to know
 	breakers                 bounded[breakerKey, *breaker]
 	budgets                  bounded[budgetKey, *budget]
 
@@ -266,7 +270,7 @@ func New(o Options) (*Gateway, error) {
 			memory:   orDefault(o.MemoryBody, 10<<20),
 			bodyTime: orDefault(o.BodyTimeout, time.Minute), write: orDefault(o.WriteTimeout, 30*time.Second),
 		},
-		transport: newTransport(o),
+		transport: newTransport(o), attempted: o.Attempted,
 	}
 	g.streams.of, g.streams.max = make(map[string]int), max(o.StreamsPerOrganization, 0)
 	g.asks = make(map[string]bool, len(o.AskUsage))

@@ -34,6 +34,7 @@ func removedFromRequest(name string) bool {
 		"Host", "Content-Length", "Expect", // ours to say
 		"Accept-Encoding",                                                                                           // an answer must be readable to be ended properly
 		"Forwarded", "Via", "X-Real-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", // who is calling is ours to say
+		"Traceparent", "Tracestate", "Baggage", // what a caller traces is its own; see Options.Attempted
 		"X-Original-Url", "X-Rewrite-Url": // another path than the one that was checked
 		return true
 	}

@@ -73,7 +73,7 @@ func TestWhatARequestLoses(t *testing.T) {
 		"Cookie", "X-Api-Key", "Api-Key", "X-Goog-Api-Key", "Proxy-Authorization", "Te", "Keep-Alive", "Proxy-Connection",
 		"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Anything", "X-Real-Ip", "Via", "Gatehouse-Credential",
 		"Gatehouse-Subject", "Gatehouse-Anything", "Gatehouse_subject", "Gatehouse.subject", "X_forwarded_for", "Accept-Encoding",
-		"Trailer", "X-Original-Url", "X-Named",
+		"Trailer", "X-Original-Url", "X-Named", "Traceparent", "Tracestate", "Baggage",
 	}
 	header := []string{"Connection", "X-Named, Keep-Alive"}
 	for _, name := range removed {

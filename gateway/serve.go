@@ -55,6 +55,7 @@ type transfer struct {
 	opened   Credential // none for app and echo
 	bounds   Bounds     // of the service
 	result   Result
+	outgoing *outgoing // the last one; nil where nobody wants to know
 
 	watched   bool // the answer's tokens are counted
 	streaming bool // the visit holds one of the organization's streams

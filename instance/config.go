@@ -23,6 +23,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/auth"
 	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/internal/telemetry"
 	"github.com/gatehouse-io/gatehouse/ratelimit"
 	"github.com/gatehouse-io/gatehouse/seal"
 )
@@ -101,11 +102,16 @@ type Config struct {
 	DrainDelay time.Duration `env:"GATEHOUSE_DRAIN_DELAY" envDefault:"0s" help:"How long after a stop signal everything is still served while /readyz says 503, so that a load balancer sends no more."`
 	LogLevel   string        `env:"GATEHOUSE_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error."`
 
+	TraceUpstreams []string `env:"GATEHOUSE_TRACE_UPSTREAMS" help:"Services, and app, whose requests carry a traceparent of ours, separated by commas. The caller's own trace headers never go out. Default: none."`
+
 	// Listen holds the addresses of GATEHOUSE_LISTEN_SERVICE variables by service.
 	Listen map[string]string
 
 	// Bounds holds the texts of GATEHOUSE_BOUNDS_SERVICE variables by service.
 	Bounds map[string]string
+
+	// OTLP is what the standard OTEL_ variables say.
+	OTLP telemetry.OTLP
 
 	dev bool
 }
@@ -139,7 +145,8 @@ func FromEnvironment(environ map[string]string) (Config, error) {
 			}
 		}
 	}
-	return c, errors.Join(mistakes...)
+	c.OTLP, err = telemetry.ReadOTLP(environ)
+	return c, errors.Join(append(mistakes, err)...)
 }
 
 // parseMistake says which variable could not be read and what it must be.
@@ -265,7 +272,7 @@ func (c *Config) Check() error {
 	if c.ExactUpTo < 1 || c.ExactUpTo > ratelimit.MostExact {
 		add("LIMITS_EXACT_UP_TO must be from 1 to %d", ratelimit.MostExact)
 	}
-	mistakes = append(mistakes, c.checkUsage(), c.checkBounds(services), c.checkUpstream(services))
+	mistakes = append(mistakes, c.checkUsage(), c.checkBounds(services), c.checkUpstream(services), c.checkOTel(services))
 	if _, err := c.export(); err != nil {
 		mistakes = append(mistakes, err)
 	}
@@ -422,5 +429,8 @@ func Describe() string {
 	}
 	fmt.Fprintf(&b, "  %sSERVICE\n      What requests to one service may take, where it differs: %sOPENAI=first-byte=10m,idle=10m,total=2h,heartbeat=15s,body-mib=50.\n", boundsPrefix, boundsPrefix)
 	fmt.Fprintf(&b, "  %sSERVICE\n      Address that serves one service at its root, for SDKs whose base URL takes no path: %sSTRIPE=127.0.0.1:9001.\n", listenPrefix, listenPrefix)
+	for _, v := range telemetry.OTLPHelp() {
+		fmt.Fprintf(&b, "  %s\n      %s\n", v[0], v[1])
+	}
 	return b.String()
 }

@@ -67,6 +67,7 @@ type Instance struct {
 	issuers  *auth.Issuers
 
 	metrics  *telemetry.Metrics
+	otel     *telemetry.OTel // nil: nothing is exported
 	flushLog func()
 	limiter  ratelimit.Limiter
 	limits   *policy.Limits
@@ -102,6 +103,7 @@ func Open(ctx context.Context, c Config, w io.Writer) (*Instance, error) {
 	}
 	in := &Instance{Config: c, Log: log, DB: db, flushLog: flushLog}
 	if err := in.wire(ctx, c, log); err != nil {
+		in.closeOTel()
 		return nil, errors.Join(err, db.Close())
 	}
 	// The keyring has its own copies now; those of the configuration go with the next collection.
@@ -215,6 +217,11 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 		return err
 	}
 
+	// What is exported by OpenTelemetry, once there is everything that the gauges ask.
+	if in.otel, err = in.newOTel(ctx, c); err != nil {
+		return err
+	}
+
 	// The gateway, which is handed the vault as an opener.
 	stop, cut := context.WithCancel(context.WithoutCancel(ctx))
 	in.cut = cut
@@ -228,7 +235,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 			Bounds: c.bounds(), Services: bounds, SpoolDir: c.spoolDir(), MaxSpool: c.BodySpool << 20,
 			StreamsPerOrganization: c.StreamsPerOrg, AskUsage: c.hostsUsage(),
 			AppUpstream: upstream, AppKey: appKey(c.JWTSecret), DialContext: out.dialer.DialContext,
-			Retries: c.UpstreamRetries, BreakerFailures: c.BreakerFailures, TellClientIP: c.forwardClientIPs(), Observe: observer(in.metrics),
+			Retries: c.UpstreamRetries, BreakerFailures: c.BreakerFailures, TellClientIP: c.forwardClientIPs(), Observe: observer(in.metrics), Attempted: attempted(in.otel),
 		})
 		if err == nil {
 			in.meterBodies(g)
@@ -246,7 +253,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	in.Server, err = server.New(server.Config{
 		DB: in.DB, Audit: in.Audit, Ledger: in.Ledger, Orgs: in.Orgs, Tokens: in.Tokens, Auth: authenticator, Catalog: services, Vault: in.Vault, Keys: in.Keys, Checker: in.checker, Webhooks: in.webhooks,
 		Domain: c.Domain, PublicOrigin: c.publicOrigin(),
-		Usage: in.Usage, Limits: in.limits, LimitsDegraded: in.limitsDegraded, Gateway: newGateway, Metrics: in.metrics, AuthFailures: c.AuthFailureLimit, TrustedProxies: proxies,
+		Usage: in.Usage, Limits: in.limits, LimitsDegraded: in.limitsDegraded, Gateway: newGateway, Metrics: in.metrics, OTel: in.otel, AuthFailures: c.AuthFailureLimit, TrustedProxies: proxies,
 		Version: Version, Logger: log,
 	})
 	if err != nil {
@@ -484,6 +491,7 @@ func (in *Instance) Close() error {
 	in.closeLimiter()
 	in.stopRuns()
 	in.runs.Wait()
+	in.closeOTel()
 	err := in.DB.Close()
 	in.flushLog()
 	return err

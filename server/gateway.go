@@ -72,6 +72,7 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, x *exchang
 	}
 	recorded = true
 	s.recordUsage(x, service, result)
+	s.noteVisit(x, service, result)
 	if result.Abort {
 		panic(http.ErrAbortHandler)
 	}

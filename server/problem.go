@@ -118,6 +118,7 @@ func (s *Server) problemOf(ctx context.Context, x *exchange, err error) *problem
 		p.Detail = "Something went wrong on our side. The log has the details under this request id."
 		s.log.ErrorContext(ctx, "request failed", "code", p.Code, "error", err)
 	}
+	x.code = p.Code
 	p.Title = http.StatusText(p.Status)
 	if p.Title == "" {
 		p.Title = "Client Closed Request"

@@ -69,6 +69,7 @@ type Config struct {
 	Gateway func(problem func(w http.ResponseWriter, r *http.Request, err error) int) (*gateway.Gateway, error)
 
 	Metrics        *telemetry.Metrics // nil: nothing is counted
+	OTel           *telemetry.OTel    // nil: nothing is traced
 	AuthFailures   ratelimit.Limit    // failed authentications of one address before it is shut out
 	TrustedProxies []netip.Prefix     // whose X-Forwarded-For is believed
 	Domain         string             // {service}.Domain serves that service at its root; "" for none
@@ -136,6 +137,8 @@ type exchange struct {
 	gateway bool   // a chat or proxy route
 	caller  access.Caller
 	request audit.Request // what events carry
+	code    string        // of the problem that was answered with
+	visit   visitNote     // what became of a chat or proxy request
 }
 
 type exchangeKey struct{}
@@ -171,7 +174,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{server: s, start: s.now(), ip: clientIP(r, s.cfg.TrustedProxies), route: "unmatched"}
 	x.id = requestID(r)
 	x.request = audit.Request{ID: x.id, Method: methodOf(r), IP: x.ip.String(), UserAgent: r.UserAgent()}
-	ctx := context.WithValue(r.Context(), exchangeKey{}, x)
+	ctx, span := s.trace(r, x)
+	ctx = context.WithValue(ctx, exchangeKey{}, x)
 	ctx = audit.WithRequest(ctx, &x.request)
 	r = r.WithContext(ctx)
 
@@ -197,9 +201,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		took := s.now().Sub(x.start)
 		s.cfg.Metrics.Request(x.route, sw.status, took)
-		s.log.LogAttrs(ctx, slog.LevelInfo, "request", slog.String("method", x.request.Method), slog.String("route", x.route),
-			slog.Int("status", sw.status), slog.Int64("bytes", sw.bytes), slog.Float64("tookMs", float64(took.Microseconds())/1000),
-			slog.String("organization", x.caller.Organization))
+		s.endTrace(span, x, sw.status, abort, took)
+		s.logRequest(ctx, x, sw, took, span.TraceID())
 		if abort {
 			panic(http.ErrAbortHandler)
 		}

@@ -1,6 +1,25 @@
 // Package telemetry sets up how an instance tells what it does: for people on
-// a terminal, as JSON lines elsewhere, each line of a request with its id; and
-// as counters for Prometheus.
+// a terminal, as JSON lines elsewhere, each line of a request with its id
+// ([NewLogger]); as counters for Prometheus ([Metrics]); and as traces and metrics
+// by OpenTelemetry ([OTel]), where the standard variables name a collector.
+//
+//	otlp, err := telemetry.ReadOTLP(environ)
+//	otel, err := telemetry.NewOTel(ctx, telemetry.OTelOptions{OTLP: otlp, Metrics: metrics}) // nil where it is off
+//	ctx, span := otel.StartServer(ctx, r.Header, r.Method, "https", start)
+//	out := otel.StartClient(ctx, telemetry.ClientRequest{Service: "openai", Operation: "chat", Model: "gpt-5"})
+//	out.End(telemetry.ClientAnswer{Status: 200, Input: 12, Output: 340})
+//	span.End(telemetry.ServerAnswer{Route: route, Status: 200})
+//	err = otel.Shutdown(ctx)
+//
+// Names are those of the OpenTelemetry semantic conventions 1.41.0, the last release
+// that holds those for generative AI; docs/observability.md lists them. What is put
+// in comes from the program itself or was checked before: route templates, names of
+// services and models, ids, counts. Nothing here takes a path, a query, a header's
+// value but traceparent, or a body. Attributes of metrics have bounded values.
+//
+// Nothing waits for a collector. Spans past the queue are dropped and counted
+// ([OTel.Dropped]), and what a collector answers reaches no log. A nil *Metrics and
+// a nil *OTel do nothing.
 package telemetry
 
 import (

@@ -24,6 +24,7 @@ type Metrics struct {
 	health    health
 	upstream  upstream
 	tokens    *prometheus.CounterVec
+	visits    *visits
 }
 
 // NewMetrics gives counters at zero, with those of the Go runtime and the process.
@@ -48,6 +49,7 @@ func NewMetrics() *Metrics {
 	}
 	m.health = newHealth(m.registry)
 	m.upstream = newUpstream(m.registry)
+	m.visits = newVisits(m.registry)
 	m.registry.MustRegister(m.requests, m.durations, m.decisions, m.switches, m.observed, m.fallbacks, m.tokens,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m

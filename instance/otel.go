@@ -1,0 +1,97 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/gateway"
+	"github.com/gatehouse-io/gatehouse/internal/telemetry"
+	"github.com/gatehouse-io/gatehouse/usage/tokens"
+)
+
+// otelGrace is how long a stop waits for a collector to take what is left.
+const otelGrace = 3 * time.Second
+
+// newOTel sets up what is exported by OpenTelemetry; nil where nothing is.
+func (in *Instance) newOTel(ctx context.Context, c Config) (*telemetry.OTel, error) {
+	t, err := telemetry.NewOTel(ctx, telemetry.OTelOptions{
+		OTLP: c.OTLP, Metrics: in.metrics, ServiceVersion: Version, InstanceID: processName(), Environment: c.Environment,
+		TellUpstreams: c.traceUpstreams(), Logger: in.Log,
+	})
+	if t != nil {
+		in.Log.Info("exporting telemetry", "traces", string(c.OTLP.Traces), "metrics", string(c.OTLP.Metrics))
+	}
+	return t, err
+}
+
+// closeOTel exports what is left.
+func (in *Instance) closeOTel() {
+	ctx, cancel := context.WithTimeout(context.Background(), otelGrace)
+	defer cancel()
+	if err := in.otel.Shutdown(ctx); err != nil {
+		in.Log.Warn("telemetry", "error", err)
+	}
+}
+
+// attempted traces requests to upstreams; nil where nothing is exported.
+func attempted(t *telemetry.OTel) gateway.Attempted {
+	if t == nil {
+		return nil
+	}
+	return func(ctx context.Context, a gateway.Attempt) func(gateway.AttemptEnd) {
+		span := t.StartClient(ctx, telemetry.ClientRequest{
+			Service: a.Service, Operation: a.Operation, Model: a.Model, Stream: a.Stream,
+			Method: a.Method, Scheme: a.Scheme, Host: a.Host, Resend: a.Before, Header: a.Header,
+		})
+		return func(how gateway.AttemptEnd) {
+			count := how.Tokens
+			span.End(telemetry.ClientAnswer{
+				Status: how.Status, Reason: how.Reason, Left: how.Reason == "client_closed" || how.Reason == "client_slow",
+				Model: how.Model, FirstChunk: how.FirstChunk,
+				Input: said(count.Input), Output: said(count.Output), CacheRead: said(count.CacheRead),
+				CacheWrite: said(count.CacheWrite), Reasoning: said(count.Reasoning),
+			})
+		}
+	}
+}
+
+// said gives a count, or less than none where it is not known.
+func said(c tokens.Count) int64 {
+	if !c.Known {
+		return -1
+	}
+	return c.N
+}
+
+// traceUpstreams gives the names of GATEHOUSE_TRACE_UPSTREAMS.
+func (c *Config) traceUpstreams() []string {
+	var names []string
+	for _, name := range c.TraceUpstreams {
+		if name = strings.TrimSpace(name); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// checkOTel gives the mistakes in what concerns OpenTelemetry. services is nil
+// where the catalogue has mistakes of its own.
+func (c *Config) checkOTel(services *catalog.Catalog) error {
+	var mistakes []error
+	for i, name := range c.traceUpstreams() {
+		if services == nil || name == catalog.AppName {
+			continue
+		}
+		if _, known := services.Service(name); !known {
+			mistakes = append(mistakes, fmt.Errorf("GATEHOUSE_TRACE_UPSTREAMS: entry %d is no service; there are %s", i+1, serviceNames(services)))
+		}
+	}
+	if len(c.traceUpstreams()) > 0 && c.OTLP.Traces == "" {
+		mistakes = append(mistakes, errors.New("GATEHOUSE_TRACE_UPSTREAMS needs traces to tell of; set OTEL_EXPORTER_OTLP_ENDPOINT"))
+	}
+	return errors.Join(mistakes...)
+}
