@@ -124,6 +124,13 @@ const (
 	AuditExport Action = "audit.export"
 	AuditErase  Action = "audit.erase" // a person's data was taken off the events
 	AuditLose   Action = "audit.lose"  // so many events (count) could not be recorded
+
+	// How long data is kept.
+	RetentionUpdate  Action = "retention.update"  // a policy
+	RetentionBound   Action = "retention.bound"   // the operator's floors and ceilings
+	RetentionHold    Action = "retention.hold"    // a legal hold was placed
+	RetentionRelease Action = "retention.release" // and ended
+	RetentionSweep   Action = "retention.sweep"   // what was past its time was removed
 )
 
 // Actions lists every action, for validating a filter.
@@ -135,6 +142,7 @@ func Actions() []Action {
 		LimitExceed, LimitReset, LimitDegrade, LimitRecover, LimitObserve, PolicyCreate, PolicyUpdate, PolicyDelete, AccessDeny, TokenCreate, MemberDisable, MemberEnable,
 		KeyCreate, KeyStage, KeyRotate, KeyRetire, OrgCreate, OrgDelete, BackupCreate, BackupRestore,
 		CredentialWarn, WebhookCreate, WebhookUpdate, WebhookDelete, WebhookRotate, WebhookDisable, WebhookTest, WebhookReplay, WebhookFail,
+		RetentionUpdate, RetentionBound, RetentionHold, RetentionRelease, RetentionSweep,
 		MemberUpdate, MemberDelete, RoleCreate, RoleUpdate, RoleDelete, TokenRevoke,
 		AuditExport, AuditErase, AuditLose,
 	}

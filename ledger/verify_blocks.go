@@ -53,6 +53,9 @@ func (v *verification) log(ctx context.Context, id logID) error {
 	if err != nil {
 		return err
 	}
+	if err := v.held(ctx, id); err != nil {
+		return err
+	}
 	if err := v.checkPrefix(ctx, id, &s); err != nil {
 		return err
 	}

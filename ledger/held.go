@@ -1,0 +1,184 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/store"
+)
+
+// setAside keeps an event that is removed, with the proof that it is in the log.
+func setAside(ctx context.Context, tx *store.Tx, id logID, c *Candidate, top *signed) error {
+	proof, err := tlog.ProveRecord(top.Size, c.Index, reader(ctx, tx, id))
+	if err != nil {
+		return err
+	}
+	if err := tlog.CheckRecord(proof, top.Size, top.Root, c.Index, tlog.RecordHash(c.Canonical)); err != nil {
+		return ErrAltered.Because(err)
+	}
+	hashes := make([]string, len(proof))
+	for i := range proof {
+		hashes[i] = proof[i].String()
+	}
+	_, err = tx.Exec(ctx, `INSERT INTO ledger_held (organization, class, log_index, event_id, occurred_at, canonical, size, hashes, checkpoint)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, id.organization, id.class, c.Index, c.ID, store.At(c.OccurredAt), c.Canonical,
+		top.Size, strings.Join(hashes, " "), top.note)
+	return err
+}
+
+// HeldEvent is an event that was set aside: it is not in the trail any more, and a
+// legal hold keeps it. Proof has all that it takes to check that it was there.
+type HeldEvent struct {
+	Proof
+	Personal []byte // what [audit.Read] takes; nil where it was erased
+}
+
+const heldColumns = `h.class, h.log_index, h.event_id, h.canonical, h.size, h.hashes, h.checkpoint`
+
+func (h *HeldEvent) scan(scan func(...any) error, more ...any) error {
+	var hashes string
+	if err := scan(append([]any{&h.Class, &h.Index, &h.EventID, &h.Canonical, &h.Size, &hashes, &h.Checkpoint}, more...)...); err != nil {
+		return err
+	}
+	for text := range strings.FieldsSeq(hashes) {
+		hash, err := tlog.ParseHash(text)
+		if err != nil {
+			return ErrAltered.Because(err)
+		}
+		h.Hashes = append(h.Hashes, hash)
+	}
+	return nil
+}
+
+// HeldEvents gives the events of an organization that are set aside, from behind a
+// class and a place on, by class and place. The caller has checked who may.
+func HeldEvents(ctx context.Context, tx *store.Tx, organization, class string, place int64, limit int) (all []HeldEvent, err error) {
+	err = tx.Each(ctx, func(scan func(...any) error) error {
+		h := HeldEvent{Proof: Proof{Organization: organization}}
+		var personal *string
+		if err := h.scan(scan, &personal); err != nil {
+			return err
+		}
+		if personal != nil {
+			h.Personal = []byte(*personal)
+		}
+		all = append(all, h)
+		return nil
+	}, `SELECT `+heldColumns+`, p.data FROM ledger_held h LEFT JOIN event_persons p ON p.organization = h.organization AND p.event_id = h.event_id
+		WHERE h.organization = $1 AND (h.class, h.log_index) > ($2, $3) ORDER BY h.class, h.log_index LIMIT $4`, organization, class, place, limit)
+	return all, err
+}
+
+// Release deletes events that were set aside and are held no more, at most most of
+// them, and signs a new record of what still is. notes gives its other lines. It
+// belongs into a transaction of the log's organization. [ErrAltered] where what is
+// set aside is not what the record before says.
+func (l *Ledger) Release(ctx context.Context, tx *store.Tx, organization, class string, most int, held func(*Candidate) bool,
+	notes func(released int64) []string) (released int64, p Prefix, err error) {
+	id := logID{organization, class}
+	if p, err = readPrefix(ctx, tx, id); err != nil || p.Size == 0 {
+		return 0, p, err
+	}
+	keys, err := l.Keys(ctx)
+	if err != nil {
+		return 0, p, err
+	}
+	var before, after tlog.Hash
+	var kept, all int64
+	var gone []string
+	var places []int64
+	err = tx.Each(ctx, func(scan func(...any) error) error {
+		var c Candidate
+		var at store.Time
+		if err := scan(&c.ID, &c.Index, &at, &c.Canonical); err != nil {
+			return err
+		}
+		e, err := audit.Read(c.Canonical, nil)
+		if err != nil {
+			return ErrAltered.Because(err)
+		}
+		c.OccurredAt, c.Action, c.Actor = e.OccurredAt, string(e.Action), e.Actor.ID
+		leaf := tlog.RecordHash(c.Canonical)
+		before = extend(before, c.Index, leaf)
+		all++
+		if len(gone) < most && !held(&c) {
+			gone, places = append(gone, c.ID), append(places, c.Index)
+			return nil
+		}
+		kept++
+		after = extend(after, c.Index, leaf)
+		return nil
+	}, `SELECT event_id, log_index, occurred_at, canonical FROM ledger_held WHERE organization = $1 AND class = $2 ORDER BY log_index`, organization, class)
+	if err != nil || len(gone) == 0 {
+		return 0, p, err
+	}
+	said, n, err := heldSoFar(p, keys)
+	if err != nil {
+		return 0, p, err
+	}
+	if n != all || said != before {
+		return 0, p, ErrAltered.Because(errors.New("the events that are set aside are not those that the record says"))
+	}
+	if err := l.record(ctx, tx, &p, p.Size-1, append(notes(int64(len(gone))), heldNote(kept, after))); err != nil {
+		return 0, p, err
+	}
+	for i := range gone {
+		_, err := tx.Exec(ctx, `DELETE FROM ledger_held WHERE organization = $1 AND class = $2 AND log_index = $3`, organization, class, places[i])
+		if err != nil {
+			return 0, p, err
+		}
+	}
+	return int64(len(gone)), p, audit.RemovePersons(ctx, tx, organization, gone)
+}
+
+// HeldAltered is what verification finds where the events that legal holds set
+// aside are not those that the signed record of retention says.
+const HeldAltered Kind = "held_altered"
+
+// held holds what is set aside of a log to the record of its prefix, in one state
+// of the database, since a sweep may run meanwhile.
+func (v *verification) held(ctx context.Context, id logID) error {
+	return v.ledger.db.View(ctx, id.organization, func(tx *store.Tx) error {
+		p, err := readPrefix(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		var n int64
+		var digest tlog.Hash
+		if p.Size > 0 {
+			c, err := v.keys.open(p.Record)
+			if err != nil || !c.Removed || c.Size != p.Size || c.Root != p.Root || c.Origin != v.ledger.origin(id) {
+				return nil // told as a record that is not signed
+			}
+			if n, digest, err = heldOf(&c); err != nil {
+				return nil //nolint:nilerr // not ours, and signed by us: there is none
+			}
+		}
+		var there int64
+		var all tlog.Hash
+		err = tx.Each(ctx, func(scan func(...any) error) error {
+			var index int64
+			var canonical []byte
+			if err := scan(&index, &canonical); err != nil {
+				return err
+			}
+			there++
+			all = extend(all, index, tlog.RecordHash(canonical))
+			return nil
+		}, `SELECT log_index, canonical FROM ledger_held WHERE organization = $1 AND class = $2 ORDER BY log_index`, id.organization, id.class)
+		if err != nil {
+			return err
+		}
+		switch {
+		case there != n:
+			v.ofLog(HeldAltered, id, -1, "%d events are set aside by legal holds, and the signed record says %d", there, n)
+		case all != digest:
+			v.ofLog(HeldAltered, id, -1, "an event that a legal hold set aside is not the one that was")
+		}
+		return nil
+	})
+}

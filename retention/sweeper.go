@@ -1,0 +1,284 @@
+package retention
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/store"
+)
+
+// Health says how the sweeper does.
+type Health struct {
+	SweptAt      time.Time // the last run over all organizations that any instance ended
+	LastError    string    // of the last run of any instance; empty where it went well
+	DoubtedSince time.Time // the clock is doubted since then; zero: it is not
+	Open         int64     // runs that were broken off, and are gone on with
+	Held         int64     // events that are set aside
+}
+
+// ReadHealth says how the sweepers of a database do.
+func ReadHealth(ctx context.Context, db *store.DB) (h Health, err error) {
+	err = db.ViewAcross(ctx, func(tx *store.Tx) error {
+		h = Health{}
+		var swept, doubted store.Time
+		err := tx.Row(ctx, `SELECT swept_at, last_error, doubted_since FROM retention_sweeper WHERE organization = $1`, access.InstanceOrganization).
+			Scan(&swept, &h.LastError, &doubted)
+		if err != nil {
+			return err
+		}
+		h.SweptAt, h.DoubtedSince = swept.Time, doubted.Time
+		return tx.Row(ctx, `SELECT (SELECT count(*) FROM retention_sweeps WHERE finished_at IS NULL), (SELECT count(*) FROM ledger_held)`).Scan(&h.Open, &h.Held)
+	})
+	return h, err
+}
+
+// LastRun gives what this process knows of its own last run: when it ended, and
+// whether it failed. The zero time: there was none.
+func (r *Retention) LastRun() (ended time.Time, failed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.health.SweptAt, r.health.LastError != ""
+}
+
+// Run sweeps until ctx ends, whenever this process holds the lease.
+func (r *Retention) Run(ctx context.Context) {
+	// Soon after the start, but not in the middle of it.
+	next := time.NewTimer(min(time.Minute, r.opts.Every))
+	defer next.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-next.C:
+		}
+		if n, err := r.Sweep(ctx); err != nil && !errors.Is(err, errNotHolder) && ctx.Err() == nil {
+			r.opts.Logger.ErrorContext(ctx, "retention could not remove all that is due; it is tried again", "removed", n, "error", err)
+		} else if n > 0 {
+			r.opts.Logger.InfoContext(ctx, "retention removed what was due", "rows", n)
+		}
+		next.Reset(r.opts.Every)
+	}
+}
+
+// errNotHolder says that another process sweeps.
+var errNotHolder = errors.New("another instance holds the lease")
+
+// Sweep takes the lease, if it is free, and removes what is due of all
+// organizations. It gives how many rows that were, also beside an error. What is
+// wrong with one organization stops no other.
+func (r *Retention) Sweep(ctx context.Context) (removed int64, err error) {
+	if err := r.lease(ctx); err != nil {
+		if errors.Is(err, errNotHolder) {
+			return 0, nil
+		}
+		return 0, err
+	}
+	defer r.release(context.WithoutCancel(ctx))
+	removed, err = r.sweepAll(ctx)
+	if errors.Is(err, errNotHolder) {
+		return removed, nil
+	}
+	r.note(ctx, err)
+	return removed, err
+}
+
+func (r *Retention) sweepAll(ctx context.Context) (removed int64, err error) {
+	now, err := r.clock(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if err := r.ledger.EnsureKey(ctx); err != nil {
+		return 0, err
+	}
+	var failed error
+	failures := 0
+	for after := ""; ; {
+		ids, err := r.organizations(ctx, after)
+		if err != nil {
+			return removed, err
+		}
+		for _, id := range ids {
+			if err := r.lease(ctx); err != nil {
+				return removed, err
+			}
+			n, err := r.sweepOrganization(ctx, id, now, r.lease)
+			removed += n
+			if ctx.Err() != nil || errors.Is(err, errNotHolder) {
+				return removed, err
+			}
+			if err != nil {
+				if failures++; failures <= 10 {
+					failed = errors.Join(failed, err)
+				}
+			}
+			after = id
+		}
+		if len(ids) < pageOfOrganizations {
+			return removed, failed
+		}
+	}
+}
+
+// SweepOne removes what is due of one organization, the caller's own where it is
+// empty, without the lease: beside another sweeper it does no harm. It needs
+// retention:manage, as a policy does that would remove as much.
+func (r *Retention) SweepOne(ctx context.Context, caller access.Caller, organization string) (removed int64, err error) {
+	organization = ownOr(caller, organization)
+	if err := access.Allow(caller, access.RetentionManage, organization); err != nil {
+		return 0, err
+	}
+	now, err := r.clock(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if err := r.ledger.EnsureKey(ctx); err != nil {
+		return 0, err
+	}
+	return r.sweepOrganization(ctx, organization, now, func(context.Context) error { return nil })
+}
+
+const pageOfOrganizations = 100
+
+// organizations gives the next organizations by id, deleted ones too, whose trail
+// remains for as long as their policy says, and the instance's own.
+func (r *Retention) organizations(ctx context.Context, after string) (ids []string, err error) {
+	err = r.db.ViewAcross(ctx, func(tx *store.Tx) error {
+		ids = nil
+		return tx.Each(ctx, func(scan func(...any) error) error {
+			var id string
+			err := scan(&id)
+			ids = append(ids, id)
+			return err
+		}, `SELECT id FROM (SELECT id FROM organizations UNION SELECT CAST($1 AS TEXT)) AS o WHERE id > $2 ORDER BY id LIMIT $3`,
+			access.InstanceOrganization, after, pageOfOrganizations)
+	})
+	return ids, err
+}
+
+// lease takes the lease or holds on to it. A lease that ends later than one could
+// was made by a clock that was wrong, and counts for nothing.
+func (r *Retention) lease(ctx context.Context) error {
+	now := r.opts.Now()
+	return r.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+		var holder string
+		var until store.Time
+		err := tx.Row(ctx, `SELECT holder, lease_until FROM retention_sweeper WHERE organization = $1`, access.InstanceOrganization).Scan(&holder, &until)
+		if err != nil {
+			return err
+		}
+		left := until.Sub(now)
+		if holder == r.id && left > r.opts.Lease/2 && left <= r.opts.Lease {
+			return nil
+		}
+		if holder != r.id && holder != "" && left > 0 && left <= 2*r.opts.Lease {
+			return errNotHolder
+		}
+		_, err = tx.Exec(ctx, `UPDATE retention_sweeper SET holder = $1, lease_until = $2 WHERE organization = $3`,
+			r.id, store.At(now.Add(r.opts.Lease)), access.InstanceOrganization)
+		return err
+	})
+}
+
+func (r *Retention) release(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_ = r.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error { // it ends by itself too
+		_, err := tx.Exec(ctx, `UPDATE retention_sweeper SET holder = '', lease_until = 0 WHERE organization = $1 AND holder = $2`, access.InstanceOrganization, r.id)
+		return err
+	})
+}
+
+// note keeps how a run ended where every instance can see it.
+func (r *Retention) note(ctx context.Context, failed error) {
+	now, text := r.opts.Now(), ""
+	if failed != nil {
+		text = failed.Error()
+		text = text[:min(len(text), 1000)]
+	}
+	r.mu.Lock()
+	r.health = Health{SweptAt: now, LastError: text}
+	r.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	_ = r.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error { // the database may be what failed
+		_, err := tx.Exec(ctx, `UPDATE retention_sweeper SET last_error = $1, swept_at = CASE WHEN $1 = '' THEN $2 ELSE swept_at END WHERE organization = $3`,
+			text, store.At(now), access.InstanceOrganization)
+		return err
+	})
+}
+
+// maxSkew is how far this machine's clock may be from the database server's.
+const maxSkew = time.Hour
+
+// clock gives the time that sweeps go by, or [ErrClock].
+func (r *Retention) clock(ctx context.Context) (time.Time, error) {
+	now := store.At(r.opts.Now())
+	if server, has, err := r.db.Now(ctx); err != nil {
+		return time.Time{}, err
+	} else if has && time.Since(now.Time).Abs() < time.Minute && server.Sub(now.Time).Abs() > maxSkew { // not beside a clock of a test
+		return time.Time{}, ErrClock.Because(fmt.Errorf("the database server's clock says %s", server.Format(time.RFC3339)))
+	}
+	var doubted bool
+	err := r.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+		doubted = false
+		var believed, since store.Time
+		err := tx.Row(ctx, `SELECT clock, doubted_since FROM retention_sweeper WHERE organization = $1`, access.InstanceOrganization).Scan(&believed, &since)
+		if err != nil {
+			return err
+		}
+		if believed.IsZero() { // the first look: the trail knows when it was written to last
+			err := tx.Across(ctx, func() error { return tx.Row(ctx, `SELECT max(updated_at) FROM ledger_logs`).Scan(&believed) })
+			if err != nil {
+				return err
+			}
+			if believed.IsZero() {
+				believed = now
+			}
+		}
+		if now.Sub(believed.Time) > r.opts.MaxJump {
+			stood := now.Sub(since.Time)
+			if since.IsZero() || stood < 0 {
+				_, err := tx.Exec(ctx, `UPDATE retention_sweeper SET doubted_since = $1, clock = $2 WHERE organization = $3`, now, believed, access.InstanceOrganization)
+				doubted = true
+				return err
+			}
+			if stood < r.opts.MaxJump {
+				doubted = true
+				return nil
+			}
+		}
+		if now.Before(believed.Time) { // behind: nothing goes early, and what is believed stays
+			return nil
+		}
+		_, err = tx.Exec(ctx, `UPDATE retention_sweeper SET clock = $1, doubted_since = NULL WHERE organization = $2`, now, access.InstanceOrganization)
+		return err
+	})
+	if err == nil && doubted {
+		err = ErrClock
+	}
+	return now.Time, err
+}
+
+// AcceptClock says that this machine's clock is right although it came forward
+// further than [Options.MaxJump] since the last look, such as after a long time
+// without a running instance. It needs retention:manage on the instance.
+func (r *Retention) AcceptClock(ctx context.Context, caller access.Caller) error {
+	if err := access.Allow(caller, access.RetentionManage, access.InstanceOrganization); err != nil {
+		return err
+	}
+	now := store.At(r.opts.Now())
+	return r.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE retention_sweeper SET clock = $1, doubted_since = NULL WHERE organization = $2`, now, access.InstanceOrganization)
+		if err != nil {
+			return err
+		}
+		return r.trail.Append(ctx, tx, caller, audit.Event{
+			Organization: access.InstanceOrganization, Action: audit.RetentionBound, Outcome: audit.Success, Reason: "clock_accepted",
+			Permission: access.RetentionManage.String(), Targets: []audit.Target{{Type: "instance", ID: access.InstanceOrganization}},
+		})
+	})
+}
