@@ -182,3 +182,13 @@ func (v *verification) held(ctx context.Context, id logID) error {
 		return nil
 	})
 }
+
+// Check reports whether the hashes prove the event to be at its place in the tree of
+// the checkpoint, whose signature is for whoever has the key to check.
+func (p *Proof) Check() error {
+	c, err := parseCheckpoint(noteText(p.Checkpoint))
+	if err != nil {
+		return err
+	}
+	return tlog.CheckRecord(p.Hashes, c.Size, c.Root, p.Index, tlog.RecordHash(p.Canonical))
+}

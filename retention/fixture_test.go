@@ -1,0 +1,197 @@
+package retention_test
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/ledger"
+	"github.com/gatehouse-io/gatehouse/masterkey"
+	"github.com/gatehouse-io/gatehouse/retention"
+	"github.com/gatehouse-io/gatehouse/seal"
+	"github.com/gatehouse-io/gatehouse/store"
+	"github.com/gatehouse-io/gatehouse/vault"
+)
+
+func TestMain(m *testing.M) { gatehousetest.Main(m) }
+
+const day = 24 * time.Hour
+
+var (
+	commandLine = access.NewCaller(access.InstanceOrganization, access.System, "command line", access.Operator)
+	operator    = access.NewCaller("acme", access.User, "root", access.Operator)
+	owner       = access.NewCaller("acme", access.User, "boss", access.Owner)
+	auditor     = access.NewCaller("acme", access.User, "ann", access.Auditor)
+	stranger    = access.NewCaller("globex", access.User, "boss", access.Owner)
+)
+
+// clock is a clock that is put forward by hand.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) pass(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// archive is a trail with its ledger and its retention.
+type archive struct {
+	*retention.Retention
+	ledger *ledger.Ledger
+	db     *store.DB
+	trail  *audit.Log
+	clock  *clock
+	opts   retention.Options
+}
+
+// newArchive opens the database, with the organizations acme and globex.
+func newArchive(t testing.TB, url string, opts retention.Options) *archive {
+	t.Helper()
+	a := &archive{clock: &clock{now: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)}}
+	var err error
+	if a.db, err = store.Open(t.Context(), url, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.db.Close() })
+	a.trail = audit.New(a.db, audit.Options{Now: a.clock.Now})
+	keys, err := masterkey.Open(t.Context(), a.db, a.trail, masterkey.Options{Environment: "test", Secret: seal.NewSecret(gatehousetest.EncryptionKey)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	services, err := catalog.New(catalog.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := vault.New(a.db, a.trail, services, keys.Ring(), vault.Options{Environment: "test"})
+	a.ledger = ledger.New(a.db, a.trail, v.SigningKeys(), ledger.Options{Environment: "test", Now: a.clock.Now, Batch: 5})
+	opts.Now, opts.Pause = a.clock.Now, time.Nanosecond
+	if opts.Batch == 0 {
+		opts.Batch = 7
+	}
+	a.opts = opts
+	a.Retention = a.beside()
+	a.exec(t, `INSERT INTO organizations (id, name, created_at) VALUES ('acme', 'Acme', 1), ('globex', 'Globex', 1)`)
+	return a
+}
+
+// beside gives another process's retention over the same database.
+func (a *archive) beside() *retention.Retention {
+	return retention.New(a.db, a.trail, a.ledger, a.opts)
+}
+
+// change writes one control event of the organization, with personal data.
+func (a *archive) change(t testing.TB, organization, actor, target string, action audit.Action) {
+	t.Helper()
+	err := a.db.Update(context.Background(), organization, func(tx *store.Tx) error {
+		return a.trail.Append(context.Background(), tx, access.NewCaller(organization, access.User, actor, access.Owner), audit.Event{
+			Action: action, Outcome: audit.Success, Targets: []audit.Target{{Type: "credential", ID: target, Name: "Marie's"}},
+			Request: audit.Request{IP: "192.0.2.1", UserAgent: "curl"},
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (a *archive) changes(t testing.TB, n int) {
+	t.Helper()
+	for range n {
+		a.change(t, "acme", "boss", "cred_1", audit.CredentialUpdate)
+	}
+	a.seal(t)
+}
+
+func (a *archive) seal(t testing.TB) {
+	t.Helper()
+	for {
+		n, err := a.ledger.Seal(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			return
+		}
+	}
+}
+
+// sweep sweeps acme.
+func (a *archive) sweep(t testing.TB) int64 {
+	t.Helper()
+	n, err := a.SweepOne(context.Background(), owner, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// later lets time pass as it passes for a running sweeper.
+func (a *archive) later(t testing.TB, d time.Duration) {
+	t.Helper()
+	a.clock.pass(d)
+	if err := a.AcceptClock(context.Background(), commandLine); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (a *archive) verify(t testing.TB) ledger.Report {
+	t.Helper()
+	a.seal(t)
+	r, err := a.ledger.Verify(context.Background(), commandLine, ledger.VerifyOptions{All: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (a *archive) clean(t testing.TB) {
+	t.Helper()
+	if r := a.verify(t); !r.Clean() {
+		t.Fatalf("verification finds %+v", r.Findings)
+	}
+}
+
+func (a *archive) exec(t testing.TB, query string, args ...any) {
+	t.Helper()
+	err := a.db.UpdateAcross(context.Background(), func(tx *store.Tx) error {
+		_, err := tx.Exec(context.Background(), query, args...)
+		return err
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+}
+
+func (a *archive) number(t testing.TB, query string, args ...any) (n int64) {
+	t.Helper()
+	err := a.db.ViewAcross(context.Background(), func(tx *store.Tx) error {
+		return tx.Row(context.Background(), query, args...).Scan(&n)
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
+
+func (a *archive) hold(t testing.TB, s retention.Scope) retention.Hold {
+	t.Helper()
+	h, err := a.Hold(context.Background(), owner, "a case", s, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
