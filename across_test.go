@@ -50,6 +50,11 @@ var across = map[string]string{
 	"policy/stored.go Load":            "decisions follow all policies",
 	"policy/stored.go update":          "an operator changes any organization's policies",
 	"policy/stored.go view":            "an operator reads any organization's policies",
+
+	"retention/policy.go readBounds":     "the operator's bounds hold over every organization's policy",
+	"retention/sweeper.go ReadHealth":    "counts what all organizations have set aside",
+	"retention/sweeper.go organizations": "the sweeper goes over all organizations",
+	"retention/sweeper.go clock":         "the trail of all organizations says when it was written to last",
 }
 
 // TestAcrossOrganizations holds the calls of UpdateAcross, ViewAcross, Across and Fill

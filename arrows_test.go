@@ -32,15 +32,18 @@ var arrows = map[string][]string{
 	"policy":         {"access", "audit", "ratelimit", "store", "internal/fault"},
 	"policy/compare": {"policy", "ratelimit/replay"},
 
+	// Events leave their log with what the ledger signs.
+	"retention": {"access", "audit", "ledger", "store", "internal/fault"},
+
 	"backup":       {"access", "audit", "masterkey", "seal", "store"},
 	"usage/tokens": {},
 	"usage":        {"access", "store", "usage/tokens", "internal/fault"},
 
 	"envoy":   {"access", "audit", "policy", "internal/fault"},
 	"gateway": {"access", "audit", "catalog", "usage/tokens", "internal/fault"},
-	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "ledger", "masterkey", "org", "policy", "ratelimit", "seal", "store", "usage", "usage/tokens", "vault",
+	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "ledger", "masterkey", "org", "policy", "ratelimit", "retention", "seal", "store", "usage", "usage/tokens", "vault",
 		"webhook", "internal/fault", "internal/telemetry"},
-	"instance": {"access", "audit", "auth", "catalog", "envoy", "gateway", "ledger", "masterkey", "org", "policy", "ratelimit", "seal", "server", "store", "usage", "usage/tokens", "vault",
+	"instance": {"access", "audit", "auth", "catalog", "envoy", "gateway", "ledger", "masterkey", "org", "policy", "ratelimit", "retention", "seal", "server", "store", "usage", "usage/tokens", "vault",
 		"webhook", "internal/fault", "internal/netguard", "internal/probe", "internal/telemetry"},
 }
 

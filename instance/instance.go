@@ -38,6 +38,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/org"
 	"github.com/gatehouse-io/gatehouse/policy"
 	"github.com/gatehouse-io/gatehouse/ratelimit"
+	"github.com/gatehouse-io/gatehouse/retention"
 	"github.com/gatehouse-io/gatehouse/server"
 	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/usage"
@@ -50,17 +51,18 @@ var Version = "dev"
 
 // Instance is an opened Gatehouse. Close it when it is done with.
 type Instance struct {
-	Config Config // without the master keys
-	Log    *slog.Logger
-	DB     *store.DB
-	Audit  *audit.Log
-	Ledger *ledger.Ledger
-	Usage  *usage.Meter
-	Orgs   *org.Directory
-	Tokens *auth.Tokens
-	Vault  *vault.Vault
-	Keys   *masterkey.Keys
-	Server *server.Server
+	Config    Config // without the master keys
+	Log       *slog.Logger
+	DB        *store.DB
+	Audit     *audit.Log
+	Ledger    *ledger.Ledger
+	Retention *retention.Retention
+	Usage     *usage.Meter
+	Orgs      *org.Directory
+	Tokens    *auth.Tokens
+	Vault     *vault.Vault
+	Keys      *masterkey.Keys
+	Server    *server.Server
 
 	checker  *vault.Checker
 	webhooks *webhook.Webhooks
@@ -180,6 +182,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 
 	// What seals the trail, and where its checkpoints go.
 	in.Ledger = in.newLedger(ctx, c, log)
+	in.Retention = in.newRetention(log)
 	checkpoints, err := c.export()
 	if err != nil {
 		return err
@@ -251,7 +254,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 		return err
 	}
 	in.Server, err = server.New(server.Config{
-		DB: in.DB, Audit: in.Audit, Ledger: in.Ledger, Orgs: in.Orgs, Tokens: in.Tokens, Auth: authenticator, Catalog: services, Vault: in.Vault, Keys: in.Keys, Checker: in.checker, Webhooks: in.webhooks,
+		DB: in.DB, Audit: in.Audit, Ledger: in.Ledger, Retention: in.Retention, Orgs: in.Orgs, Tokens: in.Tokens, Auth: authenticator, Catalog: services, Vault: in.Vault, Keys: in.Keys, Checker: in.checker, Webhooks: in.webhooks,
 		Domain: c.Domain, PublicOrigin: c.publicOrigin(),
 		Usage: in.Usage, Limits: in.limits, LimitsDegraded: in.limitsDegraded, Gateway: newGateway, Metrics: in.metrics, OTel: in.otel, AuthFailures: c.AuthFailureLimit, TrustedProxies: proxies,
 		Version: Version, Logger: log,
@@ -265,6 +268,7 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	in.stopRuns = stopRuns
 	in.runs.Go(func() { in.Audit.Run(running) })
 	in.runs.Go(func() { in.Ledger.Run(running) })
+	in.runs.Go(func() { in.Retention.Run(running) })
 	if checkpoints != nil {
 		in.runs.Go(func() { in.Ledger.RunExport(running, checkpoints) })
 	}

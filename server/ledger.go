@@ -79,12 +79,16 @@ func (s *Server) proveEvent(ctx context.Context, caller access.Caller, in *prove
 	if err != nil {
 		return nil, err
 	}
+	return &auditProofOut{wireProof(p)}, nil
+}
+
+func wireProof(p ledger.Proof) api.AuditProof {
 	w := api.AuditProof{Organization: p.Organization, Class: p.Class, EventID: p.EventID, Event: p.Canonical, Index: p.Index, Size: p.Size,
 		Hashes: make([]string, len(p.Hashes)), Checkpoint: p.Checkpoint, Key: p.Key}
 	for i, h := range p.Hashes {
 		w.Hashes[i] = h.String()
 	}
-	return &auditProofOut{w}, nil
+	return w
 }
 
 type auditKeysOut struct{ Body api.AuditKeys }

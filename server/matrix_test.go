@@ -106,6 +106,18 @@ var calls = map[string]call{
 	"GET /api/audit/schema":              {"", everybody},
 	"GET /api/audit/sinks":               {"", "oau"},
 	"DELETE /api/audit/persons/{person}": {"", "oa"},
+	// An operator keeps the reserved organization's policy, and everybody's bounds.
+	"GET /api/retention/policy":        {"", "oau"},
+	"PUT /api/retention/policy":        {`{}`, "o"},
+	"GET /api/retention/bounds":        {"", "oauO"},
+	"PUT /api/retention/bounds":        {`{"floors":{},"ceilings":{}}`, "O"},
+	"GET /api/retention/presets":       {"", "oauO"},
+	"POST /api/retention/preview":      {`{}`, "oau"},
+	"GET /api/retention/holds":         {"", "oau"},
+	"POST /api/retention/holds":        {`{"reason":"","scope":{}}`, "o"},
+	"DELETE /api/retention/holds/{id}": {"", "o"},
+	"GET /api/retention/held":          {"", "oau"},
+	"GET /api/retention/certificates":  {"", "oau"},
 
 	"GET /api/organizations":         {"", "O"},
 	"POST /api/organizations":        {`{}`, "O"},

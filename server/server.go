@@ -40,6 +40,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/org"
 	"github.com/gatehouse-io/gatehouse/policy"
 	"github.com/gatehouse-io/gatehouse/ratelimit"
+	"github.com/gatehouse-io/gatehouse/retention"
 	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/usage"
 	"github.com/gatehouse-io/gatehouse/vault"
@@ -48,17 +49,18 @@ import (
 
 // Config is what the edge stands on. Everything but Now and Logger is required.
 type Config struct {
-	DB      *store.DB
-	Audit   *audit.Log
-	Ledger  *ledger.Ledger
-	Orgs    *org.Directory
-	Tokens  *auth.Tokens
-	Auth    *auth.Authenticator
-	Catalog *catalog.Catalog
-	Vault   *vault.Vault
-	Keys    *masterkey.Keys
-	Limits  *policy.Limits
-	Usage   *usage.Meter
+	DB        *store.DB
+	Audit     *audit.Log
+	Ledger    *ledger.Ledger
+	Retention *retention.Retention // keeps and removes data; required
+	Orgs      *org.Directory
+	Tokens    *auth.Tokens
+	Auth      *auth.Authenticator
+	Catalog   *catalog.Catalog
+	Vault     *vault.Vault
+	Keys      *masterkey.Keys
+	Limits    *policy.Limits
+	Usage     *usage.Meter
 
 	Checker  *vault.Checker
 	Webhooks *webhook.Webhooks

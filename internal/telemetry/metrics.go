@@ -25,6 +25,7 @@ type Metrics struct {
 	upstream  upstream
 	tokens    *prometheus.CounterVec
 	visits    *visits
+	removed   *prometheus.CounterVec
 }
 
 // NewMetrics gives counters at zero, with those of the Go runtime and the process.
@@ -47,7 +48,7 @@ func NewMetrics() *Metrics {
 		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_usage_tokens_total", Help: "Tokens that providers said, by service; cache_read and cache_write are parts of input, reasoning of output."}, []string{"service", "kind"}),
 	}
-	m.health = newHealth(m.registry)
+	m.health, m.removed = newHealth(m.registry), newRemoved(m.registry)
 	m.upstream = newUpstream(m.registry)
 	m.visits = newVisits(m.registry)
 	m.registry.MustRegister(m.requests, m.durations, m.decisions, m.switches, m.observed, m.fallbacks, m.tokens,
