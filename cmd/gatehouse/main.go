@@ -33,6 +33,7 @@ type commands struct {
 	Keys        keysCommand        `cmd:"" help:"Move to another master key: stage, rotate, verify, retire."`
 	Audit       auditCommand       `cmd:"" help:"Verify the audit trail, export and follow it, keep its checkpoints."`
 	Limits      limitsCommand      `cmd:"" help:"See what a rate limit would do."`
+	Retention   retentionCommand   `cmd:"" help:"See and remove what is past its time."`
 	Doctor      doctorCommand      `cmd:"" help:"Check everything that Gatehouse stands on, and say what to do."`
 	Backup      backupCommand      `cmd:"" help:"Back the database up into an encrypted file, and verify one."`
 	Restore     restoreCommand     `cmd:"" help:"Restore a backup into an empty database."`
