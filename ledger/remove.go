@@ -321,13 +321,6 @@ func (l *Ledger) record(ctx context.Context, tx *store.Tx, p *Prefix, since int6
 	return err
 }
 
-// EnsureKey makes the first signing key where there is none. What signs inside a
-// transaction is not to make one there.
-func (l *Ledger) EnsureKey(ctx context.Context) error {
-	_, err := l.signer(ctx)
-	return err
-}
-
 // Attest signs a statement that rows of a class which has no log were removed by
 // retention: the notes say which. It is in the form of a prefix's record, of size 0.
 func (l *Ledger) Attest(ctx context.Context, organization, class string, notes ...string) (string, error) {

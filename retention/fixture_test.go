@@ -3,6 +3,7 @@ package retention_test
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -194,4 +195,57 @@ func (a *archive) hold(t testing.TB, s retention.Scope) retention.Hold {
 		t.Fatal(err)
 	}
 	return h
+}
+
+func ownerOf(organization string) access.Caller {
+	return access.NewCaller(organization, access.User, "boss", access.Owner)
+}
+
+// visit writes one access event.
+func (a *archive) visit(t testing.TB, organization, actor string) {
+	t.Helper()
+	slot, err := a.trail.Reserve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	slot.Record(context.Background(), access.NewCaller(organization, access.User, actor, access.Owner), audit.Event{Action: audit.ChatRequest, Outcome: audit.Success})
+	a.flush(t)
+}
+
+func (a *archive) flush(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	a.trail.Run(ctx) // it writes what there is, and ends
+}
+
+// left gives the actors of the access events that are there, by place, those that
+// are set aside first.
+func (a *archive) left(t testing.TB, organization string) string {
+	t.Helper()
+	var actors []string
+	err := a.db.View(context.Background(), organization, func(tx *store.Tx) error {
+		actors = nil
+		held, err := ledger.HeldEvents(context.Background(), tx, organization, "", -1, 500)
+		if err != nil {
+			return err
+		}
+		for _, h := range held {
+			e, err := audit.Read(h.Canonical, nil)
+			if err != nil {
+				return err
+			}
+			actors = append(actors, e.Actor.ID)
+		}
+		return tx.Each(context.Background(), func(scan func(...any) error) error {
+			var actor string
+			err := scan(&actor)
+			actors = append(actors, actor)
+			return err
+		}, `SELECT actor_id FROM events WHERE organization = $1 AND class = 'access' ORDER BY log_index`, organization)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(actors, " ")
 }

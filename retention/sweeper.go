@@ -91,7 +91,7 @@ func (r *Retention) sweepAll(ctx context.Context) (removed int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := r.ledger.EnsureKey(ctx); err != nil {
+	if err := r.ledger.Prepare(ctx); err != nil {
 		return 0, err
 	}
 	var failed error
@@ -135,7 +135,7 @@ func (r *Retention) SweepOne(ctx context.Context, caller access.Caller, organiza
 	if err != nil {
 		return 0, err
 	}
-	if err := r.ledger.EnsureKey(ctx); err != nil {
+	if err := r.ledger.Prepare(ctx); err != nil {
 		return 0, err
 	}
 	return r.sweepOrganization(ctx, organization, now, func(context.Context) error { return nil })
