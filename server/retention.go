@@ -217,7 +217,8 @@ func (s *Server) heldEvents(ctx context.Context, caller access.Caller, in *pageI
 
 type certificatesIn struct {
 	Organization string `query:"organization" doc:"For operators: _instance, the events that belong to no tenant"`
-	pageIn
+	Limit        int    `query:"limit" doc:"1 to 500; 50 when left out"`
+	Cursor       string `query:"cursor" doc:"nextCursor of the page before"`
 }
 
 type certificatesOut struct{ Body api.RetentionCertificates }

@@ -86,7 +86,7 @@ func TestRetention(t *testing.T) {
 		t.Errorf("the preview: %+v", p)
 	}
 	for _, action := range []string{"retention.update", "retention.hold", "retention.release"} {
-		if events := owner.events("action=" + action); len(events) != 1 {
+		if events := owner.events("action", action); len(events) != 1 {
 			t.Errorf("%d events %s, want 1", len(events), action)
 		}
 	}
