@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/gatehouse-io/gatehouse/audit"
 )
 
 // Class is a class of data that is kept for one length of time.
@@ -39,9 +37,6 @@ func (c Class) Known() bool { return slices.Contains(Classes(), c) }
 func (c Class) Events() bool {
 	return c == Control || c == Access || c == Security || c == System
 }
-
-// event gives the class of events.
-func (c Class) event() audit.Class { return audit.Class(c) }
 
 const day = 24 * time.Hour
 

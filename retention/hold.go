@@ -260,7 +260,7 @@ func (h holdsOf) event(c *ledger.Candidate) bool {
 		if s.Actor != "" && s.Actor != c.Actor || !s.From.IsZero() && c.OccurredAt.Before(s.From) || !s.To.IsZero() && !c.OccurredAt.Before(s.To) {
 			continue
 		}
-		if noun, any := strings.CutSuffix(s.Action, "*"); s.Action != "" && s.Action != c.Action && !(any && strings.HasPrefix(c.Action, noun)) {
+		if noun, any := strings.CutSuffix(s.Action, "*"); s.Action != "" && s.Action != c.Action && (!any || !strings.HasPrefix(c.Action, noun)) {
 			continue
 		}
 		if s.Target != "" {

@@ -210,7 +210,7 @@ func (s *step) prepare(ctx context.Context) (err error) {
 	if s.policy, err = readPolicy(ctx, s.tx, s.organization); err != nil {
 		return err
 	}
-	if s.run.id != "" && (s.run.policy != s.policy.Revision || s.run.bounds != s.policy.Bounds.Revision) {
+	if s.run.id != "" && (s.run.policy != s.policy.Revision || s.run.bounds != s.policy.Bounds.Revision) { //nolint:staticcheck // the run's beside the step's
 		return errOther
 	}
 	active, err := activeHolds(ctx, s.tx, s.organization, s.now)
