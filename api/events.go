@@ -135,7 +135,7 @@ func (c *Client) stream(ctx context.Context, path string, query url.Values, head
 	if client == nil {
 		client = http.DefaultClient
 	}
-	answer, err := client.Do(r) //nolint:bodyclose // the caller closes it
+	answer, err := client.Do(r)
 	if err != nil {
 		return nil, err
 	}

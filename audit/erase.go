@@ -76,10 +76,11 @@ func (l *Log) eraseSome(ctx context.Context, tx *store.Tx, caller access.Caller,
 	}
 	more = len(events) == eraseBatch
 	if n > 0 || !more && from.id == "" && text[0] == actorTerm { // an erasure that finds nothing is an event too
-		err = l.Append(ctx, tx, caller, Event{
-			Action: AuditErase, Outcome: Success, Permission: access.MemberManage.String(),
-			Targets: []Target{{Type: "person", ID: id}}, Metadata: map[string]any{"events": n},
-		})
+		e := Event{Action: AuditErase, Outcome: Success, Permission: access.MemberManage.String(), Metadata: map[string]any{"events": n}}
+		if n > 0 { // an id that nobody has may be anything, a secret pasted by mistake too
+			e.Targets = []Target{{Type: "person", ID: id}}
+		}
+		err = l.Append(ctx, tx, caller, e)
 	}
 	return n, more, err
 }

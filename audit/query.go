@@ -141,7 +141,7 @@ func scanEvent(organization string, scan func(...any) error, more ...any) (Event
 		err = errColumns
 	}
 	if err != nil {
-		return row, nil
+		return row, nil //nolint:nilerr // shown as damaged
 	}
 	if e.RecordedAt.IsZero() { // version 1
 		e.RecordedAt = row.RecordedAt

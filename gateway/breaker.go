@@ -43,7 +43,7 @@ type breaker struct {
 
 func (g *Gateway) newBreaker(key breakerKey) *breaker {
 	b := new(breaker)
-	least := uint32(g.breakerFailures) //nolint:gosec // New bounds it
+	least := uint32(g.breakerFailures)
 	b.circuit = gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
 		MaxRequests: 1, Interval: breakerWindow, Timeout: breakerPause,
 		ReadyToTrip: func(c gobreaker.Counts) bool {

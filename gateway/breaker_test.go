@@ -149,7 +149,7 @@ func TestWhatABreakerCounts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := newBubble(t, &named{}, func(o *gateway.Options) { o.Bounds.FirstByte, o.Retries = time.Second, 0 })
+				b := newBubble(t, &named{}, func(o *gateway.Options) { o.FirstByte, o.Retries = time.Second, 0 })
 				change(b)
 				for range 3 {
 					b.visit(t.Context(), "acme", "", "POST")

@@ -123,7 +123,7 @@ func idempotent(r *http.Request) bool {
 // retryWait gives how long to wait before the next attempt. It is not ok where
 // the service asks for more than we wait, or says that it is of no use.
 func retryWait(answer *http.Response, tried int) (time.Duration, bool) {
-	wait := rand.N(min(retryBase<<tried, retryMost)) //nolint:gosec // spreads load, hides nothing
+	wait := rand.N(min(retryBase<<tried, retryMost))
 	if answer == nil {
 		return wait, true
 	}

@@ -84,7 +84,7 @@ func (t *transfer) modelDenied(scope *catalog.Scope, body *payload) string {
 		}
 		models = append(models, named...)
 	}
-	if len(models) == 0 && !(reads && body.size == 0) {
+	if len(models) == 0 && (!reads || body.size != 0) {
 		return scopeUnnamed
 	}
 	for _, model := range models {

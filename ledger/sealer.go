@@ -74,7 +74,7 @@ func (l *Ledger) Seal(ctx context.Context) (events int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	r := run{ledger: l, key: key, now: store.At(l.opts.Now()).Time.Truncate(time.Millisecond)}
+	r := run{ledger: l, key: key, now: store.At(l.opts.Now()).Truncate(time.Millisecond)}
 	err = l.db.UpdateAcrossCommitted(ctx, func(tx *store.Tx) error { return r.seal(ctx, tx, logs) })
 	if errors.Is(err, errNotHolder) {
 		return 0, nil

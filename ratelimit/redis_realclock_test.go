@@ -75,7 +75,7 @@ func TestRedisServerClockSteps(t *testing.T) {
 			if d.Admitted || d.RetryAfter <= 0 {
 				t.Fatalf("step %d by %v: %+v after more requests than the limit", i, set, d)
 			}
-			if got := d.Now.Sub(time.Now()) - server.by; got < -5*time.Second || got > 5*time.Second {
+			if got := time.Until(d.Now) - server.by; got < -5*time.Second || got > 5*time.Second {
 				t.Fatalf("step %d: the decision is %v off the clock of Redis", i, got)
 			}
 		}

@@ -308,7 +308,7 @@ func TestMatrixOfCustomRoles(t *testing.T) {
 	fill := strings.NewReplacer("{id}", unknownID, "{version}", "1", "{delivery}", "dlv_x", "{type}", "org", "{key}", "acme", "{service}", "openai",
 		"{name}", "openai", "{path}", "v1/models", "{member}", "somebody", "{role}", "support", "{token}", "tok_x", "{person}", "nobody", "/tail", "/tail?seconds=1")
 	// Routes that ask for more than the permission at their door.
-	more := []string{"POST /api/rate-limit/check", "POST /api/rate-limit/check/batch", "GET /api/rate-limit/top", "PUT /api/roles/{role}"}
+	more := []string{"POST /api/rate-limit/check", "POST /api/rate-limit/check/batch", "GET /api/rate-limit/top", "PUT /api/roles/{role}", "PUT /api/retention/bounds"}
 	for _, p := range access.Tenant().Permissions() {
 		role := "only-" + strings.Replace(p.String(), ":", "-", 1)
 		if a := owner.json("POST", "/api/roles", map[string]any{"name": role, "permissions": []string{p.String()}}); a.Status != 201 {

@@ -137,7 +137,7 @@ func (v *Vault) apply(ctx context.Context, caller access.Caller, cur current, ch
 		t.next.Failover = *ch.Failover
 	}
 	if ch.Scope != nil || ch.Failover != nil || ch.Name != nil {
-		wrong = append(wrong, t.next.Bounds.check(t.next.Name)...)
+		wrong = append(wrong, t.next.check(t.next.Name)...)
 	}
 	if len(ch.Fields) == 0 {
 		if len(wrong) > 0 {

@@ -60,12 +60,12 @@ func (v *Vault) create(ctx context.Context, caller access.Caller, n NewCredentia
 	}
 	wrong = append(wrong, checkName(n.Name)...)
 	wrong = append(wrong, checkExpiry(n.ExpiresAt, now.Time)...)
-	wrong = append(wrong, n.Bounds.check(n.Name)...)
+	wrong = append(wrong, n.check(n.Name)...)
 	if len(wrong) > 0 {
 		return Credential{}, nil, fault.InvalidFields(wrong...)
 	}
 
-	scope, failover, err := n.Bounds.columns()
+	scope, failover, err := n.columns()
 	if err != nil {
 		return Credential{}, nil, err
 	}

@@ -107,7 +107,7 @@ func (v *Vault) write(ctx context.Context, caller access.Caller, key rowKey, old
 			return err
 		}
 	}
-	scope, failover, err := t.next.Bounds.columns()
+	scope, failover, err := t.next.columns()
 	if err != nil {
 		return err
 	}

@@ -162,7 +162,7 @@ func (w *Webhooks) deliverTrail(ctx context.Context, s dueSink) error {
 		if err != nil {
 			return err
 		}
-		upto := s.from
+		var upto audit.Positions
 		switch {
 		case len(sent) > 0:
 			upto = sent[len(sent)-1].After
