@@ -35,9 +35,10 @@ func (s *Service) Probe(ctx context.Context, in *Injection) (*http.Request, erro
 // two things.
 type follow struct {
 	probe
-	on   []int  // statuses of the first answer that ask for it
-	with string // and only where this field is given; "" is any
-	read func(first Outcome, a answer) Outcome
+	on     []int  // statuses of the first answer that ask for it
+	with   string // and only where this field is given; "" is any
+	prefix string // and starts so
+	read   func(first Outcome, a answer) Outcome
 }
 
 // Follow makes the second request that the first one's status asks for, or gives
@@ -47,8 +48,10 @@ func (s *Service) Follow(ctx context.Context, in *Injection, status int) (*http.
 	if s.follow == nil || !slices.Contains(s.follow.on, status) {
 		return nil, nil
 	}
-	if with := s.follow.with; with != "" && in.prepared().fields[with] == "" {
-		return nil, nil
+	if with := s.follow.with; with != "" {
+		if value := in.prepared().fields[with]; value == "" || !strings.HasPrefix(value, s.follow.prefix) {
+			return nil, nil
+		}
 	}
 	return s.ask(ctx, in, s.follow.probe)
 }

@@ -85,6 +85,9 @@ func TestReadPlatforms(t *testing.T) {
 // The second question of services whose first answer can mean two things.
 func TestFollow(t *testing.T) {
 	pair := map[string]string{"accountSid": twilioSID, "apiKeySid": "SK00112233445566778899aabbccddeeff", "apiKeySecret": "aaaabbbbccccddddaaaabbbbccccdddd"}
+	admin := func(prefix string) map[string]string {
+		return map[string]string{"apiKey": prefix + strings.Repeat("aB3d", 20)}
+	}
 	for _, test := range []struct {
 		name, service string
 		fields        map[string]string
@@ -98,6 +101,15 @@ func TestFollow(t *testing.T) {
 		{"restricted API key", "twilio", pair, 401, "/2010-04-01/Accounts/" + twilioSID + "/Queues.json", 403, `{"code":70051}`, catalog.Restricted},
 		{"wrong API key", "twilio", pair, 401, "/2010-04-01/Accounts/" + twilioSID + "/Queues.json", 401, `{"code":20003}`, catalog.Invalid},
 		{"wrong API key, and no list", "twilio", pair, 401, "/2010-04-01/Accounts/" + twilioSID + "/Queues.json", 404, ``, catalog.Invalid},
+		{"admin key of OpenAI", "openai", admin("sk-admin-"), 401, "/v1/organization/admin_api_keys", 200, `{"object":"list","data":[]}`, catalog.Restricted},
+		{"wrong admin key of OpenAI", "openai", admin("sk-admin-"), 401, "/v1/organization/admin_api_keys", 401, `{"error":{"code":"invalid_api_key"}}`, catalog.Invalid},
+		{"admin key of OpenAI, busy", "openai", admin("sk-admin-"), 401, "/v1/organization/admin_api_keys", 429, ``, catalog.Indeterminate},
+		{"admin key of OpenAI that may not", "openai", admin("sk-admin-"), 401, "/v1/organization/admin_api_keys", 403, ``, catalog.Restricted},
+		{"admin key of OpenAI, garbage", "openai", admin("sk-admin-"), 401, "/v1/organization/admin_api_keys", 200, `<html>`, catalog.Indeterminate},
+		{"project key of OpenAI", "openai", sound("openai"), 401, "", 0, ``, catalog.Invalid},
+		{"admin key of Anthropic", "anthropic", admin("sk-ant-admin01-"), 401, "/v1/organizations/api_keys", 200, `{"data":[],"has_more":false}`, catalog.Restricted},
+		{"wrong admin key of Anthropic", "anthropic", admin("sk-ant-admin01-"), 401, "/v1/organizations/api_keys", 401, `{"type":"error"}`, catalog.Invalid},
+		{"workspace key of Anthropic", "anthropic", sound("anthropic"), 401, "", 0, ``, catalog.Invalid},
 		{"busy the second time", "twilio", pair, 401, "/2010-04-01/Accounts/" + twilioSID + "/Queues.json", 429, ``, catalog.Indeterminate},
 		{"garbage the second time", "twilio", pair, 401, "/2010-04-01/Accounts/" + twilioSID + "/Queues.json", 200, `{}`, catalog.Indeterminate},
 		{"auth token", "twilio", sound("twilio"), 401, "", 0, "", catalog.Invalid},
@@ -105,7 +117,7 @@ func TestFollow(t *testing.T) {
 		{"no list of models", "codestral", sound("codestral"), 404, "/v1/fim/completions", 422, `{"detail":[]}`, catalog.Valid},
 		{"no list of models, wrong key", "codestral", sound("codestral"), 404, "/v1/fim/completions", 401, `{"message":"Unauthorized"}`, catalog.Invalid},
 		{"no list of models, no completions", "codestral", sound("codestral"), 404, "/v1/fim/completions", 404, ``, catalog.Indeterminate},
-		{"any other service", "openai", sound("openai"), 401, "", 0, "", catalog.Invalid},
+		{"any other service", "groq", sound("groq"), 401, "", 0, "", catalog.Invalid},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s, in := service(t, test.service), prepare(t, test.service, test.fields)
@@ -120,7 +132,7 @@ func TestFollow(t *testing.T) {
 			if r == nil {
 				return
 			}
-			if r.URL.Path != test.path || r.Header.Get("Authorization") == "" {
+			if r.URL.Path != test.path || r.Header.Get("Authorization")+r.Header.Get("X-Api-Key") == "" {
 				t.Errorf("asks %s %s", r.Method, r.URL)
 			}
 			if got := s.ReadFollow(in, first, test.second, nil, []byte(test.body)); got.Result != test.want || got.Detail == "" {

@@ -95,6 +95,22 @@ func readAnthropic(a answer) Outcome {
 	return o
 }
 
+// readAdminFollow reads a list that only a key for managing an organization may
+// read. Such a key is real and does not chat, which is no news of a wrong one.
+func readAdminFollow(first Outcome, a answer) Outcome {
+	switch {
+	case a.status == http.StatusOK && a.holdsArray("data"):
+		return Outcome{Result: Restricted, Code: first.Code, Detail: "The key is real, but it is an admin key, which manages its organization and does not chat."}
+	case first.Result == Restricted, a.status == http.StatusUnauthorized, a.status == http.StatusNotFound:
+		return first
+	case a.status == http.StatusForbidden:
+		return Outcome{Result: Restricted, Code: errorCode(a), Detail: "The key is real, but it is an admin key, and one that may do little."}
+	}
+	o := byStatus(a)
+	o.Code = errorCode(a)
+	return o
+}
+
 // typedErrorCode reads {"error": {"code", "type"}}, the code before the type.
 func typedErrorCode(a answer) string {
 	var envelope struct {

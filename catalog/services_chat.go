@@ -3,6 +3,8 @@ package catalog
 // The services that chat and are named in the design: OpenAI, Anthropic, Gemini,
 // Azure OpenAI, Mistral, Cohere and Groq.
 
+// openai's admin keys list no models, and may be told that they are wrong: they
+// are asked about where they can answer.
 func openai() *Service {
 	return &Service{
 		Name: "openai", Title: "OpenAI", Chat: true,
@@ -37,9 +39,14 @@ func openai() *Service {
 		},
 		probe: probe{path: "/v1/models"},
 		read:  readOpenAI,
+		follow: &follow{
+			probe: probe{path: "/v1/organization/admin_api_keys", query: "limit=1"},
+			on:    []int{401, 403}, with: "apiKey", prefix: "sk-admin-", read: readAdminFollow,
+		},
 	}
 }
 
+// anthropic's admin keys are asked about as openai's are.
 func anthropic() *Service {
 	return &Service{
 		Name: "anthropic", Title: "Anthropic", Chat: true,
@@ -54,6 +61,10 @@ func anthropic() *Service {
 		defaults: []header{{"Anthropic-Version", "2023-06-01"}},
 		probe:    probe{path: "/v1/models", query: "limit=1"},
 		read:     readAnthropic,
+		follow: &follow{
+			probe: probe{path: "/v1/organizations/api_keys", query: "limit=1"},
+			on:    []int{401, 403, 404}, with: "apiKey", prefix: "sk-ant-admin", read: readAdminFollow,
+		},
 	}
 }
 

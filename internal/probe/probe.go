@@ -17,6 +17,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -43,7 +44,7 @@ func HTTP(ctx context.Context, client *http.Client, service *catalog.Service, in
 	}
 	status, header, body, err := send(client, request)
 	if err != nil {
-		outcome, cause := noAnswer(err)
+		outcome, cause := unanswered(service, err)
 		return outcome, time.Since(start), cause
 	}
 	outcome := service.Read(in, status, header, body)
@@ -53,7 +54,7 @@ func HTTP(ctx context.Context, client *http.Client, service *catalog.Service, in
 		return outcome, time.Since(start), err
 	}
 	if status, header, body, err = send(client, request); err != nil {
-		outcome, cause := noAnswer(err)
+		outcome, cause := unanswered(service, err)
 		return outcome, time.Since(start), cause
 	}
 	outcome = service.ReadFollow(in, outcome, status, header, body)
@@ -98,6 +99,18 @@ var (
 	errRefused     = errors.New("probe: no connection")
 	errProtocol    = errors.New("probe: the answer breaks the protocol")
 )
+
+// unanswered says what an error of the network means for a credential of
+// service. Where no field of it decides where it is sent, none can be wrong: a
+// resolver that knows no names, or a proxy in between, says nothing of the key.
+func unanswered(service *catalog.Service, err error) (catalog.Outcome, error) {
+	outcome, cause := noAnswer(err)
+	chosen := slices.ContainsFunc(service.Fields, func(f catalog.Field) bool { return f.Destination() })
+	if outcome.Result == catalog.Misconfigured && !chosen {
+		outcome = indeterminate("The provider could not be reached safely from here; test again later.")
+	}
+	return outcome, cause
+}
 
 // noAnswer says what an error of the network means for a credential.
 func noAnswer(err error) (catalog.Outcome, error) {

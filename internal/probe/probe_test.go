@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -117,17 +118,76 @@ func TestHTTPWithoutAHost(t *testing.T) {
 
 	untrusted := httptest.NewTLSServer(http.NotFoundHandler())
 	defer untrusted.Close()
-	client, s, in = stripeAt(t, untrusted.URL, netguard.Options{})
-	if outcome, _, err := probe.HTTP(t.Context(), client, s, in); outcome.Result != catalog.Misconfigured || err == nil {
-		t.Errorf("unknown authority: %+v %v", outcome, err)
+	// No field of Stripe's says where it is: that it is not there, or somebody
+	// else in its place, says nothing of the key. An endpoint of Azure's is the
+	// organization's own to get right.
+	_, s, in = stripeAt(t, untrusted.URL, netguard.Options{})
+	azure, azureIn := azureAt(t, untrusted.URL)
+	for _, c := range []struct {
+		service *catalog.Service
+		in      *catalog.Injection
+		fields  map[string]string
+		want    catalog.Result
+	}{
+		{s, in, map[string]string{"secretKey": key}, catalog.Indeterminate},
+		{azure, azureIn, azureFields(), catalog.Misconfigured},
+	} {
+		trusting, err := netguard.NewClient(netguard.Options{AllowedOrigins: []string{untrusted.URL}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if outcome, _, err := probe.HTTP(t.Context(), trusting, c.service, c.in); outcome.Result != c.want || err == nil {
+			t.Errorf("%s, unknown authority: %+v %v", c.service.Name, outcome, err)
+		}
+		// Not the operator's: refused before anything is resolved.
+		strict, err := netguard.NewClient(netguard.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if outcome, _, err := probe.HTTP(t.Context(), strict, c.service, c.in); outcome.Result != c.want || err == nil {
+			t.Errorf("%s, not allowed: %+v %v", c.service.Name, outcome, err)
+		}
+		unknown, err := netguard.NewClient(netguard.Options{Resolver: noNames{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		real, err := catalog.New(catalog.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		there, _ := real.Service(c.service.Name)
+		thereIn, err := there.Prepare(c.fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if outcome, _, err := probe.HTTP(t.Context(), unknown, there, thereIn); outcome.Result != c.want || err == nil {
+			t.Errorf("%s, a name that is not known: %+v %v", c.service.Name, outcome, err)
+		}
 	}
+}
 
-	// Not the operator's: refused before anything is resolved.
-	strict, err := netguard.NewClient(netguard.Options{})
+// noNames is a resolver that knows no name, as many are that are inside.
+type noNames struct{}
+
+func (noNames) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
+	return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+}
+
+// azureAt gives the service azure-openai at an origin, and a credential.
+func azureAt(t *testing.T, origin string) (*catalog.Service, *catalog.Injection) {
+	t.Helper()
+	c, err := catalog.New(catalog.Options{ServiceHosts: map[string]string{"azure-openai": origin}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if outcome, _, err := probe.HTTP(t.Context(), strict, s, in); outcome.Result != catalog.Misconfigured || err == nil {
-		t.Errorf("not allowed: %+v %v", outcome, err)
+	s, _ := c.Service("azure-openai")
+	in, err := s.Prepare(azureFields())
+	if err != nil {
+		t.Fatal(err)
 	}
+	return s, in
+}
+
+func azureFields() map[string]string {
+	return map[string]string{"apiKey": key, "endpoint": "https://acme.openai.azure.com"}
 }
