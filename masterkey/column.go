@@ -168,13 +168,11 @@ func (c *Column) replaceStatement() string {
 	return query + c.Name + " = $" + strconv.Itoa(len(c.Key)+2)
 }
 
-// replace puts sealed in place of r's value by that statement, and reports
-// whether it was as it was read.
-func (r *sealedRow) replace(ctx context.Context, tx *store.Tx, statement string, sealed seal.Sealed) (bool, error) {
-	args := make([]any, 0, len(r.values)+2)
-	args = append(append(append(args, sealed), r.key()...), r.sealed)
-	changed, err := tx.ExecPrepared(ctx, statement, args...)
-	return changed > 0, err
+// replacing gives the arguments of that statement that put sealed in place of r's
+// value.
+func (r *sealedRow) replacing(sealed seal.Sealed) []any {
+	args := make([]any, 0, len(r.column.Key)+2)
+	return append(append(append(args, sealed), r.key()...), r.sealed)
 }
 
 // prepare gives what the keyring needs to open r.

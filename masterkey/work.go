@@ -332,17 +332,14 @@ func (w *worker) save(ctx context.Context, changes []change) error {
 	if len(changes) > 0 { // all of one column
 		statement = changes[0].row.column.replaceStatement()
 	}
+	replacing := make([][]any, len(changes))
+	for i, c := range changes {
+		replacing[i] = c.row.replacing(c.to)
+	}
 	err := k.db.UpdateAcross(ctx, func(tx *store.Tx) error {
-		changed := int64(0)
-		for _, c := range changes {
-			runtime.Gosched() // requests go first
-			replaced, err := c.row.replace(ctx, tx, statement, c.to)
-			if err != nil {
-				return err
-			}
-			if replaced {
-				changed++
-			}
+		changed, err := tx.ExecEach(ctx, statement, replacing) // those that are still as they were read
+		if err != nil {
+			return err
 		}
 		ours, err := tx.Exec(ctx, `UPDATE key_rotations SET rewrapped = rewrapped + $1, unreadable = $2, lease_until = $3, updated_at = $4
 			WHERE id = $5 AND worker = $6 AND state = $7`, changed, w.r.Unreadable, k.lease(), store.At(k.opts.Now()), w.r.ID, k.id, string(Running))
