@@ -18,7 +18,7 @@
 package access
 
 import (
-	"fmt"
+	"math/bits"
 	"slices"
 )
 
@@ -197,7 +197,7 @@ func (c Caller) MayUse(credential string) bool {
 // does not hold itself: nobody gives what it does not have.
 func (c Caller) MayGive(s Set) error {
 	if beyond := s &^ c.granted; beyond != 0 {
-		return &DeniedError{Permission: beyond.Permissions()[0], Organization: c.Organization}
+		return Denied(Permission(bits.TrailingZeros64(uint64(beyond))))
 	}
 	return nil
 }
@@ -225,14 +225,30 @@ func (c Caller) RoleNames() []string {
 	return names
 }
 
-// DeniedError says that a caller lacks a permission. It is safe to show.
+// DeniedError says that a caller lacks a permission. It is safe to show, and
+// shared: all denials of a permission are one value, which nobody changes.
 type DeniedError struct {
-	Permission   Permission
-	Organization string // the organization that was asked for
+	Permission Permission // none for a value that is no permission
+}
+
+// denials are made once, so that an attacker's refused request costs no memory.
+var denials = func() (all [permissionCount]DeniedError) {
+	for p := range all {
+		all[p].Permission = Permission(p)
+	}
+	return all
+}()
+
+// Denied gives the [*DeniedError] of a permission without allocating.
+func Denied(p Permission) error {
+	if p >= permissionCount {
+		p = None
+	}
+	return &denials[p]
 }
 
 func (e *DeniedError) Error() string {
-	return fmt.Sprintf("the permission %s is needed", e.Permission)
+	return "the permission " + e.Permission.String() + " is needed"
 }
 
 // Allow gives nil when caller holds p in organization, and a [*DeniedError]
@@ -248,5 +264,5 @@ func Allow(c Caller, p Permission, organization string) error {
 	if c.operator && organization == InstanceOrganization && operatorInstance.Has(p) {
 		return nil
 	}
-	return &DeniedError{Permission: p, Organization: organization}
+	return Denied(p)
 }

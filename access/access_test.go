@@ -101,7 +101,7 @@ func TestDeniedError(t *testing.T) {
 	if !errors.As(err, &denied) {
 		t.Fatalf("Allow gave %v", err)
 	}
-	if denied.Permission != access.CredentialDelete || denied.Organization != other {
+	if denied.Permission != access.CredentialDelete {
 		t.Errorf("Allow gave %+v", denied)
 	}
 	if !strings.Contains(err.Error(), "credential:delete") || strings.Contains(err.Error(), other) {
@@ -177,6 +177,25 @@ func TestAllowDoesNotAllocate(t *testing.T) {
 	owner := access.NewCaller(own, access.User, "user", access.Viewer, access.Owner)
 	if n := testing.AllocsPerRun(100, func() { _ = access.Allow(owner, access.CredentialUse, own) }); n != 0 {
 		t.Errorf("Allow allocates %v times", n)
+	}
+	// Whoever asks for what it may not have makes nobody pay for it.
+	var err error
+	denials := map[string]func(){
+		"another organization": func() { err = access.Allow(owner, access.CredentialUse, other) },
+		"an operator's":        func() { err = access.Allow(owner, access.KeyRotate, own) },
+		"no permission":        func() { err = access.Allow(owner, 200, own) },
+		"giving too much":      func() { err = owner.MayGive(access.SetOf(access.KeyRead)) },
+	}
+	for name, deny := range denials {
+		if n := testing.AllocsPerRun(100, deny); n != 0 || err == nil {
+			t.Errorf("a denial of %s allocates %v times: %v", name, n, err)
+		}
+	}
+	for _, p := range append(access.Permissions(), access.None) {
+		var denied *access.DeniedError
+		if err := access.Denied(p); !errors.As(err, &denied) || denied.Permission != p || !strings.Contains(err.Error(), p.String()) {
+			t.Errorf("the denial of %s is %v", p, err)
+		}
 	}
 }
 

@@ -30,6 +30,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/maypok86/otter/v2"
@@ -311,7 +312,7 @@ func rolesOf(names []string) []access.Role {
 	return roles
 }
 
-func control(r rune) bool { return r < ' ' || r == 0x7f }
+func control(r rune) bool { return unicode.IsControl(r) }
 
 // claims are what a token of the host application is made of.
 type claims struct {

@@ -105,7 +105,7 @@ func (l *Ledger) Verify(ctx context.Context, caller access.Caller, o VerifyOptio
 		o.Organization = caller.Organization
 	}
 	if o.All && caller.Type != access.System {
-		return Report{}, &access.DeniedError{Permission: access.AuditVerify, Organization: access.InstanceOrganization}
+		return Report{}, access.Denied(access.AuditVerify)
 	}
 	if o.All {
 		o.Organization = access.InstanceOrganization

@@ -54,7 +54,7 @@ func (d *Directory) Explain(ctx context.Context, caller access.Caller, q Questio
 	if !known {
 		wrong = append(wrong, fault.Field{Name: "permission", Message: "is no permission; GET /api/roles shows those that there are"})
 	}
-	if q.Member != "" && !validMember(q.Member) {
+	if q.Member != "" && !ValidMember(q.Member) {
 		wrong = append(wrong, fault.Field{Name: "member", Message: "must be the subject of a member's token"})
 	}
 	if len(q.Roles) > maxMemberRoles {

@@ -40,7 +40,9 @@ const maxMemberRoles = 32
 
 var errMemberNotFound = fault.New(fault.NotFound, "member_not_found", "Nothing is known of such a member. A PUT makes it known.")
 
-func validMember(id string) bool {
+// ValidMember reports whether id can be a member's: 1 to 256 bytes of UTF-8
+// without control characters.
+func ValidMember(id string) bool {
 	return id != "" && len(id) <= 256 && utf8.ValidString(id) && !strings.ContainsFunc(id, control)
 }
 
@@ -66,7 +68,7 @@ func (d *Directory) Member(ctx context.Context, caller access.Caller, id string)
 	if err := access.Allow(caller, access.MemberRead, caller.Organization); err != nil {
 		return Member{}, err
 	}
-	if !validMember(id) {
+	if !ValidMember(id) {
 		return Member{}, errMemberNotFound
 	}
 	err = d.db.View(ctx, caller.Organization, func(tx *store.Tx) error {
@@ -177,7 +179,7 @@ func (d *Directory) DeleteMember(ctx context.Context, caller access.Caller, id s
 	if err := access.Allow(caller, access.MemberManage, caller.Organization); err != nil {
 		return err
 	}
-	if !validMember(id) {
+	if !ValidMember(id) {
 		return errMemberNotFound
 	}
 	organization, now := caller.Organization, store.At(d.opts.Now())
@@ -288,7 +290,7 @@ func setPerson(ctx context.Context, tx *store.Tx, organization, id string, chang
 
 func checkMember(id string, c MemberChange) []fault.Field {
 	var wrong []fault.Field
-	if !validMember(id) {
+	if !ValidMember(id) {
 		wrong = append(wrong, fault.Field{Name: "member", Message: "must be the subject of the member's token, 1 to 256 bytes without control characters"})
 	}
 	if c.Name != nil && (!utf8.ValidString(*c.Name) || utf8.RuneCountInString(*c.Name) > maxName || strings.ContainsFunc(*c.Name, control)) {

@@ -26,6 +26,7 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/gatehouse-io/gatehouse/access"
@@ -144,7 +145,9 @@ func check(id, name string) error {
 	return nil
 }
 
-func control(r rune) bool { return r < ' ' || r == 0x7f }
+// control reports characters that move a cursor or colour a terminal, those of
+// ISO 6429 beyond ASCII (C1) among them.
+func control(r rune) bool { return unicode.IsControl(r) }
 
 func (d *Directory) create(ctx context.Context, caller access.Caller, id, name string) (Organization, error) {
 	o := Organization{ID: id, Name: name, CreatedAt: store.At(d.opts.Now()).Time}

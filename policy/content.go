@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/gatehouse-io/gatehouse/internal/fault"
@@ -132,7 +133,7 @@ func (d *Draft) Check(now time.Time, known func(service string) bool) (Content, 
 			bad("service", "is required where path is given")
 		}
 	}
-	if c.Reason == "" || utf8.RuneCountInString(c.Reason) > maxReason || !utf8.ValidString(c.Reason) || strings.ContainsFunc(c.Reason, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	if c.Reason == "" || utf8.RuneCountInString(c.Reason) > maxReason || !utf8.ValidString(c.Reason) || strings.ContainsFunc(c.Reason, unicode.IsControl) {
 		bad("reason", "must say why, in 1 to "+strconv.Itoa(maxReason)+" characters on one line")
 	}
 	if d.ExpiresAt != nil {

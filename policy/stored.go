@@ -133,7 +133,7 @@ type Page struct {
 func (l *Limits) Policies(ctx context.Context, caller access.Caller, f Filter) (Page, error) {
 	if !caller.Operator() {
 		if f.Owner != "" && f.Owner != caller.Organization {
-			return Page{}, &access.DeniedError{Permission: access.LimitRead, Organization: f.Owner}
+			return Page{}, access.Denied(access.LimitRead)
 		}
 		f.Owner = caller.Organization
 	}

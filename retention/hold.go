@@ -167,6 +167,9 @@ func (r *Retention) Release(ctx context.Context, caller access.Caller, id string
 	if err := access.Allow(caller, access.HoldManage, caller.Organization); err != nil {
 		return err
 	}
+	if !store.IsID("hold", id) {
+		return ErrHoldNotFound
+	}
 	now := store.At(r.opts.Now())
 	return r.db.Update(ctx, caller.Organization, func(tx *store.Tx) error {
 		all, err := readHolds(ctx, tx, `organization = $1 AND id = $2`, caller.Organization, id)

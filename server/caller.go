@@ -67,7 +67,7 @@ func (s *Server) permit(r *http.Request, x *exchange, p access.Permission) error
 	if p == access.None || x.caller.Holds(p) {
 		return nil
 	}
-	return &access.DeniedError{Permission: p, Organization: x.caller.Organization}
+	return access.Denied(p)
 }
 
 var errPermission = fault.New(fault.Denied, "permission_denied", "")

@@ -23,7 +23,7 @@ func (s *Server) listMembers(ctx context.Context, caller access.Caller, in *list
 	if in.Limit < 1 || in.Limit > 200 {
 		return nil, fault.InvalidFields(fault.Field{Name: "limit", Message: "must be from 1 to 200"})
 	}
-	if len(in.Cursor) > 256 {
+	if in.Cursor != "" && !org.ValidMember(in.Cursor) {
 		return nil, fault.InvalidFields(fault.Field{Name: "cursor", Message: "must be the nextCursor of an earlier page"})
 	}
 	all, err := s.cfg.Orgs.Members(ctx, caller, in.Cursor, in.Limit+1)

@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/gateway"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/org"
 	"github.com/gatehouse-io/gatehouse/usage"
 )
 
@@ -53,6 +54,9 @@ func (s *Server) usage(ctx context.Context, caller access.Caller, in *usageIn) (
 	case "json", "csv":
 	default:
 		wrong = append(wrong, fault.Field{Name: "format", Message: "must be json or csv"})
+	}
+	if o := in.Organization; o != "" && o != usage.AllOrganizations && o != access.InstanceOrganization && !org.ValidID(o) {
+		wrong = append(wrong, fault.Field{Name: "organization", Message: "must be an organization's id, or *"})
 	}
 	if len(wrong) > 0 {
 		return nil, fault.InvalidFields(wrong...)
