@@ -47,6 +47,7 @@ bench: ## every benchmark prints its ratio
 	$(GO) run ./gatehousetest/withpostgres $(GO) test -run '^$$' -bench . -benchtime 15x -timeout 30m ./vault
 	$(GO) test -run '^$$' -bench . -benchtime 3x -timeout 15m ./masterkey
 	$(GO) run ./gatehousetest/withpostgres $(GO) test -run '^$$' -bench Verify -benchtime 3x -timeout 15m ./ledger
+	$(GO) run ./gatehousetest/withpostgres $(GO) test -run '^$$' -bench SealingLag -benchtime 1x -timeout 15m ./ledger
 	$(GO) run ./gatehousetest/withpostgres $(GO) test -run '^$$' -bench . -benchtime 15x -timeout 30m ./audit
 	cd bench && $(GO) test -run Accuracy -v .
 	cd bench && $(GO) test -run '^$$' -bench . -benchtime 15x -timeout 15m .

@@ -25,7 +25,7 @@ var across = map[string]string{
 	"ledger/sealer.go findUnsealed":    "the sealer looks for what is unsealed in all organizations",
 	"ledger/health.go ReadHealth":      "counts what is unsealed in all organizations",
 	"ledger/verify.go view":            "the command line verifies all organizations at once",
-	"ledger/verify_saved.go entries":   "the instance's own log lists every organization's blocks",
+	"ledger/verify_saved.go viewList":  "the instance's own log lists every organization's blocks",
 	"audit/terms.go addTermsOfBatch":   "older events of all organizations become searchable in batches",
 	"webhook/sinkrun.go findSinks":     "the delivery of the trail looks for sinks of all organizations",
 	"org/org.go List":                  "the operator's list of organizations",

@@ -179,6 +179,14 @@ func (l *Log) Backlog() (waiting int, lost int64) {
 	return l.queue.length, l.lost.Load()
 }
 
+// Full reports whether visits are not let in, since the spool holds as many events
+// as it may.
+func (l *Log) Full() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.queue.length+l.reserved >= l.opts.Spool
+}
+
 // Flush waits until every event handed in before the call is on disk, or ctx
 // ends. It needs a running [Log.Run].
 func (l *Log) Flush(ctx context.Context) error {

@@ -95,7 +95,7 @@ type Config struct {
 
 	UsageSpool int64 `env:"USAGE_SPOOL_MIB" envDefault:"64" help:"MiB of usage that may wait on disk for the database; when they are full, chat answers 503."`
 
-	AuditCheckpoints     string        `env:"AUDIT_CHECKPOINTS" help:"Where signed checkpoints of the audit trail go, so that a rewrite of the whole database shows: stdout, or file: and a path. Default: none."`
+	AuditCheckpoints     string        `env:"AUDIT_CHECKPOINTS" help:"Where signed checkpoints of the audit trail go, so that a rewrite of the whole database shows: stdout, file: and a path, or webhook: to AUDIT_SINK_URL. Default: none."`
 	AuditCheckpointEvery time.Duration `env:"AUDIT_CHECKPOINT_EVERY" envDefault:"1h" help:"The least time between two of them, at least 1s."`
 
 	StopGrace  time.Duration `env:"GATEHOUSE_STOP_GRACE" envDefault:"30s" help:"How long running requests may go on after a stop signal."`
@@ -273,7 +273,7 @@ func (c *Config) Check() error {
 		add("LIMITS_EXACT_UP_TO must be from 1 to %d", ratelimit.MostExact)
 	}
 	mistakes = append(mistakes, c.checkUsage(), c.checkBounds(services), c.checkUpstream(services), c.checkOTel(services))
-	if _, err := c.export(); err != nil {
+	if _, err := c.export(postNowhere); err != nil {
 		mistakes = append(mistakes, err)
 	}
 	if _, err := c.withoutRedis(); err != nil {

@@ -53,6 +53,7 @@ func TestMistakes(t *testing.T) {
 		"CREDENTIAL_UNUSED_AFTER":   {canary, "-90d"},
 		"CREDENTIAL_ROTATE_AFTER":   {canary, "3 months"},
 		"EXPIRY_WARNINGS":           {canary, "30d,CANARY", "30d;7d", "1d,2d,3d,4d,5d,6d,7d,8d,9d,10d,11d"},
+		"AUDIT_CHECKPOINTS":         {canary, "file:", "webhook", "https://CANARY.example"},
 		"WEBHOOK_HOSTS":             {canary, "https://u:CANARY@hooks.internal", "https://hooks.internal/CANARY", "hooks.internal:8443"},
 		"GATEHOUSE_STOP_GRACE":      {canary, "-1s", "61m"},
 		"REDIS_URL":                 {canary, "http://CANARY", "redis://u:CANARY@127.0.0.1:port"},

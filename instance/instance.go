@@ -180,13 +180,9 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 		Environment: c.Environment, Reveal: c.CredentialReveal, StaleMax: c.staleMax(), Probe: out.probe, TestReuse: c.TestReuse, Logger: log,
 	})
 
-	// What seals the trail, and where its checkpoints go.
+	// What seals the trail, and how long it is kept.
 	in.Ledger = in.newLedger(ctx, c, log)
 	in.Retention = in.newRetention(log)
-	checkpoints, err := c.export()
-	if err != nil {
-		return err
-	}
 
 	// What looks after stored credentials, and tells of it.
 	checks := c.checkOptions()
@@ -269,8 +265,8 @@ func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error 
 	in.runs.Go(func() { in.Audit.Run(running) })
 	in.runs.Go(func() { in.Ledger.Run(running) })
 	in.runs.Go(func() { in.Retention.Run(running) })
-	if checkpoints != nil {
-		in.runs.Go(func() { in.Ledger.RunExport(running, checkpoints) })
+	if err := in.exportCheckpoints(running, c); err != nil {
+		return err
 	}
 	in.runs.Go(func() { in.Keys.Run(running) })
 	in.runs.Go(func() { in.Orgs.Run(running) })

@@ -67,12 +67,41 @@ func (h *healthCache) get() ledger.Health {
 	return h.last
 }
 
-// export gives where checkpoints go; nil: nowhere.
-func (c *Config) export() (*ledger.Export, error) {
+// export gives where checkpoints go; nil: nowhere. post sends one to the operator's
+// sink.
+func (c *Config) export(post ledger.Post) (*ledger.Export, error) {
 	if c.AuditCheckpoints == "" {
 		return nil, nil
 	}
-	return ledger.NewExport(c.AuditCheckpoints, c.AuditCheckpointEvery, os.Stdout)
+	if c.AuditSinkURL == "" {
+		post = nil
+	}
+	return ledger.NewExport(c.AuditCheckpoints, c.AuditCheckpointEvery, os.Stdout, post)
+}
+
+// postNowhere stands for the sink where only the configuration is checked.
+func postNowhere(context.Context, string) error { return nil }
+
+// exportCheckpoints keeps checkpoints going out until ctx ends, with its gauges.
+func (in *Instance) exportCheckpoints(ctx context.Context, c Config) error {
+	to, err := c.export(in.webhooks.PostCheckpoint)
+	if err != nil || to == nil {
+		return err
+	}
+	in.metrics.Gauge("gatehouse_audit_checkpoint_exported_timestamp_seconds", "When this instance last exported a checkpoint; 0 before the first.", func() float64 {
+		if at := in.Ledger.Exported().At; !at.IsZero() {
+			return float64(at.Unix())
+		}
+		return 0
+	})
+	in.metrics.Gauge("gatehouse_audit_checkpoint_failing", "1 while this instance's last try to export a checkpoint failed.", func() float64 {
+		if in.Ledger.Exported().Failed != nil {
+			return 1
+		}
+		return 0
+	})
+	in.runs.Go(func() { in.Ledger.RunExport(ctx, to) })
+	return nil
 }
 
 // OfflineLedger is the trail's ledger as a command of the command line works with

@@ -84,6 +84,9 @@ type Ledger struct {
 	key    *signingKey // the last that signed here
 	after  logID       // where the last look for unsealed rows ended
 	health Health
+
+	exported     Exported
+	exportedNote string // the last
 }
 
 // New gives a ledger over db, whose own events go to trail.

@@ -16,34 +16,53 @@ import (
 
 // Export is where checkpoints go, so that a rewrite of the whole database shows.
 type Export struct {
-	path  string // of a file; empty: out
+	path  string // of a file
 	out   io.Writer
+	post  Post
 	every time.Duration
 }
 
-// NewExport reads where checkpoints go: "stdout", one JSON object a line, or
-// "file:" and a path, to which signed notes are appended. every is the least time
-// between two, at least a second. stdout is what that is.
-func NewExport(where string, every time.Duration, stdout io.Writer) (*Export, error) {
+// Post sends a checkpoint, a signed note, to a receiver; an error is tried again.
+type Post func(ctx context.Context, note string) error
+
+// NewExport reads where checkpoints go: "stdout", one JSON object a line; "file:" and
+// a path, to which signed notes are appended; or "webhook", to what post sends to,
+// which may be nil where there is none. every is the least time between two, at least
+// a second. stdout is what that is.
+func NewExport(where string, every time.Duration, stdout io.Writer, post Post) (*Export, error) {
 	path, isFile := strings.CutPrefix(where, "file:")
 	switch {
 	case every < time.Second:
 		return nil, errors.New("AUDIT_CHECKPOINT_EVERY must be at least 1s")
 	case where == "stdout":
 		return &Export{out: stdout, every: every}, nil
+	case where == "webhook" && post == nil:
+		return nil, errors.New("AUDIT_CHECKPOINTS=webhook needs AUDIT_SINK_URL and AUDIT_SINK_SECRET, where they go")
+	case where == "webhook":
+		return &Export{post: post, every: every}, nil
 	case isFile && path != "":
 		return &Export{path: path, every: every}, nil
 	}
-	return nil, errors.New("AUDIT_CHECKPOINTS must be stdout, or file: and a path")
+	return nil, errors.New("AUDIT_CHECKPOINTS must be stdout, webhook, or file: and a path")
 }
 
-// Line is how a checkpoint stands on standard output.
+// Line is how a checkpoint stands on standard output. Data is what a webhook has in
+// place of the checkpoint itself.
 type Line struct {
-	Type       string `json:"type"` // audit.checkpoint
+	Type       string    `json:"type"` // audit.checkpoint
+	Checkpoint string    `json:"checkpoint,omitempty"`
+	Data       *LineData `json:"data,omitempty"`
+}
+
+// LineData is what the body of a webhook says under data.
+type LineData struct {
 	Checkpoint string `json:"checkpoint"`
 }
 
 const lineType = "audit.checkpoint"
+
+// failedPause is how long a checkpoint that could not be exported waits at most.
+const failedPause = time.Minute
 
 // RunExport writes the checkpoint of the instance's own log, which vouches for
 // every log, whenever it has changed and the time is up, until ctx ends. Each
@@ -52,26 +71,50 @@ func (l *Ledger) RunExport(ctx context.Context, e *Export) {
 	tick := time.NewTicker(min(e.every, time.Second))
 	defer tick.Stop()
 	var last string
-	var at time.Time
+	var next time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		if !at.IsZero() && time.Since(at) < e.every {
+		if time.Now().Before(next) {
 			continue
 		}
 		note, err := l.instanceCheckpoint(ctx)
 		if err == nil && note != last && note != "" {
-			if err = e.write(note); err == nil {
-				last, at = note, time.Now()
+			if err = e.write(ctx, note); err == nil {
+				last, next = note, time.Now().Add(e.every)
 			}
 		}
 		if err != nil && ctx.Err() == nil {
 			l.opts.Logger.ErrorContext(ctx, "a checkpoint of the trail could not be exported; it is tried again", "error", err)
-			at = time.Now() // not each second
+			next = time.Now().Add(min(e.every, failedPause)) // not each second
 		}
+		if ctx.Err() == nil {
+			l.noteExport(last, err)
+		}
+	}
+}
+
+// Exported says how the export of checkpoints does on this instance.
+type Exported struct {
+	At     time.Time // of the last one; zero: none yet
+	Failed error     // of the last try; nil: it went well
+}
+
+// Exported gives how the export of checkpoints does.
+func (l *Ledger) Exported() Exported {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.exported
+}
+
+func (l *Ledger) noteExport(note string, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.exported.Failed = err; err == nil && note != l.exportedNote {
+		l.exported.At, l.exportedNote = time.Now(), note
 	}
 }
 
@@ -87,9 +130,12 @@ func (l *Ledger) instanceCheckpoint(ctx context.Context) (string, error) {
 	return notes[0], nil
 }
 
-func (e *Export) write(note string) error {
-	if e.path == "" {
-		return json.NewEncoder(e.out).Encode(Line{lineType, note})
+func (e *Export) write(ctx context.Context, note string) error {
+	switch {
+	case e.post != nil:
+		return e.post(ctx, note)
+	case e.out != nil:
+		return json.NewEncoder(e.out).Encode(Line{Type: lineType, Checkpoint: note})
 	}
 	f, err := os.OpenFile(e.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -100,7 +146,8 @@ func (e *Export) write(note string) error {
 }
 
 // ReadCheckpoints gives the signed notes out of a file of them, or out of lines of
-// JSON as [NewExport] writes them to standard output, other lines between them.
+// JSON as [NewExport] writes them to standard output or a webhook has them as its
+// body, other lines between them.
 func ReadCheckpoints(file []byte) ([]string, error) {
 	if len(file) > maxCheckpoints {
 		return nil, errors.New("the file is too large to be one of checkpoints")
@@ -111,9 +158,13 @@ func ReadCheckpoints(file []byte) ([]string, error) {
 	var notes []string
 	for line := range bytes.SplitSeq(file, []byte("\n")) {
 		var l Line
-		if json.Unmarshal(line, &l) == nil && l.Type == lineType {
-			notes = append(notes, l.Checkpoint)
+		if json.Unmarshal(line, &l) != nil || l.Type != lineType {
+			continue
 		}
+		if l.Data != nil {
+			l.Checkpoint = l.Data.Checkpoint
+		}
+		notes = append(notes, l.Checkpoint)
 	}
 	if len(notes) == 0 {
 		return nil, fmt.Errorf("no line of the file is a checkpoint: a JSON object of the type %s", lineType)

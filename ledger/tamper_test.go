@@ -166,6 +166,47 @@ func TestForgeries(t *testing.T) {
 	})
 }
 
+// Each organization's own verification finds them too, where it has no sight of the
+// others: also an end that was cut off, or all of it, with what lists it. It is told
+// of nobody else.
+func TestForgeriesInOnesOwnLogs(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		b := corpus(t, url)
+		cut := append([]string{`DELETE FROM ledger_entries WHERE log_organization = 'acme' AND log_class = 'control' AND number = 9`},
+			`DELETE FROM events`+acme+`AND log_index >= 180`, `DELETE FROM ledger_blocks`+acme+`AND number = 9`,
+			`UPDATE ledger_logs SET size = 180, blocks = 9, block_hash = (SELECT block_hash FROM ledger_entries WHERE log_organization = 'acme' AND log_class = 'control' AND number = 8)`+acme)
+		instead := append(slices.Clone(cut), `INSERT INTO ledger_entries (organization, log_index, log_organization, log_class, number, block_hash)
+			SELECT e.organization, x.missing, e.log_organization, e.log_class, 10, e.block_hash FROM ledger_entries e,
+			(SELECT min(a.log_index) + 1 AS missing FROM ledger_entries a WHERE NOT EXISTS (SELECT 1 FROM ledger_entries n WHERE n.log_index = a.log_index + 1)) x
+			WHERE e.log_organization = 'globex' AND e.number = 9`)
+		all := append(slices.Clone(forgeries),
+			forgery{"the tail cut clean, with what lists it", cut, ledger.EntryAltered, "_instance/ledger", -1, -1, true},
+			forgery{"another's entry in the place of what lists it", instead, ledger.EntryAltered, "_instance/ledger", -1, -1, true})
+		for _, f := range all {
+			t.Run(strings.ReplaceAll(f.name, " ", "_"), func(t *testing.T) {
+				b.restore(t)
+				b.exec(t, f.sql...)
+				r, err := b.Verify(t.Context(), ownerOf("acme"), ledger.VerifyOptions{})
+				if err != nil || r.Clean() || !r.Complete {
+					t.Errorf("not found: %+v, %v", r, err)
+				}
+				for _, found := range r.Findings {
+					if found.Organization == "globex" || strings.Contains(found.Detail, "globex") {
+						t.Errorf("told of another organization: %+v", found)
+					}
+				}
+				if everything := b.verifyAll(t); everything.Clean() {
+					t.Error("not found where everything is verified")
+				}
+			})
+		}
+		b.restore(t)
+		if r, err := b.Verify(t.Context(), ownerOf("acme"), ledger.VerifyOptions{}); err != nil || !r.Clean() || len(r.Logs) != 2 {
+			t.Errorf("after all were taken back: %+v, %v", r, err)
+		}
+	})
+}
+
 // A database that is older than a saved checkpoint, or was written anew with a key
 // of its own, shows against it, and only against it.
 func TestSavedCheckpoints(t *testing.T) {

@@ -92,8 +92,9 @@ var ErrForeign = errors.New("a checkpoint of the file is not one of this instanc
 
 // Verify checks an organization's logs: every row, hash, block and signature, that
 // nothing is missing, and that the past is that of the saved checkpoints. It needs
-// audit:verify. With [access.InstanceOrganization] it also checks the instance's own
-// log and that every block of every organization is there.
+// audit:verify. It also checks the instance's own log, without which nobody would
+// miss a log's end, or a whole organization; with [access.InstanceOrganization] also
+// that every block of every organization is there.
 //
 // It finds what was changed after it was sealed. An event that somebody with the
 // database's password inserts is sealed like any other.
@@ -113,7 +114,8 @@ func (l *Ledger) Verify(ctx context.Context, caller access.Caller, o VerifyOptio
 	if err := access.Allow(caller, access.AuditVerify, o.Organization); err != nil {
 		return Report{}, err
 	}
-	v := &verification{ledger: l, options: o, began: time.Now(), badKeys: make(map[string]bool)}
+	v := &verification{ledger: l, options: o, began: time.Now(), badKeys: make(map[string]bool),
+		named: caller.Type == access.System || access.Allow(caller, access.AuditVerify, access.InstanceOrganization) == nil}
 	err := v.run(ctx)
 	if err == nil {
 		err = v.broken
@@ -130,6 +132,7 @@ func (l *Ledger) Verify(ctx context.Context, caller access.Caller, o VerifyOptio
 type verification struct {
 	ledger  *Ledger
 	options VerifyOptions
+	named   bool // the caller may know which organizations there are
 	began   time.Time
 	keys    keyring
 	badKeys map[string]bool // that were told of
@@ -139,6 +142,8 @@ type verification struct {
 	report  Report
 	total   int64
 	told    int64
+
+	listTold bool // that the instance's list of blocks was altered
 }
 
 func (v *verification) find(f Finding) {
@@ -176,13 +181,19 @@ func (v *verification) run(ctx context.Context) error {
 	if err := v.count(ctx); err != nil {
 		return err
 	}
-	if v.options.Organization == access.InstanceOrganization {
+	ofInstance := v.options.Organization == access.InstanceOrganization
+	if ofInstance {
 		if err := v.instance(ctx); err != nil {
 			return err
 		}
 	}
 	for _, id := range logs {
 		if err := v.log(ctx, id); err != nil {
+			return err
+		}
+	}
+	if !ofInstance { // what is wrong with the organization's own logs comes first
+		if err := v.instance(ctx); err != nil {
 			return err
 		}
 	}

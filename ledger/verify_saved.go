@@ -95,7 +95,8 @@ func (v *verification) compareSaved(ctx context.Context) error {
 
 // instance checks the instance's own log: that its list of blocks is whole and as
 // it was signed. Where only the reserved organization is verified, it also looks
-// whether each block is there; [verification.log] does it where all are.
+// whether each block is there; [verification.log] does it where all are, and where
+// it is another organization.
 func (v *verification) instance(ctx context.Context) error {
 	id := instanceLog()
 	var h head
@@ -138,8 +139,32 @@ func (v *verification) instance(ctx context.Context) error {
 	if signed && t != nil && t.size == c.Size && t.root() != c.Root {
 		v.ofLog(EntryAltered, id, -1, "the list of blocks is not what was signed")
 	}
-	v.report.Logs = append(v.report.Logs, LogReport{Organization: id.organization, Class: id.class, Size: h.size})
+	if v.options.Organization == access.InstanceOrganization {
+		v.report.Logs = append(v.report.Logs, LogReport{Organization: id.organization, Class: id.class, Size: h.size})
+	}
 	return nil
+}
+
+// listed finds something about an entry of the instance's list of blocks. Whoever may
+// not know the other organizations is told once, and without their names.
+func (v *verification) listed(kind Kind, id logID, block int64, format string, args ...any) {
+	if v.named {
+		v.ofLog(kind, id, block, format, args...)
+		return
+	}
+	if !v.listTold {
+		v.listTold = true
+		v.ofLog(EntryAltered, instanceLog(), -1, "the instance's list of blocks, which vouches for these logs too, was altered: what was sealed may be missing")
+	}
+}
+
+// viewList runs fn with the sight of the instance's list, and of every organization's
+// blocks where those are looked for.
+func (v *verification) viewList(ctx context.Context, fn func(*store.Tx) error) error {
+	if v.options.Organization == access.InstanceOrganization {
+		return v.ledger.db.ViewAcross(ctx, fn)
+	}
+	return v.ledger.db.View(ctx, access.InstanceOrganization, fn)
 }
 
 // entryPage is how many entries are read at once.
@@ -156,7 +181,7 @@ func (v *verification) entries(ctx context.Context, size int64) (*tree, error) {
 		var page []entry
 		var tiles map[tileID][]tlog.Hash
 		gone := make(map[int64]bool)
-		err := v.ledger.db.ViewAcross(ctx, func(tx *store.Tx) (err error) {
+		err := v.viewList(ctx, func(tx *store.Tx) (err error) {
 			page = nil
 			clear(gone)
 			err = tx.Each(ctx, func(scan func(...any) error) error {
@@ -173,7 +198,7 @@ func (v *verification) entries(ctx context.Context, size int64) (*tree, error) {
 			for n := t.size / tileWidth; n*tileWidth < to; n++ {
 				ids = append(ids, tileID{0, n})
 			}
-			if tiles, err = readTiles(ctx, tx, id, ids); err != nil || v.options.All {
+			if tiles, err = readTiles(ctx, tx, id, ids); err != nil || v.options.All || v.options.Organization != access.InstanceOrganization {
 				return err
 			}
 			return tx.Each(ctx, func(scan func(...any) error) error {
@@ -197,15 +222,15 @@ func (v *verification) entries(ctx context.Context, size int64) (*tree, error) {
 				next++
 				leaf := e.leaf()
 				if known && stored[i%tileWidth] != leaf {
-					v.ofLog(EntryAltered, id, -1, "entry %d of the list of blocks (block %d of %s/%s) is not what was sealed", i, e.number, forLine(e.log.organization), forLine(e.log.class))
+					v.listed(EntryAltered, id, -1, "entry %d of the list of blocks (block %d of %s/%s) is not what was sealed", i, e.number, forLine(e.log.organization), forLine(e.log.class))
 				}
 				if gone[i] {
-					v.ofLog(BlockMissing, e.log, e.number, "block %d of %s/%s was sealed and is not there", e.number, forLine(e.log.organization), forLine(e.log.class))
+					v.listed(BlockMissing, e.log, e.number, "block %d of %s/%s was sealed and is not there", e.number, forLine(e.log.organization), forLine(e.log.class))
 				}
 				t.append(leaf)
 				continue
 			}
-			v.ofLog(EntryAltered, id, -1, "entry %d is missing from the list of blocks: a log was deleted with what names it", i)
+			v.listed(EntryAltered, id, -1, "entry %d is missing from the list of blocks: a log was deleted with what names it", i)
 			if !known {
 				return nil, nil
 			}

@@ -21,13 +21,14 @@ const (
 	LimitHistory   Class = "limit-history"   // what rate limit policies said before
 	Versions       Class = "versions"        // the lines of credential versions that are destroyed
 	Tests          Class = "tests"           // what tests of such versions found
+	Expired        Class = "expired"         // credentials that expired, with every version
 	Deliveries     Class = "deliveries"      // webhook deliveries that ended
 	DeletedMembers Class = "deleted-members" // personal data in the trail of members that were deleted
 )
 
 // Classes lists every class.
 func Classes() []Class {
-	return []Class{Control, Access, Security, System, Usage, LimitHistory, Versions, Tests, Deliveries, DeletedMembers}
+	return []Class{Control, Access, Security, System, Usage, LimitHistory, Versions, Tests, Expired, Deliveries, DeletedMembers}
 }
 
 // Known reports whether c is a class.
@@ -94,7 +95,7 @@ func (k Keep) before(now time.Time) (time.Time, bool) {
 // Default gives how long a class is kept where nobody says.
 func Default(c Class) Keep {
 	switch c {
-	case Control, Security, System, Usage, LimitHistory, Versions:
+	case Control, Security, System, Usage, LimitHistory, Versions, Expired:
 		return 365
 	case Access:
 		return 90

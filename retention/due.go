@@ -49,6 +49,7 @@ func tables() map[Class]table {
 			name: "webhook_deliveries", keys: "organization, id", at: "created_at", due: `t.created_at < $2 AND t.status <> 'pending'`,
 			target: "webhook_id",
 		},
+		Expired:        expiredTable(),
 		DeletedMembers: membersTable(),
 	}
 }

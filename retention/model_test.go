@@ -202,6 +202,58 @@ func TestRows(t *testing.T) {
 	})
 }
 
+// A credential that expired long ago goes with its sealed values, each with an event,
+// unless a hold names it; one that has time left, or was given more, stays.
+func TestExpired(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		a := newArchive(t, url, retention.Options{Batch: 3})
+		expires := a.clock.Now().Add(day)
+		for i := range 9 {
+			id, at := fmt.Sprintf("cred_%d", i), any(expires.Add(time.Duration(i)).UnixMicro())
+			if i == 8 {
+				at = nil // never
+			}
+			a.exec(t, `INSERT INTO credentials (organization, id, service, name, version, revision, disabled, expires_at, created_at, created_by, updated_at)
+				VALUES ('acme', $1, 'openai', $1, 2, 1, $2, $3, 1, 'boss', 1)`, id, i%2 == 0, at)
+			a.exec(t, `INSERT INTO credential_versions (organization, credential_id, version, fields, hints, fingerprint, fields_sealed, created_at, created_by)
+				VALUES ('acme', $1, 2, '[]', '{}', 'fp', 'sealed', 1, 'boss')`, id)
+			a.exec(t, `INSERT INTO credential_version_history (organization, credential_id, version, state, fields, fingerprint, created_at, created_by)
+				VALUES ('acme', $1, 2, 'active', '[]', 'fp', 1, 'boss')`, id)
+		}
+		a.changes(t, 1)
+		h := a.hold(t, retention.Scope{Target: "cred_3"})
+		a.later(t, 100*day)
+		a.exec(t, `UPDATE credentials SET expires_at = $1 WHERE id = 'cred_4'`, a.clock.Now().Add(300*day).UnixMicro())
+		if n := a.sweep(t); n != 0 {
+			t.Errorf("%d went before their time", n)
+		}
+		a.later(t, 267*day)
+		preview, err := a.Preview(t.Context(), owner, "", nil)
+		if at := slices.Index(retention.Classes(), retention.Expired); err != nil || preview[at].Due != 6 || preview[at].Held != 1 {
+			t.Errorf("%+v, %v", preview[at], err)
+		}
+		a.sweep(t)
+		left := a.number(t, `SELECT count(*) FROM credentials`)
+		versions := a.number(t, `SELECT count(*) FROM credential_versions`)
+		held := a.number(t, `SELECT count(*) FROM credentials WHERE id IN ('cred_3', 'cred_4', 'cred_8')`)
+		events := a.number(t, `SELECT count(*) FROM events WHERE action = 'credential.delete' AND actor_id = 'gatehouse'`)
+		if left != 3 || versions != 3 || held != 3 || events != 6 {
+			t.Errorf("%d credentials with %d versions are left, and %d events tell of those that went", left, versions, events)
+		}
+		all, _, err := a.Certificates(t.Context(), auditor, "", 0, "")
+		if i := slices.IndexFunc(all, func(c retention.Certificate) bool { return c.Class == retention.Expired }); err != nil || i < 0 || all[i].Removed != 6 {
+			t.Errorf("%+v, %v", all, err)
+		}
+		if err := a.Release(t.Context(), owner, h.ID); err != nil {
+			t.Fatal(err)
+		}
+		if a.sweep(t); a.number(t, `SELECT count(*) FROM credentials`) != 2 {
+			t.Error("it stays after its hold")
+		}
+		a.clean(t)
+	})
+}
+
 // A deleted member's personal data goes from the trail, and no byte that is hashed;
 // what a hold keeps stays until it ends.
 func TestDeletedMember(t *testing.T) {

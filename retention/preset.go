@@ -36,7 +36,7 @@ func Presets() []Preset {
 		{
 			Name: "gdpr", Title: "GDPR: no longer than necessary", Source: "Regulation (EU) 2016/679, Article 5(1)(e)",
 			Says:    "Personal data is kept no longer than is necessary for its purpose. The regulation names no length; these are short ones for you to weigh.",
-			Lengths: Lengths{Control: 365, Security: 180, System: 180, Access: 30, Usage: 365, LimitHistory: 180, Versions: 180, Tests: 30, Deliveries: 7, DeletedMembers: 7},
+			Lengths: Lengths{Control: 365, Security: 180, System: 180, Access: 30, Usage: 365, LimitHistory: 180, Versions: 180, Tests: 30, Expired: 180, Deliveries: 7, DeletedMembers: 7},
 		},
 		{
 			Name: "m-21-31", Title: "United States federal agencies", Source: "OMB Memorandum M-21-31, Appendix C",

@@ -94,6 +94,8 @@ func (w *run) classes(ctx context.Context, alive func(context.Context) error) er
 				func(ctx context.Context, s *step) error { return s.events(ctx) },
 				func(ctx context.Context, s *step) error { return s.release(ctx) },
 			}
+		case c == Expired:
+			steps = []work{func(ctx context.Context, s *step) error { return s.expired(ctx) }}
 		case c == DeletedMembers:
 			steps = []work{func(ctx context.Context, s *step) error { return s.members(ctx) }}
 		}

@@ -20,7 +20,8 @@ func (s *Server) registerInstance() {
 }
 
 // ready answers 200 when requests can be served, and 503 while the instance
-// stops or its database is away.
+// stops, its database is away, or the trail takes no further visits. It says so
+// where changes are refused because the database cannot be written.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	exchangeOf(r.Context()).route = "/readyz"
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
@@ -30,6 +31,13 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	if err := s.cfg.DB.Ping(ctx); err != nil {
 		s.log.ErrorContext(ctx, "not ready", "error", err)
 		checks["database"], status = "unreachable", http.StatusServiceUnavailable
+	} else if why, err := s.cfg.DB.Writing(); err != nil { // what only reads is served, and visits until the spool is full
+		s.log.ErrorContext(ctx, "changes are refused", "error", err)
+		checks["database"] = "read only: " + why
+	}
+	checks["trail"] = "ok"
+	if s.cfg.Audit.Full() {
+		checks["trail"], status = "full: the events that wait for the database are as many as may be, and visits are refused", http.StatusServiceUnavailable
 	}
 	if degraded := s.cfg.LimitsDegraded; degraded != nil {
 		checks["limits"] = "ok"

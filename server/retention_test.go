@@ -18,7 +18,7 @@ func TestRetention(t *testing.T) {
 
 	a := owner.get(policy)
 	p := decode[api.RetentionPolicy](t, a, 200)
-	if a.Header.Get("ETag") != `"0"` || len(p.Classes) != 10 || p.Classes[0].Keep != "365d" || p.Classes[1].Keep != "90d" {
+	if a.Header.Get("ETag") != `"0"` || len(p.Classes) != 11 || p.Classes[0].Keep != "365d" || p.Classes[1].Keep != "90d" {
 		t.Errorf("the defaults: %s", a.Body)
 	}
 	a = owner.do("PUT", policy, `{"preset":"pci-dss","keep":{"access":"400d"}}`, "If-Match", `"0"`)
@@ -82,7 +82,7 @@ func TestRetention(t *testing.T) {
 	if all := decode[api.RetentionHolds](t, owner.get(holds+"?ended=true"), 200); len(all.Holds) != 1 || all.Holds[0].Active || all.Holds[0].ReleasedBy != "boss" {
 		t.Errorf("after the release: %+v", all)
 	}
-	if p := decode[api.RetentionPreview](t, owner.do("POST", "/api/retention/preview", `{"preset":"gdpr"}`), 200); len(p.Classes) != 10 || p.Classes[1].Keep != "500d" {
+	if p := decode[api.RetentionPreview](t, owner.do("POST", "/api/retention/preview", `{"preset":"gdpr"}`), 200); len(p.Classes) != 11 || p.Classes[1].Keep != "500d" {
 		t.Errorf("the preview: %+v", p)
 	}
 	for _, action := range []string{"retention.update", "retention.hold", "retention.release"} {

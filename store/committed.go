@@ -12,5 +12,7 @@ import (
 // is run once.
 func (db *DB) UpdateAcrossCommitted(ctx context.Context, fn func(*Tx) error) error {
 	db.ready.prepare(ctx, db)
-	return db.run(ctx, db.write, &sql.TxOptions{}, everyone, fn)
+	err := db.run(ctx, db.write, &sql.TxOptions{}, everyone, fn)
+	db.noteFailed(err)
+	return err
 }

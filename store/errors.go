@@ -22,6 +22,30 @@ var (
 	ErrRefused     = errors.New("the database refuses the values")
 )
 
+// errFull is a companion of [ErrUnavailable]: writes fail until somebody makes room.
+var errFull = errors.New("its disk is full")
+
+// noteFailed remembers why a change could not be written, until one that changes a
+// row is.
+func (db *DB) noteFailed(err error) {
+	if errors.Is(err, ErrUnavailable) {
+		db.writing.Store(&err)
+	}
+}
+
+// Writing gives [ErrUnavailable] where changes cannot be written at the moment, and
+// why in a few words that hold nothing of the database's own: "" where they can.
+func (db *DB) Writing() (why string, err error) {
+	failed := db.writing.Load()
+	switch {
+	case failed == nil:
+		return "", nil
+	case errors.Is(*failed, errFull):
+		return "the disk is full", *failed
+	}
+	return "changes cannot be written", *failed
+}
+
 // mapError gives a driver's error one of this package's errors as a companion.
 func (db *DB) mapError(err error) error {
 	switch {
@@ -56,6 +80,8 @@ func mapPostgres(pg *pgconn.PgError, err error) error {
 	switch {
 	case pg.Code == "23505":
 		return fmt.Errorf("%w: %w", ErrExists, err)
+	case pg.Code == "53100":
+		return fmt.Errorf("%w: %w: %w", ErrUnavailable, errFull, err)
 	case len(pg.Code) == 5 && (pg.Code[:2] == "08" || pg.Code[:2] == "53" || pg.Code[:3] == "57P"), pg.Code == "25006":
 		// connection lost, out of resources, shutting down, read-only
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -72,7 +98,9 @@ func mapSQLite(lite *sqlite.Error, err error) error {
 		return fmt.Errorf("%w: %w", ErrExists, err)
 	}
 	switch code & 0xff {
-	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
+	case sqlite3.SQLITE_FULL:
+		return fmt.Errorf("%w: %w: %w", ErrUnavailable, errFull, err)
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR,
 		sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH:

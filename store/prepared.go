@@ -33,7 +33,7 @@ func (tx *Tx) ExecPrepared(ctx context.Context, query string, args ...any) (int6
 	if err != nil {
 		return 0, tx.db.mapError(err)
 	}
-	return res.RowsAffected()
+	return tx.changed(res)
 }
 
 // get gives the statement, or nil and remembers that it is wanted.

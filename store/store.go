@@ -69,6 +69,7 @@ type DB struct {
 	bound   sync.Map // queries in the dialect's form
 	bounds  atomic.Int64
 	ready   prepared
+	writing atomic.Pointer[error] // why the last change could not be written; nil: it could
 }
 
 // Open opens the database at url, makes it where it is a SQLite file that does
@@ -214,6 +215,7 @@ func (db *DB) update(ctx context.Context, organization string, fn func(*Tx) erro
 	db.ready.prepare(ctx, db)
 	for attempt := 1; ; attempt++ {
 		err := db.run(ctx, db.write, &sql.TxOptions{Isolation: db.isolation()}, organization, fn)
+		db.noteFailed(err)
 		if err == nil || attempt == attempts || !isRetryable(err) {
 			return err
 		}
@@ -273,10 +275,15 @@ func (db *DB) run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, organi
 		return db.mapError(err)
 	}
 	defer func() { _ = stx.Rollback() }() // after a commit it does nothing
-	if err := fn(&Tx{db: db, tx: stx, organization: organization}); err != nil {
+	tx := &Tx{db: db, tx: stx, organization: organization}
+	if err := fn(tx); err != nil {
 		return err
 	}
-	return db.mapError(stx.Commit())
+	err = db.mapError(stx.Commit())
+	if err == nil && tx.wrote {
+		db.writing.Store(nil)
+	}
+	return err
 }
 
 // Tx is one running transaction. It is for one goroutine.
@@ -284,6 +291,7 @@ type Tx struct {
 	db           *DB
 	tx           *sql.Tx
 	organization string
+	wrote        bool // a row was changed
 }
 
 // Exec runs a statement and gives how many rows it changed.
@@ -292,7 +300,13 @@ func (tx *Tx) Exec(ctx context.Context, query string, args ...any) (int64, error
 	if err != nil {
 		return 0, tx.db.mapError(err)
 	}
-	return res.RowsAffected()
+	return tx.changed(res)
+}
+
+func (tx *Tx) changed(res sql.Result) (int64, error) {
+	n, err := res.RowsAffected()
+	tx.wrote = tx.wrote || n > 0
+	return n, err
 }
 
 // Row runs a query for one row; its Scan gives [ErrNotFound] when there is none.

@@ -27,6 +27,12 @@ var Delays = delays
 // CheckURL says what is wrong with a URL by itself.
 func (w *Webhooks) CheckURL(raw string) string { return w.checkURL(raw) }
 
+// StartTrail looks for sinks that are due once, and does not wait.
+func (w *Webhooks) StartTrail(ctx context.Context) error { return w.startSinks(ctx) }
+
+// WaitTrail waits for the batches that were started.
+func (w *Webhooks) WaitTrail() { w.sinks.all.Wait() }
+
 // DeliverTrail looks for sinks that are due once, and waits until their batches have
 // ended.
 func (w *Webhooks) DeliverTrail(ctx context.Context) error {

@@ -18,6 +18,10 @@ import (
 // logs of its organization and gets what comes after it, in batches.
 const AuditEvents Type = "audit.events"
 
+// AuditCheckpoint is the type of messages that hold a signed checkpoint of the
+// instance's own log ([Webhooks.PostCheckpoint]). Only the operator's sink gets them.
+const AuditCheckpoint Type = "audit.checkpoint"
+
 // OperatorSink is a sink for the events of the reserved organization. The zero
 // value is none.
 type OperatorSink struct {

@@ -149,8 +149,57 @@ func TestSink(t *testing.T) {
 	})
 }
 
+// A sink that hangs holds up neither another one nor whoever writes events; how far it
+// is behind is seen meanwhile, and it loses nothing.
+func TestSinkThatHangs(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		release, arrived := make(chan struct{}), make(chan struct{}, 10)
+		hanging := newReceiver(t, func(w http.ResponseWriter, _ *http.Request) { arrived <- struct{}{}; <-release; w.WriteHeader(503) })
+		working := newReceiver(t, nil)
+		h := newHouse(t, url, hanging.URL, working.URL)
+		hung, _ := h.make(t, owner, hanging.URL, webhook.AuditEvents)
+		works, _ := h.make(t, owner, working.URL, webhook.AuditEvents)
+		h.record(t, "acme", 0, 5)
+		if err := h.StartTrail(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		<-arrived
+		h.record(t, "acme", 5, 5)
+		lag := func(id string) webhook.Sink {
+			t.Helper()
+			all, err := h.Sinks(t.Context(), owner, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return all[slices.IndexFunc(all, func(s webhook.Sink) bool { return s.Webhook == id })]
+		}
+		for end := time.Now().Add(time.Minute); lag(works.ID).LagEvents > 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			if err := h.StartTrail(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, _ := reasonsOf(t, working.got()); !slices.Equal(got, numbered(10)) {
+			t.Errorf("beside a sink that hangs %v came", got)
+		}
+		if s := lag(hung.ID); s.LagEvents != 12 || s.LagSince.IsZero() || len(hanging.got()) != 1 {
+			t.Errorf("%d requests, %+v", len(hanging.got()), s)
+		}
+		close(release)
+		h.WaitTrail()
+		if s := lag(hung.ID); s.LastError == "" || s.LastStatus != 503 || s.Attempts != 1 {
+			t.Errorf("%+v", s)
+		}
+		hanging.answers(nil)
+		h.clock.pass(17 * time.Minute)
+		h.deliverTrail(t)
+		if got, _ := reasonsOf(t, hanging.got()[1:]); !slices.Equal(got, numbered(10)) || lag(hung.ID).LagEvents != 0 {
+			t.Errorf("after it %v came", got)
+		}
+	})
+}
+
 // A sink that fails in whatever way gets the same batch again, under the same id,
-// and then the rest; one that hangs holds up no other.
+// and then the rest.
 func TestSinkThatFails(t *testing.T) {
 	for name, handler := range map[string]http.HandlerFunc{
 		"500": status(500),

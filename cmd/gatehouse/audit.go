@@ -91,6 +91,9 @@ func (a auditVerifyCommand) Run(ctx context.Context) error {
 		o.Progress = update
 		r, err := l.Verify(ctx, caller, o)
 		done()
+		if err == nil && a.Org != "" && len(r.Logs) == 0 && r.Unsealed == 0 && r.Clean() {
+			err = ledger.ErrNoLog // and not "clean", whatever was typed
+		}
 		if err != nil {
 			return err
 		}
