@@ -191,7 +191,7 @@ func (t *transfer) open(body *payload) error {
 func (t *transfer) use(c Credential) {
 	t.opened = c
 	t.result.CredentialID, t.result.CredentialName, t.result.CredentialVersion = c.ID, c.Name, c.Version
-	t.upstream = upstreamOf(c.Injection.Origin())
+	t.upstream = upstreamOf(c.Injection.OriginFor(t.r.Method, "/"+t.visit.Path))
 	t.upstream.injection = c.Injection
 }
 
