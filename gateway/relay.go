@@ -118,6 +118,12 @@ func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
 		lines: events && answer.Header.Get("Content-Encoding") == "",
 		flush: events || answer.ContentLength < 0,
 	}
+	if s.lines {
+		for _, secret := range t.secrets() {
+			s.secrets = append(s.secrets, []byte(secret))
+		}
+		s.removed, s.sized = t.removed, answer.ContentLength >= 0
+	}
 	if s.lines && t.hiding {
 		s.hider = new(tokens.Hider)
 		delete(t.w.Header(), "Content-Length") // it will be less
@@ -249,6 +255,10 @@ type stream struct {
 	hider *tokens.Hider // takes out what only we asked for; nil: nothing
 	heart *heartbeat    // nil: none
 
+	secrets [][]byte  // are cut out of events: an error inside a stream has no status
+	removed func(int) // is told how often
+	sized   bool      // the answer has a length that has to stay
+
 	written           int64
 	midLine           bool // the last byte passed on was no newline
 	readErr, writeErr error
@@ -306,6 +316,16 @@ func (s *stream) ready(b []byte, held int) int {
 
 // pass writes b to the caller, and then has it counted.
 func (s *stream) pass(e *exchange, b []byte) {
+	for _, secret := range s.secrets {
+		if n := bytes.Count(b, secret); n > 0 {
+			s.removed(n)
+			mark := []byte(removedMark)
+			if s.sized {
+				mark = bytes.Repeat([]byte("*"), len(secret))
+			}
+			b = bytes.ReplaceAll(b, secret, mark)
+		}
+	}
 	if s.hider == nil {
 		s.write(b)
 		if e.watching {
