@@ -202,7 +202,7 @@ func TestTheCallersTokenGoesNowhere(t *testing.T) {
 	f := serve(t, upstream)
 	escaped := strings.ReplaceAll(url.QueryEscape(callerToken), "a", "%61")
 	for _, target := range []string{"/api/chat/up/v1?a=1&key=" + escaped, "/api/proxy/stripe/v1?a=1&k=x" + callerToken + "y"} {
-		f.call(t, "GET", target, "", "User-Agent", "sdk "+callerToken, "Accept", callerToken, "X-Stainless-Lang", callerToken, "Openai-Beta", callerToken,
+		f.call(t, "GET", target, "", "User-Agent", "sdk "+callerToken, "Accept", callerToken, "X-Stainless-Lang", callerToken, "Openai-Beta", callerToken, "X-Stainless-Os", "%7B"+escaped,
 			"Stripe-Version", callerToken, "Referer", "https://x/"+callerToken, "X-Http-Method-Override", "DELETE", "Traceparent", "00-1-2-01",
 			"Origin", "https://app.example", "Baggage", "user=1", "Sec-Fetch-Site", "none", "X-Anything", "v")
 		r := <-got

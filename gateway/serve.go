@@ -16,6 +16,8 @@ import (
 var (
 	errPath = fault.New(fault.Malformed, "invalid_path",
 		"The path after the service has characters or segments that servers read in different ways. Send it plain: no dot segments, backslashes, encoded slashes or control characters.")
+	errTokenInPath = fault.New(fault.Malformed, "token_in_path",
+		"Your token stands in the path, from where it would go to the service. Send it in a header only.")
 	errMethod = fault.New(fault.Malformed, "method_not_supported",
 		"Use GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS.")
 	errUpgrade = fault.New(fault.Malformed, "upgrade_not_supported",
@@ -90,6 +92,7 @@ func (t *transfer) serve() {
 		return
 	}
 	t.result.BytesIn = body.size
+	t.dropOwnToken(body)
 	if err := t.account(body); err != nil {
 		t.fail(err)
 		return
@@ -155,6 +158,9 @@ func checkRequest(r *http.Request, path string) error {
 	}
 	if r.URL.Host != "" || !validPath(path) {
 		return errPath
+	}
+	if holdsOwnToken(r.Header, path) {
+		return errTokenInPath
 	}
 	for _, protocol := range r.Header["Upgrade"] {
 		// Other upgrades, such as h2c, are offers that a server may ignore.
