@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/audit"
@@ -190,12 +191,16 @@ func (t *transfer) interrupted(answer *http.Response, s *stream, cause error) {
 		return // no events, or a stated length that another event would not fit in
 	}
 	event := t.errorEvent(reason, message)
+	if !s.hangs {
+		event = "\n" + event // its lines have come, but perhaps not its end
+	} else if strings.HasPrefix(event, "data:") {
+		event = "event: error\n" + event // in place of the name that came
+	}
 	if s.midLine {
 		event = "\n" + event
 	}
 	_ = s.rc.SetWriteDeadline(time.Now().Add(t.gateway.limits.write))
-	// The newline first ends the event before, in case its lines have come but not its end.
-	n, err := io.WriteString(t.w, "\n"+event)
+	n, err := io.WriteString(t.w, event)
 	t.result.BytesOut += int64(n)
 	if err == nil {
 		err = flush(s.rc)
@@ -262,6 +267,8 @@ type stream struct {
 
 	written           int64
 	midLine           bool // the last byte passed on was no newline
+	begun             bool // an event has, and its end is to come
+	hangs             bool // an event has begun and has no data yet: SDKs would read its end as broken JSON
 	readErr, writeErr error
 }
 
@@ -342,7 +349,27 @@ func (s *stream) pass(e *exchange, b []byte) {
 	}
 }
 
+// note keeps whether the event at the end of what is passed on hangs.
+func (s *stream) note(b []byte) {
+	begun, said := s.begun, s.begun && !s.hangs
+	if !s.midLine && (b[0] == '\n' || b[0] == '\r') {
+		begun, said = false, false
+	}
+	fresh := !s.midLine
+	for _, end := range [...]string{"\n\n", "\r\n\r\n"} {
+		if i := bytes.LastIndex(b, []byte(end)); i >= 0 {
+			b, begun, said, fresh = b[i+len(end):], false, false, true
+		}
+	}
+	said = said || fresh && bytes.HasPrefix(b, []byte("data")) || bytes.Contains(b, []byte("\ndata")) || bytes.Contains(b, []byte("\rdata"))
+	s.begun = begun || len(bytes.Trim(b, "\r\n")) > 0
+	s.hangs = s.begun && !said
+}
+
 func (s *stream) write(b []byte) {
+	if s.lines {
+		s.note(b)
+	}
 	if s.heart != nil {
 		s.heart.mu.Lock()
 		defer s.heart.mu.Unlock()
