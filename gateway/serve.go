@@ -212,6 +212,7 @@ func (t *transfer) fail(err error) {
 }
 
 func (t *transfer) answer(err error) {
+	err = t.understood(err)
 	t.result.Status = t.gateway.problem(t.w, t.r, err)
 	t.result.Outcome, t.result.Reason = audit.Failure, "internal_error"
 	var denied *access.DeniedError
@@ -223,6 +224,18 @@ func (t *transfer) answer(err error) {
 	} else if errors.As(err, &denied) {
 		t.result.Outcome, t.result.Reason = audit.Denied, "permission_denied"
 	}
+}
+
+// understood gives err as one that the service's SDK raises: node-zendesk takes
+// 502 and 504 for a success that says nothing.
+func (t *transfer) understood(err error) error {
+	f, ok := fault.As(err)
+	if !ok || t.service == nil || t.service.Name != "zendesk" || f.Kind != fault.BadUpstream && f.Kind != fault.SlowUpstream {
+		return err
+	}
+	unavailable := *f
+	unavailable.Kind = fault.Unavailable
+	return &unavailable
 }
 
 // left records that the caller went away before an answer began.
