@@ -44,6 +44,7 @@ type Injection struct {
 
 type prepared struct {
 	origin   url.URL
+	others   []otherHost
 	set      []header // replace
 	defaults []header // only where the request has none
 	secrets  []string
@@ -70,7 +71,7 @@ func (s *Service) Prepare(fields map[string]string) (*Injection, error) {
 	if err != nil || origin.Host == "" {
 		return nil, fmt.Errorf("catalog: fields of %s make no origin", s.Name)
 	}
-	p := &prepared{origin: *origin, defaults: s.defaults, fields: make(map[string]string, len(fields))}
+	p := &prepared{origin: *origin, others: s.others, defaults: s.defaults, fields: make(map[string]string, len(fields))}
 	for _, f := range s.Fields {
 		v, ok := fields[f.Name]
 		if !ok {
@@ -89,6 +90,10 @@ func (s *Service) Prepare(fields map[string]string) (*Injection, error) {
 		p.set = append(p.set, header{in.name, in.scheme + v})
 		if in.scheme != "" {
 			p.addSecret(v)
+		}
+		if in.scheme == basicScheme { // quoted without its end, or in the alphabet of URLs
+			bare := strings.TrimRight(v, "=")
+			p.forms = append(p.forms, bare, strings.NewReplacer("+", "-", "/", "_").Replace(bare))
 		}
 	}
 	p.addForms()
@@ -117,6 +122,20 @@ func (in *Injection) Origin() *url.URL {
 	return &u
 }
 
+// OriginFor is [Injection.Origin] for a request of method to path, which stands
+// escaped as on the request line and begins with a slash: some providers take a
+// few of their calls at another host of theirs.
+func (in *Injection) OriginFor(method, path string) *url.URL {
+	p := in.prepared()
+	for i := range p.others {
+		if o := &p.others[i]; o.takes(method, path) {
+			u := o.origin
+			return &u
+		}
+	}
+	return in.Origin()
+}
+
 // Apply puts the credential on a request's header: it replaces the headers that
 // carry it, and sets those a provider requires (such as Anthropic-Version) where
 // the request has none. Call it last, after hop-by-hop headers and the caller's
@@ -142,8 +161,9 @@ func (in *Injection) Apply(h http.Header) {
 func (in *Injection) ExposeSecretValues() []string { return in.prepared().secrets }
 
 // ExposeSecretForms hands out, in plain text, what [Injection.ExposeSecretValues]
-// does and how each of them looks inside a URL (RFC 3986, both cases of hex) and
-// in JSON that escapes slashes; the longest first. The caller must not change,
+// does and how each of them looks inside a URL (RFC 3986, both cases of hex), in
+// JSON that escapes slashes, and what is sent in base64 without its padding and in
+// the alphabet of URLs; the longest first. The caller must not change,
 // keep or log the slice.
 func (in *Injection) ExposeSecretForms() []string { return in.prepared().forms }
 

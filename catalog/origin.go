@@ -96,6 +96,9 @@ func (s *Service) Hosts() []string {
 		add(s.origin.by[choice])
 	}
 	add(string(s.origin.at))
+	for _, o := range s.others {
+		add(o.origin.String())
+	}
 	add(s.probe.origin)
 	return hosts
 }

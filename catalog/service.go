@@ -29,6 +29,7 @@ type Service struct {
 	private  bool    // out of the file, and on the network of the operator
 	moved    bool    // to an origin of the operator's
 	origin   *origin // nil: never put on a request
+	others   []otherHost
 	inject   []injected
 	defaults []header
 	probe    probe

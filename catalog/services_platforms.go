@@ -24,6 +24,11 @@ func stripe() *Service {
 			},
 		},
 		origin: fixed("https://api.stripe.com"),
+		// As in stripe-node and stripe-go: uploads and downloads, and OAuth of Connect.
+		others: []otherHost{
+			alsoAt("https://files.stripe.com", "POST /v1/files", "GET /v1/files/*/contents", "GET /v1/quotes/*/pdf"),
+			alsoAt("https://connect.stripe.com", "POST /oauth/token", "POST /oauth/deauthorize"),
+		},
 		inject: []injected{bearer("secretKey")},
 		probe:  probe{path: "/v1/charges", query: "limit=1"},
 		read:   readStripe,

@@ -3,6 +3,7 @@ package gatehousetest
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -11,7 +12,7 @@ import (
 )
 
 // Anthropic starts a fake of api.anthropic.com: GET /v1/models (paged by limit, after_id and before_id) and
-// /v1/models/{id}, and POST /v1/messages, whole or as the documented series of events. It wants anthropic-version and the key as
+// /v1/models/{id}, POST /v1/messages, whole or as the documented series of events, and POST /v1/files. It wants anthropic-version and the key as
 // x-api-key, or as Bearer, which is how the newer SDKs send it.
 // It answers like [OpenAI]. Its scopes are made up ("models" and "messages"); a key that lacks one gets 403 permission_error.
 //
@@ -34,6 +35,7 @@ func Anthropic(t testing.TB, opts ...Option) *Provider {
 			{pattern: "GET /v1/models", scope: "models", serve: f.versioned(f.listModels)},
 			{pattern: "GET /v1/models/{id}", scope: "models", serve: f.versioned(f.getModel)},
 			{pattern: "POST /v1/messages", scope: "messages", serve: f.versioned(f.message)},
+			{pattern: "POST /v1/files", scope: "files", serve: f.versioned(f.upload)},
 		},
 	}, c)
 }
@@ -137,6 +139,22 @@ func (f *anthropic) listModels(w http.ResponseWriter, r *http.Request) {
 		out["first_id"], out["last_id"] = page[0], page[len(page)-1]
 	}
 	writeJSON(w, 200, out)
+}
+
+// upload takes a file as multipart/form-data and keeps nothing of it.
+func (f *anthropic) upload(w http.ResponseWriter, r *http.Request) {
+	file, header, err := r.FormFile("file")
+	if err != nil {
+		f.refuse(w, r, refusal{kind: badRequest, detail: "file: Field required"})
+		return
+	}
+	size, err := io.Copy(io.Discard, file)
+	if err != nil {
+		f.refuse(w, r, refusal{kind: badRequest, detail: "file: could not be read"})
+		return
+	}
+	writeJSON(w, 200, object{"type": "file", "id": newID("file_"), "filename": header.Filename, "mime_type": header.Header.Get("Content-Type"),
+		"size_bytes": size, "created_at": time.Unix(epoch, 0).UTC().Format(time.RFC3339), "downloadable": false})
 }
 
 func (f *anthropic) message(w http.ResponseWriter, r *http.Request) {

@@ -5,6 +5,7 @@ import (
 	"log"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -55,6 +56,21 @@ func NotFound() Behaviour { return refusing(refusal{kind: notFound}) }
 // provider's own headers about its limit.
 func RateLimited(after time.Duration) Behaviour {
 	return refusing(refusal{kind: rateLimited, after: after})
+}
+
+// RateLimitedFor answers as [RateLimited] from its first request on until after has passed, and serves as usual then: for one limit
+// that several requests meet, of which one that comes back too early is refused again.
+func RateLimitedFor(after time.Duration) Behaviour {
+	var first sync.Once
+	var until time.Time
+	return func(a *answer) {
+		first.Do(func() { until = time.Now().Add(after) })
+		if left := time.Until(until); left > 0 {
+			RateLimited(left)(a)
+			return
+		}
+		serveAsUsual(a)
+	}
 }
 
 // OutOfQuota answers 429 without Retry-After, in the form of OpenAI's insufficient_quota: no wait mends it. A provider

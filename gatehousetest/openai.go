@@ -14,8 +14,9 @@ import (
 // epoch is the creation time of everything that the fakes hold, in Unix seconds.
 const epoch = 1750000000
 
-// OpenAI starts a fake of api.openai.com: GET /v1/models and /v1/models/{id}, and POST /v1/chat/completions, whole or
-// streamed, with usage where stream_options.include_usage asks for it. It answers a chat with the last message, unless [Reply]
+// OpenAI starts a fake of api.openai.com: GET /v1/models and /v1/models/{id}, POST /v1/chat/completions, whole or
+// streamed, with usage where stream_options.include_usage asks for it, POST /v1/responses, GET /v1/files (paged by limit and after) and
+// POST /v1/files. It answers a chat with the last message, unless [Reply]
 // says otherwise, one word for each event of a stream; a word counts as a token. Scopes are "api.model.read" and "model.request";
 // a key that lacks one gets the documented 401 "Missing scopes", not 403.
 //
@@ -33,7 +34,9 @@ func OpenAI(t testing.TB, opts ...Option) *Provider {
 			{pattern: "GET /v1/models", scope: "api.model.read", serve: f.listModels},
 			{pattern: "GET /v1/models/{id}", scope: "api.model.read", serve: f.getModel},
 			{pattern: "POST /v1/chat/completions", scope: "model.request", serve: f.chat},
+			{pattern: "POST /v1/responses", scope: "model.request", serve: f.respond},
 			{pattern: "POST /v1/files", scope: "api.files.write", serve: f.upload},
+			{pattern: "GET /v1/files", scope: "api.files.read", serve: f.listFiles},
 		},
 	}, c)
 }

@@ -1,7 +1,9 @@
 package gatehousetest
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -10,7 +12,8 @@ import (
 	"testing"
 )
 
-// Stripe starts a fake of api.stripe.com: GET /v1/charges (empty), GET and POST /v1/customers, and GET /v1/customers/{id}.
+// Stripe starts a fake of api.stripe.com: GET /v1/charges (empty), GET and POST /v1/customers, and GET /v1/customers/{id}; and of
+// files.stripe.com: POST /v1/files and GET /v1/quotes/{id}/pdf (binary, in chunks).
 // Requests are form-encoded and lists are newest first, paged by limit, starting_after and ending_before. An Idempotency-Key
 // makes a repeated POST give the first answer again. The key comes as Bearer or as the user of Basic. Scopes are "rak_charge_read",
 // "rak_customer_read" and "rak_customer_write"; a key that lacks one gets 403.
@@ -37,6 +40,8 @@ func Stripe(t testing.TB, opts ...Option) *Provider {
 			{pattern: "GET /v1/customers", scope: "rak_customer_read", serve: f.listCustomers},
 			{pattern: "GET /v1/customers/{id}", scope: "rak_customer_read", serve: f.getCustomer},
 			{pattern: "POST /v1/customers", scope: "rak_customer_write", serve: f.createCustomer},
+			{pattern: "POST /v1/files", scope: "rak_file_write", serve: f.upload},
+			{pattern: "GET /v1/quotes/{id}/pdf", scope: "rak_quote_read", serve: f.quotePDF},
 		},
 	}, c)
 }
@@ -155,6 +160,31 @@ func (f *stripe) getCustomer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeJSON(w, 200, f.customers[i])
+}
+
+// upload takes a file as multipart/form-data and keeps nothing of it.
+func (f *stripe) upload(w http.ResponseWriter, r *http.Request) {
+	file, header, err := r.FormFile("file")
+	if err != nil || r.FormValue("purpose") == "" {
+		f.refuse(w, r, refusal{kind: badRequest, detail: "Missing required param: file."})
+		return
+	}
+	size, err := io.Copy(io.Discard, file)
+	if err != nil {
+		f.refuse(w, r, refusal{kind: badRequest, detail: "The file could not be read."})
+		return
+	}
+	writeJSON(w, 200, object{"id": newID("file_"), "object": "file", "created": epoch, "filename": header.Filename, "purpose": r.FormValue("purpose"),
+		"size": size, "type": "pdf", "title": nil, "url": nil})
+}
+
+// quotePDF is binary, of 100,000 bytes, and of no length that is said.
+func (f *stripe) quotePDF(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/pdf")
+	for range 100 {
+		_, _ = w.Write(bytes.Repeat([]byte{0, 0xff, '\r', '\n', '%'}, 200))
+		_ = http.NewResponseController(w).Flush()
+	}
 }
 
 func (f *stripe) list(w http.ResponseWriter, r *http.Request, all []object) {

@@ -3,6 +3,7 @@ package gatehousetest
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -12,7 +13,7 @@ import (
 
 // Zendesk starts a fake of one {subdomain}.zendesk.com: GET /api/v2/users.json (offset pages, whose next_page is an absolute
 // link to the host that was asked) and GET /api/v2/users/me.json, which also answers, 200, to nobody: its user then has the id
-// null. The credential is Basic with [User] + "/token" and the API token, or an OAuth access token as Bearer. Scopes are "users:read" and "users:write".
+// null, and POST /api/v2/uploads.json?filename=, whose body is the file. The credential is Basic with [User] + "/token" and the API token, or an OAuth access token as Bearer. Scopes are "users:read" and "users:write".
 //
 // A wrong credential at users/me.json is taken for an anonymous caller. The reference does not say so; integrators
 // report it (node-zendesk: users answer 401, users/me a guest), and it is the harsher of the two for a tester of credentials.
@@ -38,6 +39,8 @@ func Zendesk(t testing.TB, opts ...Option) *Provider {
 			{pattern: "GET /api/v2/users", scope: "users:read", serve: f.listUsers},
 			{pattern: "POST /api/v2/users.json", scope: "users:write", serve: f.createUser},
 			{pattern: "POST /api/v2/users", scope: "users:write", serve: f.createUser},
+			{pattern: "POST /api/v2/uploads.json", scope: "uploads:write", serve: f.upload},
+			{pattern: "POST /api/v2/uploads", scope: "uploads:write", serve: f.upload},
 			{pattern: "GET /api/v2/users/me.json", open: true, serve: f.me},
 			{pattern: "GET /api/v2/users/me", open: true, serve: f.me},
 		},
@@ -122,6 +125,18 @@ func (f *zendesk) createUser(w http.ResponseWriter, r *http.Request) {
 	user["name"], user["email"], user["role"] = in.User.Name, in.User.Email, "end-user"
 	w.Header().Set("Location", fmt.Sprint(user["url"]))
 	writeJSON(w, 201, object{"user": user})
+}
+
+// upload takes a file as the body and keeps nothing of it.
+func (f *zendesk) upload(w http.ResponseWriter, r *http.Request) {
+	size, err := io.Copy(io.Discard, r.Body)
+	name := r.URL.Query().Get("filename")
+	if err != nil || name == "" {
+		f.refuse(w, r, refusal{kind: badRequest, detail: "filename: cannot be blank"})
+		return
+	}
+	writeJSON(w, 201, object{"upload": object{"token": newID(""), "attachment": object{"id": 498483, "file_name": name, "size": size,
+		"content_type": r.Header.Get("Content-Type"), "content_url": origin(r) + "/attachments/token/x/?name=" + name}}})
 }
 
 func (f *zendesk) listUsers(w http.ResponseWriter, r *http.Request) {

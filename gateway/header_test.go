@@ -125,11 +125,66 @@ func TestTheCallersTokenLeavesTheQuery(t *testing.T) {
 		"alt=sse&key=" + callerToken:      "alt=sse",
 		"key=" + callerToken:              "",
 		"key=harmless&a=1&a=2&;=%zz":      "key=harmless&a=1&a=2&;=%zz",
+		"a=%zz&api_key=" + strings.ReplaceAll(callerToken, ".", "%2e") + "&b=%zz":  "a=%zz&b=%zz",
+		"access_token=" + strings.ReplaceAll(callerToken, ".", "%252E") + "&b=1":   "b=1",
+		"access_token=" + strings.ReplaceAll(callerToken, ".", "%25252e") + "&b=1": "b=1",
+		"access_token=" + callerToken + "%zz&b=1":                                  "b=1",
+		callerToken + "=1&x[" + callerToken + "]=2":                                "",
+		"b=1;key=" + callerToken + "&c":                                            "c",
 	} {
 		f.call(t, "GET", "/api/chat/up/v1?"+query, "")
 		if _, sent, _ := strings.Cut((<-got).URI, "?"); sent != want {
 			t.Errorf("%s became %s, want %s", query, sent, want)
 		}
+	}
+}
+
+// A form loses the field that holds the token, and nothing else; a path that holds
+// it is refused before anything is sent.
+func TestTheCallersTokenLeavesFormsAndPaths(t *testing.T) {
+	upstream, got := recorder(t, nil)
+	f := serve(t, upstream)
+	const form = "application/x-www-form-urlencoded"
+	send := func(path, contentType, body string) *http.Response {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), "POST", f.URL+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+callerToken)
+		r.Header.Set("Content-Type", contentType)
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		return answer
+	}
+	for _, test := range []struct{ contentType, body, want string }{
+		{form, "channel=C1&token=" + callerToken + "&text=a+b%26", "channel=C1&text=a+b%26"},
+		{form + "; charset=utf-8", "token=" + strings.ReplaceAll(callerToken, ".", "%2E"), ""},
+		{form, "token=" + callerToken + "&token=" + callerToken + "&&x", "&x"},
+		{form, "&&a=%zz&=&b=caller.token", "&&a=%zz&=&b=caller.token"}, // byte for byte where there is none
+		{form, "token=" + callerToken + "&file=" + strings.Repeat("%20", 100_000), "file=" + strings.Repeat("%20", 100_000)},
+		{"application/json", `{"text":"a=` + callerToken + `&b"}`, `{"text":"a=` + callerToken + `&b"}`},
+	} {
+		if answer := send("/api/chat/up/v1", test.contentType, test.body); answer.StatusCode != http.StatusOK {
+			t.Errorf("%.60s: %d", test.body, answer.StatusCode)
+			continue
+		}
+		if seen := <-got; seen.Body != test.want {
+			t.Errorf("%.80s became %.80q, want %.80q", test.body, seen.Body, test.want)
+		}
+	}
+	for _, path := range []string{"/v1/" + callerToken, "/bot" + strings.ReplaceAll(callerToken, ".", "%2e") + "/me", "/" + strings.ReplaceAll(callerToken, ".", "%252e")} {
+		if answer := send("/api/chat/up"+path, form, ""); answer.StatusCode != http.StatusBadRequest || answer.Header.Get("Gatehouse-Error") != "token_in_path" {
+			t.Errorf("%s: %d %s", path, answer.StatusCode, answer.Header.Get("Gatehouse-Error"))
+		}
+	}
+	select {
+	case seen := <-got:
+		t.Errorf("the provider saw %s", seen.URI)
+	default:
 	}
 }
 

@@ -3,7 +3,6 @@ package gateway
 import (
 	"encoding/base64"
 	"net/http"
-	"net/url"
 	"strings"
 )
 
@@ -14,7 +13,7 @@ func (t *transfer) toProvider() http.Header {
 	out := requestHeader(t.r.Header)
 	tokens := callerTokens(t.r.Header)
 	for name, values := range out {
-		if t.service != nil && !t.service.PassesToProvider(name) || leaks(values, tokens) {
+		if t.service != nil && !t.service.PassesToProvider(name) || hold(values, tokens) {
 			delete(out, name)
 		}
 	}
@@ -51,15 +50,32 @@ func basicTokens(value string) []string {
 	return []string{user, password}
 }
 
-// holdsToken says whether a parameter of a query holds token, as it is or
-// escaped.
-func holdsToken(parameter, token string) bool {
-	if strings.Contains(parameter, token) {
-		return true
+func hold(values, tokens []string) bool {
+	for _, token := range tokens {
+		for _, value := range values {
+			if holdsToken(value, token) {
+				return true
+			}
+		}
 	}
-	if strings.IndexByte(parameter, '%') < 0 {
-		return false
+	return false
+}
+
+// holdsToken says whether text of a URL or a form holds token, as it is or
+// escaped, also several times over.
+func holdsToken(text, token string) bool {
+	for range 4 {
+		if strings.Contains(text, token) {
+			return true
+		}
+		if strings.IndexByte(text, '%') < 0 {
+			return false
+		}
+		plain, changed, _ := unescape(text)
+		if !changed {
+			return false
+		}
+		text = plain
 	}
-	plain, err := url.QueryUnescape(parameter)
-	return err == nil && strings.Contains(plain, token)
+	return strings.Contains(text, token)
 }

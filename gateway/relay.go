@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/audit"
@@ -38,6 +39,7 @@ func (t *transfer) answerHeader(answer *http.Response) {
 	h := t.w.Header()
 	t.toCaller(answer.Header)
 	answerHeader(h, answer.Header, t.secrets())
+	sayWhen(h, answer)
 	if answer.StatusCode == http.StatusNoContent {
 		delete(h, "Content-Length")
 	}
@@ -118,6 +120,12 @@ func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
 		lines: events && answer.Header.Get("Content-Encoding") == "",
 		flush: events || answer.ContentLength < 0,
 	}
+	if s.lines {
+		for _, secret := range t.secrets() {
+			s.secrets = append(s.secrets, []byte(secret))
+		}
+		s.removed, s.sized = t.removed, answer.ContentLength >= 0
+	}
 	if s.lines && t.hiding {
 		s.hider = new(tokens.Hider)
 		delete(t.w.Header(), "Content-Length") // it will be less
@@ -183,12 +191,16 @@ func (t *transfer) interrupted(answer *http.Response, s *stream, cause error) {
 		return // no events, or a stated length that another event would not fit in
 	}
 	event := t.errorEvent(reason, message)
+	if !s.hangs {
+		event = "\n" + event // its lines have come, but perhaps not its end
+	} else if strings.HasPrefix(event, "data:") {
+		event = "event: error\n" + event // in place of the name that came
+	}
 	if s.midLine {
 		event = "\n" + event
 	}
 	_ = s.rc.SetWriteDeadline(time.Now().Add(t.gateway.limits.write))
-	// The newline first ends the event before, in case its lines have come but not its end.
-	n, err := io.WriteString(t.w, "\n"+event)
+	n, err := io.WriteString(t.w, event)
 	t.result.BytesOut += int64(n)
 	if err == nil {
 		err = flush(s.rc)
@@ -249,8 +261,14 @@ type stream struct {
 	hider *tokens.Hider // takes out what only we asked for; nil: nothing
 	heart *heartbeat    // nil: none
 
+	secrets [][]byte  // are cut out of events: an error inside a stream has no status
+	removed func(int) // is told how often
+	sized   bool      // the answer has a length that has to stay
+
 	written           int64
 	midLine           bool // the last byte passed on was no newline
+	begun             bool // an event has, and its end is to come
+	hangs             bool // an event has begun and has no data yet: SDKs would read its end as broken JSON
 	readErr, writeErr error
 }
 
@@ -306,6 +324,16 @@ func (s *stream) ready(b []byte, held int) int {
 
 // pass writes b to the caller, and then has it counted.
 func (s *stream) pass(e *exchange, b []byte) {
+	for _, secret := range s.secrets {
+		if n := bytes.Count(b, secret); n > 0 {
+			s.removed(n)
+			mark := []byte(removedMark)
+			if s.sized {
+				mark = bytes.Repeat([]byte("*"), len(secret))
+			}
+			b = bytes.ReplaceAll(b, secret, mark)
+		}
+	}
 	if s.hider == nil {
 		s.write(b)
 		if e.watching {
@@ -321,7 +349,27 @@ func (s *stream) pass(e *exchange, b []byte) {
 	}
 }
 
+// note keeps whether the event at the end of what is passed on hangs.
+func (s *stream) note(b []byte) {
+	begun, said := s.begun, s.begun && !s.hangs
+	if !s.midLine && (b[0] == '\n' || b[0] == '\r') {
+		begun, said = false, false
+	}
+	fresh := !s.midLine
+	for _, end := range [...]string{"\n\n", "\r\n\r\n"} {
+		if i := bytes.LastIndex(b, []byte(end)); i >= 0 {
+			b, begun, said, fresh = b[i+len(end):], false, false, true
+		}
+	}
+	said = said || fresh && bytes.HasPrefix(b, []byte("data")) || bytes.Contains(b, []byte("\ndata")) || bytes.Contains(b, []byte("\rdata"))
+	s.begun = begun || len(bytes.Trim(b, "\r\n")) > 0
+	s.hangs = s.begun && !said
+}
+
 func (s *stream) write(b []byte) {
+	if s.lines {
+		s.note(b)
+	}
 	if s.heart != nil {
 		s.heart.mu.Lock()
 		defer s.heart.mu.Unlock()

@@ -25,6 +25,9 @@ func (t *transfer) scrub(e *exchange, answer *http.Response) {
 	if len(secrets) == 0 {
 		return
 	}
+	if answer.StatusCode >= http.StatusMultipleChoices {
+		secrets = append(slices.Clip(secrets), inBase64(t.upstream.injection.ExposeSecretValues())...)
+	}
 	for name, values := range answer.Header {
 		for i, value := range values {
 			if clean, n := cutText(value, secrets); n > 0 {
@@ -126,6 +129,11 @@ func cutText(text string, secrets []string) (string, int) {
 			text = strings.ReplaceAll(text, secret, removedMark)
 		}
 	}
+	if strings.ContainsAny(text, escapes) {
+		spelled := 0
+		text, spelled = cutSpelled(text, secrets)
+		n += spelled
+	}
 	return text, n
 }
 
@@ -176,7 +184,7 @@ func begun(text string, secrets []string) int {
 			}
 		}
 	}
-	return longest
+	return max(longest, begunSpelled(text, secrets))
 }
 
 // gunzip gives what a compressed error says; ok is false where that is longer

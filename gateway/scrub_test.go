@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/base64"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -50,6 +51,9 @@ func TestTheKeyIsCutOutOfErrors(t *testing.T) {
 		"no gzip":                 {status: 401, header: []string{"Content-Encoding", "br"}, body: "KEY", want: "WITHHELD"},
 		"two codings":             {status: 401, header: []string{"Content-Encoding", "gzip, br"}, body: "KEY", want: "WITHHELD"},
 		"a success is passed on":  {status: 200, body: "KEY", want: "KEY"},
+		"an event of an error":    {status: 200, header: []string{"Content-Type", "text/event-stream"}, chunks: 3, body: "data: a\n\ndata: {\"error\":\"bad KEY\"}\n\ndata: [DONE]\n\n", want: "data: a\n\ndata: {\"error\":\"bad MARK\"}\n\ndata: [DONE]\n\n", scrubbed: 1},
+		"events of a length":      {status: 200, header: []string{"Content-Type", "text/event-stream"}, body: "data: KEY\n\n", want: "data: " + strings.Repeat("*", len(injectedKey)) + "\n\n", scrubbed: 1},
+		"events in pieces":        {status: 200, header: []string{"Content-Type", "text/event-stream"}, body: "data: KEY KEY\n\nKEY", chunks: 1 << 20, want: "data: MARK MARK\n\nMARK", scrubbed: 3},
 		"nothing of it":           {status: 418, body: "teapot", want: "teapot"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -125,6 +129,59 @@ func TestEveryFormOfTheKeyIsCutOut(t *testing.T) {
 	}
 }
 
+// Libraries differ in what they escape, so the key is found whichever of its
+// characters are, and where the body is cut. What is no key stays as it came.
+func TestEverySpellingOfTheKeyIsCutOut(t *testing.T) {
+	const user, password = "agent@example.com/token", `p+ss/w=rd&0"1'2<3>4%5\6789`
+	basic := base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
+	pairs := func(pairs ...string) string { return strings.NewReplacer(pairs...).Replace(password) }
+	every := func(format string) string {
+		var b strings.Builder
+		for i := range len(password) {
+			fmt.Fprintf(&b, format, password[i])
+		}
+		return b.String()
+	}
+	forms := []string{
+		pairs("+", "%2B", "=", "%3D", "&", "%26", `"`, "%22", "'", "%27", "<", "%3C", ">", "%3E", "%", "%25", `\`, "%5C"), // Python's quote keeps /
+		pairs("+", "%2b", "/", "%2f", "=", "%3d", "&", "%26", `"`, "%22", "<", "%3c", ">", "%3e", "%", "%25", `\`, "%5c"),
+		pairs("+", `\u002B`, "&", `\u0026`, `"`, `\u0022`, "'", `\u0027`, "<", `\u003C`, ">", `\u003E`, `\`, `\\`), // System.Text.Json
+		pairs("=", `\u003d`, "&", `\u0026`, `"`, `\"`, "'", `\u0027`, "<", `\u003c`, ">", `\u003e`, `\`, `\\`),     // Gson
+		pairs("&", `\u0026`, `"`, `\"`, "<", `\u003c`, ">", `\u003e`, `\`, `\\`),                                   // encoding/json
+		pairs("/", `\/`, `"`, `\"`, `\`, `\\`), // PHP
+		pairs("&", "&amp;", `"`, "&quot;", "'", "&#39;", "<", "&lt;", ">", "&gt;"),
+		pairs("&", "&amp;", `"`, "&#34;", "'", "&#x27;", "<", "&lt;", ">", "&gt;", "/", "&#x2F;", "=", "&#x3D;"),
+		every("%%%02x"), every("%%%02X"), every(`\u%04x`), every(`\x%02x`), every("&#%d;"), every("&#x%X;"),
+		// Inside of something else that was put into base64, at each of three places.
+		base64.StdEncoding.EncodeToString([]byte("Authorization: " + password + " .")),
+		base64.URLEncoding.EncodeToString([]byte("an Authorization: " + password + "!")),
+		base64.StdEncoding.EncodeToString([]byte(" Authorization: " + password)),
+		strings.TrimRight(basic, "="), base64.RawURLEncoding.EncodeToString([]byte(user + ":" + password)),
+	}
+	const innocent = `100% of \u0070 &amp; %70+ss/w p+ss/w&#61;x \`
+	for _, form := range forms {
+		for _, piece := range []int{1, 7, 1 << 20} {
+			upstream, _ := recorder(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(500)
+				for text := innocent + form + innocent; text != ""; {
+					n := min(piece, len(text))
+					_, _ = io.WriteString(w, text[:n])
+					_ = http.NewResponseController(w).Flush()
+					text = text[n:]
+				}
+			})
+			f := serve(t, upstream, func(o *gateway.Options) { o.Opener = basicKeys{user, password} })
+			_, text := f.call(t, "GET", "/api/chat/custom/v1", "")
+			before, after, _ := strings.Cut(text, removedMark)
+			// Of a text in base64, what stands beside the key may stay.
+			if !strings.HasPrefix(before, innocent) || !strings.HasSuffix(after, innocent) || strings.Contains(text, form[len(form)/2-6:len(form)/2+6]) ||
+				!strings.HasPrefix(form, "QXV0") && !strings.HasPrefix(form, "YW4g") && !strings.HasPrefix(form, "IEF1") && text != innocent+removedMark+innocent {
+				t.Errorf("in pieces of %d: %q came as %q", piece, form, text)
+			}
+		}
+	}
+}
+
 // A compressed error that is far longer than it looks is not decoded to its end.
 func TestACompressedErrorIsBounded(t *testing.T) {
 	upstream, _ := recorder(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -145,7 +202,7 @@ func TestTheCallersTokenGoesNowhere(t *testing.T) {
 	f := serve(t, upstream)
 	escaped := strings.ReplaceAll(url.QueryEscape(callerToken), "a", "%61")
 	for _, target := range []string{"/api/chat/up/v1?a=1&key=" + escaped, "/api/proxy/stripe/v1?a=1&k=x" + callerToken + "y"} {
-		f.call(t, "GET", target, "", "User-Agent", "sdk "+callerToken, "Accept", callerToken, "X-Stainless-Lang", callerToken, "Openai-Beta", callerToken,
+		f.call(t, "GET", target, "", "User-Agent", "sdk "+callerToken, "Accept", callerToken, "X-Stainless-Lang", callerToken, "Openai-Beta", callerToken, "X-Stainless-Os", "%7B"+escaped,
 			"Stripe-Version", callerToken, "Referer", "https://x/"+callerToken, "X-Http-Method-Override", "DELETE", "Traceparent", "00-1-2-01",
 			"Origin", "https://app.example", "Baggage", "user=1", "Sec-Fetch-Site", "none", "X-Anything", "v")
 		r := <-got

@@ -16,6 +16,8 @@ import (
 var (
 	errPath = fault.New(fault.Malformed, "invalid_path",
 		"The path after the service has characters or segments that servers read in different ways. Send it plain: no dot segments, backslashes, encoded slashes or control characters.")
+	errTokenInPath = fault.New(fault.Malformed, "token_in_path",
+		"Your token stands in the path, from where it would go to the service. Send it in a header only.")
 	errMethod = fault.New(fault.Malformed, "method_not_supported",
 		"Use GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS.")
 	errUpgrade = fault.New(fault.Malformed, "upgrade_not_supported",
@@ -90,6 +92,7 @@ func (t *transfer) serve() {
 		return
 	}
 	t.result.BytesIn = body.size
+	t.dropOwnToken(body)
 	if err := t.account(body); err != nil {
 		t.fail(err)
 		return
@@ -156,6 +159,9 @@ func checkRequest(r *http.Request, path string) error {
 	if r.URL.Host != "" || !validPath(path) {
 		return errPath
 	}
+	if holdsOwnToken(r.Header, path) {
+		return errTokenInPath
+	}
 	for _, protocol := range r.Header["Upgrade"] {
 		// Other upgrades, such as h2c, are offers that a server may ignore.
 		if strings.Contains(strings.ToLower(protocol), "websocket") {
@@ -191,7 +197,7 @@ func (t *transfer) open(body *payload) error {
 func (t *transfer) use(c Credential) {
 	t.opened = c
 	t.result.CredentialID, t.result.CredentialName, t.result.CredentialVersion = c.ID, c.Name, c.Version
-	t.upstream = upstreamOf(c.Injection.Origin())
+	t.upstream = upstreamOf(c.Injection.OriginFor(t.r.Method, "/"+t.visit.Path))
 	t.upstream.injection = c.Injection
 }
 
@@ -206,6 +212,7 @@ func (t *transfer) fail(err error) {
 }
 
 func (t *transfer) answer(err error) {
+	err = t.understood(err)
 	t.result.Status = t.gateway.problem(t.w, t.r, err)
 	t.result.Outcome, t.result.Reason = audit.Failure, "internal_error"
 	var denied *access.DeniedError
@@ -217,6 +224,18 @@ func (t *transfer) answer(err error) {
 	} else if errors.As(err, &denied) {
 		t.result.Outcome, t.result.Reason = audit.Denied, "permission_denied"
 	}
+}
+
+// understood gives err as one that the service's SDK raises: node-zendesk takes
+// 502 and 504 for a success that says nothing.
+func (t *transfer) understood(err error) error {
+	f, ok := fault.As(err)
+	if !ok || t.service == nil || t.service.Name != "zendesk" || f.Kind != fault.BadUpstream && f.Kind != fault.SlowUpstream {
+		return err
+	}
+	unavailable := *f
+	unavailable.Kind = fault.Unavailable
+	return &unavailable
 }
 
 // left records that the caller went away before an answer began.

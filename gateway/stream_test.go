@@ -149,7 +149,13 @@ func TestAnEventStreamThatDiesEndsWithAnErrorEvent(t *testing.T) {
 		"inside an event":     {"/api/chat/up/v1", []string{"event: x\ndata: 1\nda"}, "event: x\ndata: 1\n" + interruptedEvent},
 		"before any":          {"/api/chat/up/v1", nil, interruptedEvent},
 		"inside a great line": {"/api/chat/up/v1", []string{long}, long[:65536] + "\n" + interruptedEvent},
-		"Anthropic":           {"/api/chat/anthropic/v1/messages", []string{"event: ping\ndata: {}\n\nevent: x\n"}, "event: ping\ndata: {}\n\nevent: x\n" + anthropicEvent},
+		"Anthropic":           {"/api/chat/anthropic/v1/messages", []string{"event: ping\ndata: {}\n\n"}, "event: ping\ndata: {}\n\n" + anthropicEvent},
+		// A name without data is given the error's: an SDK reads the data of each event that ends.
+		"behind a name":            {"/api/chat/up/v1", []string{"data: 1\n\nevent: x\n", `data: {"ha`}, "data: 1\n\nevent: x\nevent: error\n" + interruptedEvent[1:]},
+		"behind a name, pieces":    {"/api/chat/up/v1", []string{"data: 1\n", "\n", "event: x\n", ": y\n"}, "data: 1\n\nevent: x\n: y\nevent: error\n" + interruptedEvent[1:]},
+		"behind a name, CRLF":      {"/api/chat/up/v1", []string{"data: 1\r\n\r\nevent: x\r\n"}, "data: 1\r\n\r\nevent: x\r\nevent: error\n" + interruptedEvent[1:]},
+		"behind data, pieces":      {"/api/chat/up/v1", []string{"event: x\n", "data: 1\n"}, "event: x\ndata: 1\n" + interruptedEvent},
+		"behind a name, Anthropic": {"/api/chat/anthropic/v1/messages", []string{"event: ping\ndata: {}\n\nevent: x\n"}, "event: ping\ndata: {}\n\nevent: x\n" + anthropicEvent[1:]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := serve(t, scripted(t, func(conn net.Conn) {

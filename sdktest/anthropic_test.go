@@ -3,6 +3,7 @@ package sdktest
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,6 +67,24 @@ func testAnthropic(t *testing.T, at target) {
 		}
 		if _, err := client.Models.Get(t.Context(), "claude-fake-6", anthropic.ModelGetParams{}); err != nil {
 			t.Error(err)
+		}
+	})
+	t.Run("upload", func(t *testing.T) {
+		file := strings.NewReader(strings.Repeat("x", 300_000))
+		made, err := client.Beta.Files.Upload(t.Context(), anthropic.BetaFileUploadParams{File: anthropic.File(file, "data.txt", "text/plain")})
+		if err != nil || made.SizeBytes != 300_000 || made.Filename != "data.txt" {
+			t.Errorf("%+v, %v", made, err)
+		}
+	})
+	t.Run("retry", func(t *testing.T) {
+		at.fake.Next(limited()...)
+		seen := at.since(t, 2, func() {
+			if _, err := client.Messages.New(t.Context(), params, option.WithMaxRetries(1)); err != nil {
+				t.Error(err)
+			}
+		})
+		if len(seen) != 2 || seen[0].Status != 429 || seen[1].Status != 200 {
+			t.Errorf("the provider saw %d requests", len(seen))
 		}
 	})
 	t.Run("abort", func(t *testing.T) {

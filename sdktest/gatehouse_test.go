@@ -13,6 +13,7 @@ import (
 	"github.com/stripe/stripe-go/v83"
 
 	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/vault"
 )
@@ -34,7 +35,9 @@ func store(t *testing.T, s *gatehousetest.GatehouseServer, service, field, key s
 	if err := s.Orgs.Admit(t.Context(), caller); err != nil {
 		t.Fatal(err)
 	}
-	n := vault.NewCredential{Service: service, Fields: map[string]string{field: key}}
+	// Reading files is no inference: a credential of a service that chats takes it where its scope says so.
+	all := vault.Bounds{Scope: &catalog.Scope{Paths: []string{"/**"}}}
+	n := vault.NewCredential{Service: service, Fields: map[string]string{field: key}, Bounds: all}
 	if _, _, err := s.Vault.Create(t.Context(), caller, n); err != nil {
 		t.Fatal(err)
 	}

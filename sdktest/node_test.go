@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/vault"
 )
@@ -70,12 +73,43 @@ func node(t *testing.T, sdk, scenario, baseURL, key string) came {
 	return c
 }
 
+// leaves runs a scenario whose program ends in the middle of it, as one does that is stopped: an SDK that cannot abort a request still has
+// this. The provider is silent until then.
+func leaves(t *testing.T, sdk, scenario, baseURL, key string, fake *gatehousetest.Provider) {
+	t.Helper()
+	if err := installed(); err != nil {
+		t.Fatalf("the Node SDKs could not be installed: %v", err)
+	}
+	before, seen := len(fake.Requests()), make(chan struct{})
+	fake.Next(gatehousetest.Announce(seen, gatehousetest.Silent()))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	program := exec.CommandContext(ctx, "node", filepath.Join("node", "drive.mjs"), sdk, scenario)
+	program.Env = append(os.Environ(), "BASE_URL="+baseURL, "KEY="+key)
+	if err := program.Start(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-seen:
+	case <-ctx.Done():
+		t.Error("the provider was not asked")
+	}
+	_ = program.Process.Kill()
+	_ = program.Wait()
+	for _, r := range fake.Await(before + 1)[before:] {
+		if !r.Aborted {
+			t.Error("the provider was not told that the client has left")
+		}
+	}
+}
+
 // A nodeCase is one scenario through Gatehouse, beside the same one straight at the provider.
 type nodeCase struct {
 	scenario   string
 	requests   int                              // that the provider sees
 	behaviours func() []gatehousetest.Behaviour // of the provider, for these requests
 	differs    bool                             // from the same scenario without Gatehouse in what it prints: new ids
+	alone      bool                             // is not run without Gatehouse, where the SDK does not come to an end
 	check      func(t *testing.T, c came, seen []gatehousetest.Request)
 }
 
@@ -95,12 +129,15 @@ func nodeSDK(t *testing.T, sdk string, fake *gatehousetest.Provider, s *gatehous
 				}
 				return out, fake.Await(before + c.requests)[before:]
 			}
-			plain, _ := run(direct, directKey)
+			var plain came
+			if !c.alone {
+				plain, _ = run(direct, directKey)
+			}
 			got, seen := run(through, token)
 			if len(seen) != c.requests {
 				t.Errorf("the provider saw %d requests, want %d", len(seen), c.requests)
 			}
-			if !c.differs {
+			if !c.differs && !c.alone {
 				if a, b := fmt.Sprintf("%+v", plain), fmt.Sprintf("%+v", got); (plain.Error == nil || got.Error == nil) && a != b {
 					t.Errorf("through Gatehouse %s\nwithout %s", b, a)
 				}
@@ -121,7 +158,9 @@ func nodeServer(t *testing.T, fake *gatehousetest.Provider, service string, fiel
 	if err := s.Orgs.Admit(t.Context(), caller); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.Vault.Create(t.Context(), caller, vault.NewCredential{Service: service, Fields: fields}); err != nil {
+	// Reading files is no inference: a credential of a service that chats takes it where its scope says so.
+	all := vault.Bounds{Scope: &catalog.Scope{Paths: []string{"/**"}}}
+	if _, _, err := s.Vault.Create(t.Context(), caller, vault.NewCredential{Service: service, Fields: fields, Bounds: all}); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -175,6 +214,33 @@ func aborted(t *testing.T, _ came, seen []gatehousetest.Request) {
 	}
 }
 
+// limited has the provider refuse for two seconds, longer than the SDKs wait by themselves before they try again: one that does not go by the
+// answer's headers is refused twice.
+func limited() []gatehousetest.Behaviour {
+	b := gatehousetest.RateLimitedFor(2 * time.Second)
+	return []gatehousetest.Behaviour{b, b}
+}
+
+// lockTimeout is the 429 that Stripe says is worth another try.
+func lockTimeout() gatehousetest.Behaviour {
+	return gatehousetest.Handler(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Stripe-Should-Retry", "true")
+		w.WriteHeader(http.StatusTooManyRequests)
+		_, _ = io.WriteString(w, `{"error":{"type":"invalid_request_error","code":"lock_timeout","message":"This object cannot be accessed right now."}}`)
+	})
+}
+
+// refused checks that the SDK threw an error of this status, after one request.
+func refused(status int) func(*testing.T, came, []gatehousetest.Request) {
+	return func(t *testing.T, got came, seen []gatehousetest.Request) {
+		t.Helper()
+		if got.Error == nil || got.Error.Status != status || len(seen) != 1 {
+			t.Errorf("the SDK gave %+v, threw %+v", got, got.Error)
+		}
+	}
+}
+
 func next(b gatehousetest.Behaviour) func() []gatehousetest.Behaviour {
 	return func() []gatehousetest.Behaviour { return []gatehousetest.Behaviour{b} }
 }
@@ -185,11 +251,15 @@ func TestNodeOpenAI(t *testing.T) {
 	s := nodeServer(t, fake, "openai", map[string]string{"apiKey": fake.Key()})
 	nodeSDK(t, "openai", fake, s, fake.URL+"/v1", s.URL+"/api/chat/openai/v1", fake.Key(), []nodeCase{
 		{scenario: "list", requests: 1, check: ids(3)},
+		{scenario: "paginate", requests: 2, check: ids(3)},
 		{scenario: "create", requests: 1, check: wants(came{Text: openAIReply})},
 		{scenario: "stream", requests: 1, check: wants(came{Text: openAIReply, Chunks: 10})},
+		{scenario: "respond", requests: 1, check: wants(came{Text: openAIReply})},
+		{scenario: "events", requests: 1, check: wants(came{Text: openAIReply, Chunks: 10})},
+		{scenario: "events", requests: 1, behaviours: next(gatehousetest.CutAfter(900)), check: interrupted},
 		{scenario: "upload", requests: 1, check: wants(came{Bytes: 300_000, Filename: "data.jsonl"})},
 		{scenario: "abort", requests: 1, behaviours: next(gatehousetest.Hold(nil)), check: aborted},
-		{scenario: "retry", requests: 2, behaviours: next(gatehousetest.RateLimited(20 * time.Millisecond)), check: retried(429, came{Text: openAIReply})},
+		{scenario: "retry", requests: 2, behaviours: limited, check: retried(429, came{Text: openAIReply})},
 		{scenario: "stream", requests: 1, behaviours: next(gatehousetest.CutAfter(600)), check: interrupted},
 		{scenario: "create", requests: 1, behaviours: next(gatehousetest.CutAfter(10)), check: half},
 	})
@@ -200,11 +270,13 @@ func TestNodeAnthropic(t *testing.T) {
 	fake := gatehousetest.Anthropic(t, gatehousetest.Reply(anthropicReply), gatehousetest.Items(7))
 	s := nodeServer(t, fake, "anthropic", map[string]string{"apiKey": fake.Key()})
 	nodeSDK(t, "anthropic", fake, s, fake.URL, s.URL+"/api/chat/anthropic", fake.Key(), []nodeCase{
+		{scenario: "list", requests: 1, check: ids(5)},
 		{scenario: "paginate", requests: 3, check: ids(7)},
+		{scenario: "upload", requests: 1, check: wants(came{Bytes: 300_000, Filename: "data.txt"})},
 		{scenario: "create", requests: 1, check: wants(came{Text: anthropicReply})},
 		{scenario: "stream", requests: 1, check: wants(came{Text: anthropicReply})},
 		{scenario: "abort", requests: 1, behaviours: next(gatehousetest.Hold(nil)), check: aborted},
-		{scenario: "retry", requests: 2, behaviours: next(gatehousetest.RateLimited(20 * time.Millisecond)), check: retried(429, came{Text: anthropicReply})},
+		{scenario: "retry", requests: 2, behaviours: limited, check: retried(429, came{Text: anthropicReply})},
 		{scenario: "stream", requests: 1, behaviours: next(gatehousetest.CutAfter(600)), check: interrupted},
 		{scenario: "create", requests: 1, behaviours: next(gatehousetest.CutAfter(10)), check: half},
 	})
@@ -227,6 +299,12 @@ func TestNodeStripe(t *testing.T) {
 				{scenario: "paginate", requests: pages, check: ids(len(customers(fake)))},
 				{scenario: "create", requests: 1, check: wants(came{Email: "a+b@example.com"})},
 				{scenario: "retry", requests: 2, behaviours: next(gatehousetest.Overloaded()), check: retried(503, came{Email: "c@example.com"})},
+				{scenario: "retry", requests: 2, behaviours: next(lockTimeout()), check: retried(429, came{Email: "c@example.com"})},
+				{scenario: "retry", requests: 1, behaviours: next(gatehousetest.RateLimited(time.Second)), check: refused(429)},
+				{scenario: "upload", requests: 1, check: wants(came{Bytes: 300_000, Filename: "evidence.pdf"})},
+				{scenario: "stream", requests: 1, check: wants(came{Bytes: 100_000})},
+				{scenario: "create", requests: 1, behaviours: next(gatehousetest.CutAfter(10)), check: half},
+				{scenario: "abort", requests: 1, behaviours: next(gatehousetest.Silent()), check: endsEarly},
 			})
 		})
 	}
@@ -236,7 +314,7 @@ func TestNodeStripe(t *testing.T) {
 func customers(fake *gatehousetest.Provider) []int {
 	n := make([]int, 7)
 	for _, r := range fake.Requests() {
-		if r.Method == "POST" && r.Status == 200 {
+		if r.Method == "POST" && r.URL.Path == "/v1/customers" && r.Status == 200 {
 			n = append(n, 0)
 		}
 	}
@@ -248,16 +326,24 @@ func TestNodeIntercom(t *testing.T) {
 	fake := gatehousetest.Intercom(t, gatehousetest.Items(7))
 	s := nodeServer(t, fake, "intercom", map[string]string{"accessToken": fake.Key()})
 	nodeSDK(t, "intercom", fake, s, fake.URL, s.URL+"/api/proxy/intercom", fake.Key(), []nodeCase{
+		{scenario: "list", requests: 1, check: ids(5)},
 		{scenario: "paginate", requests: 3, check: ids(7)},
 		{scenario: "create", requests: 1, check: wants(came{Email: "a@example.com"})},
 		{scenario: "retry", requests: 2, behaviours: next(gatehousetest.Overloaded()), check: retried(503, came{ID: "1295"})},
-		{scenario: "abort", requests: 1, behaviours: next(gatehousetest.Silent()), check: func(t *testing.T, c came, seen []gatehousetest.Request) {
-			aborted(t, c, seen)
-			if c.Error == nil {
-				t.Error("an aborted call ended without an error")
-			}
-		}},
+		// Intercom says when to come back in a header whose name is ours.
+		{scenario: "retry", requests: 2, behaviours: limited, check: retried(429, came{ID: "1295"})},
+		{scenario: "once", requests: 1, behaviours: next(gatehousetest.CutAfter(10)), check: half},
+		{scenario: "abort", requests: 1, behaviours: next(gatehousetest.Silent()), check: endsEarly},
 	})
+}
+
+// endsEarly checks that the SDK threw, and the provider knows.
+func endsEarly(t *testing.T, c came, seen []gatehousetest.Request) {
+	t.Helper()
+	aborted(t, c, seen)
+	if c.Error == nil {
+		t.Error("an aborted call ended without an error")
+	}
 }
 
 // node-zendesk follows the links in the pages, which lead through Gatehouse.
@@ -268,7 +354,22 @@ func TestNodeZendesk(t *testing.T) {
 	nodeSDK(t, "zendesk", fake, s, fake.URL+"/api/v2", s.URL+"/api/proxy/zendesk/api/v2", fake.Key(), []nodeCase{
 		{scenario: "paginate", requests: 3, check: ids(250)},
 		{scenario: "create", requests: 1, check: wants(came{Email: "marie@example.com"})},
+		{scenario: "upload", requests: 1, check: wants(came{Bytes: 300_000, Filename: "log.txt"})},
+		// It tries nothing again and cannot abort a request. It takes 502 for an empty success, so it is told 503.
+		{scenario: "create", requests: 1, alone: true, behaviours: next(gatehousetest.CutAfter(10)), check: throws("Service Unavailable")},
+		{scenario: "create", requests: 1, alone: true, behaviours: next(gatehousetest.HangUp()), check: throws("Service Unavailable")},
 	})
+	leaves(t, "zendesk", "create", s.URL+"/api/proxy/zendesk/api/v2", s.Token(t, "acme", "u_1", access.Developer), fake)
+}
+
+// throws checks that the SDK threw an error that says this.
+func throws(said string) func(*testing.T, came, []gatehousetest.Request) {
+	return func(t *testing.T, got came, _ []gatehousetest.Request) {
+		t.Helper()
+		if got.Error == nil || !strings.Contains(got.Error.Message, said) {
+			t.Errorf("the SDK gave %+v, threw %+v", got, got.Error)
+		}
+	}
 }
 
 // An SDK that meets our own limit waits as long as our headers say, and is admitted then.

@@ -3,12 +3,14 @@ package sdktest
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
+	"github.com/openai/openai-go/v3/responses"
 )
 
 const openAIReply = "Keys live in the vault, and nowhere else."
@@ -137,7 +139,7 @@ func testOpenAI(t *testing.T, at target) {
 		}
 	})
 	t.Run("retry", func(t *testing.T) {
-		at.fake.Next(gatehousetest.RateLimited(time.Millisecond))
+		at.fake.Next(limited()...)
 		seen := at.since(t, 2, func() {
 			if _, err := client.Chat.Completions.New(t.Context(), params, option.WithMaxRetries(1)); err != nil {
 				t.Error(err)
@@ -145,6 +147,51 @@ func testOpenAI(t *testing.T, at target) {
 		})
 		if len(seen) != 2 || seen[0].Status != 429 || seen[1].Status != 200 {
 			t.Errorf("the provider saw %d requests", len(seen))
+		}
+	})
+	t.Run("paginate", func(t *testing.T) {
+		n := 0
+		seen := at.since(t, 2, func() {
+			files := client.Files.ListAutoPaging(t.Context(), openai.FileListParams{Limit: openai.Int(2)})
+			for files.Next() {
+				n++
+			}
+			if err := files.Err(); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if n != 3 || len(seen) != 2 {
+			t.Errorf("%d files in %d pages, want 3 in 2", n, len(seen))
+		}
+	})
+	t.Run("upload", func(t *testing.T) {
+		file := strings.NewReader(strings.Repeat("x", 300_000))
+		made, err := client.Files.New(t.Context(), openai.FileNewParams{File: openai.File(file, "data.jsonl", "application/jsonl"), Purpose: openai.FilePurposeBatch})
+		if err != nil || made.Bytes != 300_000 || made.Filename != "data.jsonl" {
+			t.Errorf("%+v, %v", made, err)
+		}
+	})
+	t.Run("responses", func(t *testing.T) {
+		ask := responses.ResponseNewParams{Model: "gpt-fake-0", Input: responses.ResponseNewParamsInputUnion{OfString: openai.String("Where do keys live?")}}
+		answer, err := client.Responses.New(t.Context(), ask)
+		if err != nil || answer.OutputText() != openAIReply || answer.Usage.OutputTokens != 8 {
+			t.Fatalf("%q, %v", answer.OutputText(), err)
+		}
+		stream := client.Responses.NewStreaming(t.Context(), ask)
+		text, last := "", ""
+		for stream.Next() {
+			event := stream.Current()
+			text, last = text+event.Delta, event.Type
+		}
+		if err := stream.Err(); err != nil || text != openAIReply || last != "response.completed" {
+			t.Errorf("%q up to %s, %v", text, last, err)
+		}
+		at.fake.Next(gatehousetest.CutAfter(900))
+		stream = client.Responses.NewStreaming(t.Context(), ask)
+		for stream.Next() {
+		}
+		if stream.Err() == nil {
+			t.Error("a stream that was cut ends without an error")
 		}
 	})
 }

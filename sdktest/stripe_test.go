@@ -3,6 +3,8 @@ package sdktest
 import (
 	"context"
 	"errors"
+	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,6 +76,43 @@ func testStripe(t *testing.T, at target) {
 		}
 		if _, err := client.V1Customers.Retrieve(t.Context(), "cus_none", nil); !errors.As(err, &apiErr) || apiErr.Code != stripe.ErrorCodeResourceMissing {
 			t.Errorf("an unknown customer: %v", err)
+		}
+	})
+	t.Run("upload", func(t *testing.T) {
+		params := &stripe.FileCreateParams{Purpose: stripe.String("dispute_evidence"), FileReader: strings.NewReader(strings.Repeat("x", 300_000)), Filename: stripe.String("evidence.pdf")}
+		made, err := client.V1Files.Create(t.Context(), params)
+		if err != nil || made.Size != 300_000 || made.Filename != "evidence.pdf" {
+			t.Errorf("%+v, %v", made, err)
+		}
+	})
+	t.Run("stream", func(t *testing.T) {
+		pdf, err := client.V1Quotes.PDF(t.Context(), "qt_1", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pdf.LastResponse.Body.Close()
+		if n, err := io.Copy(io.Discard, pdf.LastResponse.Body); n != 100_000 || err != nil {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+	})
+	t.Run("retry", func(t *testing.T) {
+		again := stripe.NewClient(at.key, stripe.WithBackends(stripe.NewBackendsWithConfig(&stripe.BackendConfig{
+			URL: stripe.String(at.baseURL), MaxNetworkRetries: stripe.Int64(1), LeveledLogger: &stripe.LeveledLogger{Level: stripe.LevelNull},
+		})))
+		at.fake.Next(lockTimeout())
+		seen := at.since(t, 2, func() {
+			if _, err := again.V1Customers.Create(t.Context(), &stripe.CustomerCreateParams{Email: stripe.String("c@example.com")}); err != nil {
+				t.Error(err)
+			}
+		})
+		if len(seen) != 2 || seen[0].Status != 429 || seen[1].Status != 200 || seen[0].Header.Get("Idempotency-Key") != seen[1].Header.Get("Idempotency-Key") {
+			t.Errorf("the provider saw %d requests", len(seen))
+		}
+	})
+	t.Run("half an answer", func(t *testing.T) {
+		at.fake.Next(gatehousetest.CutAfter(10))
+		if _, err := client.V1Customers.Create(t.Context(), &stripe.CustomerCreateParams{Email: stripe.String("d@example.com")}); err == nil {
+			t.Error("half an answer is taken for a whole one")
 		}
 	})
 	t.Run("abort", func(t *testing.T) {

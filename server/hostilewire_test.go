@@ -109,6 +109,21 @@ func TestHostileRequestsOnTheWire(t *testing.T) {
 	}
 }
 
+// A Transfer-Encoding of HTTP/1.0 says nothing to us and may say something to a proxy
+// before us: whatever follows on the connection is not read as a request.
+func TestHTTP10EndsTheConnection(t *testing.T) {
+	p := tap(t)
+	smuggled := p.request("/api/chat/up/v1/smuggled", "\r\n")
+	for _, rest := range []string{"Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n", "Connection: keep-alive\r\nContent-Length: 2\r\n\r\n{}"} {
+		first := strings.Replace(p.request(wirePath, rest), "HTTP/1.1", "HTTP/1.0", 1)
+		statuses, said := p.send(t, first+smuggled, false)
+		if !slices.Equal(statuses, []int{200}) {
+			t.Errorf("answered %v: %.300q", statuses, said)
+		}
+		p.check(t, 1, said)
+	}
+}
+
 // Whatever stands on the request line, the key goes to the pinned host and path or
 // nowhere.
 func TestHostileTargetsOnTheWire(t *testing.T) {

@@ -185,9 +185,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("X-Request-Id", x.id)
 	h.Set("X-Content-Type-Options", "nosniff")
-	if len(r.TransferEncoding) > 0 && r.ProtoMajor == 1 {
+	if r.ProtoMajor == 1 && (len(r.TransferEncoding) > 0 || r.ProtoMinor == 0) {
 		// A Content-Length beside it may have been what a proxy before us went by, and
 		// net/http has removed it: what follows on the connection is nobody's (RFC 9112, 6.1).
+		// Of HTTP/1.0 it removes a Transfer-Encoding, too, and does not go by it.
 		h.Set("Connection", "close")
 	}
 	defer func() {

@@ -1,0 +1,197 @@
+package gateway
+
+import (
+	"encoding/base64"
+	"strconv"
+	"strings"
+)
+
+// A secret that an upstream says again may be written by the rules of what it
+// stands in, and no two libraries agree on which characters those rules take: "+"
+// is %2B to Python and \u002B to .NET, "=" is \u003d to Gson, "&" is &amp; in a
+// page. So each character is looked for as itself and in every one of its escapes.
+
+// escapes are the characters that an escape begins with.
+const escapes = `%\&`
+
+// longestEscape is how many bytes one character takes at most: &#x00000000;
+const longestEscape = 12
+
+// cutSpelled gives text with a mark in the place of each secret that stands in it
+// with escapes, and how many.
+func cutSpelled(text string, secrets []string) (string, int) {
+	var b strings.Builder
+	n, kept := 0, 0
+	for i := 0; i < len(text); i++ {
+		if length := spelledAt(text[i:], secrets); length > 0 {
+			b.WriteString(text[kept:i])
+			b.WriteString(removedMark)
+			n++
+			kept = i + length
+			i = kept - 1
+		}
+	}
+	if n == 0 {
+		return text, 0
+	}
+	b.WriteString(text[kept:])
+	return b.String(), n
+}
+
+func spelledAt(text string, secrets []string) int {
+	for _, secret := range secrets {
+		if text[0] != secret[0] && strings.IndexByte(escapes, text[0]) < 0 {
+			continue
+		}
+		if length, whole := spells(text, secret); whole && length > 0 {
+			return length
+		}
+	}
+	return 0
+}
+
+// begunSpelled gives how many bytes at the end of text could be the beginning of
+// a secret with escapes.
+func begunSpelled(text string, secrets []string) int {
+	longest := 0
+	for _, secret := range secrets {
+		for i := max(0, len(text)-longestEscape*len(secret)); i < len(text)-longest; i++ {
+			if text[i] != secret[0] && strings.IndexByte(escapes, text[i]) < 0 {
+				continue
+			}
+			if _, whole := spells(text[i:], secret); !whole {
+				longest = len(text) - i
+			}
+		}
+	}
+	return longest
+}
+
+// spells gives how many bytes at the beginning of text spell secret, 0 where they
+// do not. It is not whole where text ends before that is known.
+func spells(text, secret string) (length int, whole bool) {
+	at := 0
+	for i := range len(secret) {
+		if at == len(text) {
+			return 0, false
+		}
+		// A secret with an escape character in it may stand there as it is.
+		if text[at] == secret[i] && strings.IndexByte(escapes, text[at]) < 0 {
+			at++
+			continue
+		}
+		n, known := escaped(text[at:], secret[i])
+		switch {
+		case !known:
+			return 0, false
+		case n > 0:
+			at += n
+		case text[at] == secret[i]:
+			at++
+		default:
+			return 0, true
+		}
+	}
+	return at, true
+}
+
+// escaped gives how many bytes at the beginning of text are an escape of c, 0
+// where they are none. It is not known where text ends inside what could be one.
+func escaped(text string, c byte) (length int, known bool) {
+	switch text[0] {
+	case '%': // RFC 3986
+		return coded(text, 1, 2, 16, "", c)
+	case '\\': // RFC 8259, and JavaScript
+		if len(text) == 1 {
+			return 0, false
+		}
+		switch text[1] {
+		case 'u':
+			return coded(text, 2, 4, 16, "", c)
+		case 'x':
+			return coded(text, 2, 2, 16, "", c)
+		case c:
+			if !alphanumeric(c) { // a letter behind it makes another escape
+				return 2, true
+			}
+		}
+	case '&': // HTML
+		return entity(text, c)
+	}
+	return 0, true
+}
+
+// coded reads digits of a base from text[from:]: exactly so many, or where an end
+// is asked for up to so many and the end.
+func coded(text string, from, digits, base int, end string, c byte) (length int, known bool) {
+	to := from
+	for to < len(text) && to < from+digits && isHex(text[to]) {
+		to++
+	}
+	if to == len(text) && (to < from+digits || end != "") {
+		return 0, false
+	}
+	if to == from || end == "" && to < from+digits {
+		return 0, true
+	}
+	n, err := strconv.ParseUint(text[from:to], base, 32)
+	if err != nil || n != uint64(c) {
+		return 0, true
+	}
+	if strings.HasPrefix(text[to:], end) {
+		to += len(end)
+	}
+	return to, true
+}
+
+// entity reads an entity of HTML, by its number or one of the five names that
+// escaping functions write.
+func entity(text string, c byte) (length int, known bool) {
+	switch {
+	case text == "&", text == "&#":
+		return 0, false
+	case text[1] == '#' && (text[2] == 'x' || text[2] == 'X'):
+		return coded(text, 3, longestEscape-4, 16, ";", c)
+	case text[1] == '#':
+		return coded(text, 2, longestEscape-3, 10, ";", c)
+	}
+	for _, e := range [...]struct {
+		name string
+		c    byte
+	}{{"&amp;", '&'}, {"&lt;", '<'}, {"&gt;", '>'}, {"&quot;", '"'}, {"&apos;", '\''}} {
+		if e.c != c {
+			continue
+		}
+		if strings.HasPrefix(text, e.name) {
+			return len(e.name), true
+		}
+		if strings.HasPrefix(e.name, text) {
+			return 0, false
+		}
+	}
+	return 0, true
+}
+
+func alphanumeric(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}
+
+// inBase64 gives how secrets look inside of a longer text that was put into
+// base64, in both of its alphabets: three forms of each, by where in a group of
+// three bytes the secret begins, without the characters that its neighbours have
+// a part in.
+func inBase64(secrets []string) []string {
+	var forms []string
+	for _, secret := range secrets {
+		for before := range 3 {
+			encoded := base64.StdEncoding.EncodeToString([]byte("\x00\x00"[:before] + secret))
+			from, to := (before*8+5)/6, (before+len(secret))*8/6
+			form := encoded[from:to]
+			forms = append(forms, form)
+			if strings.ContainsAny(form, "+/") {
+				forms = append(forms, strings.NewReplacer("+", "-", "/", "_").Replace(form))
+			}
+		}
+	}
+	return forms
+}
