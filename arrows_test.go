@@ -4,7 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
+	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -86,6 +89,28 @@ func TestArrows(t *testing.T) {
 	}
 	if seen != len(arrows) {
 		t.Errorf("the table names %d rooms, the module has %d", len(arrows), seen)
+	}
+}
+
+// TestEveryRoomIsNamed holds the package's own list of rooms, and AGENTS.md, to
+// the rooms that there are.
+func TestEveryRoomIsNamed(t *testing.T) {
+	list, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := os.ReadFile("AGENTS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, room := range slices.Concat(slices.Collect(maps.Keys(arrows)), anything) {
+		inside := strings.HasPrefix(room, "internal/") || strings.HasPrefix(room, "gatehousetest/") // those are named together
+		if !inside && !strings.Contains(string(list), "//\t"+room+" ") {
+			t.Errorf("doc.go does not name %s", room)
+		}
+		if !regexp.MustCompile("[`/]" + regexp.QuoteMeta(room) + "[`/]").Match(table) {
+			t.Errorf("AGENTS.md does not say when to go to %s", room)
+		}
 	}
 }
 

@@ -5,6 +5,27 @@
 // are a prefix and a dashed UUIDv7. Errors are RFC 9457 problems ([Problem]).
 // The package uses the standard library only and is what the server, the
 // command line and tests share.
+//
+// # Calling
+//
+// A [Client] has a method for each call, named as the call is in the API
+// document (/openapi.json). It asks once, and never again by itself:
+//
+//	c := &api.Client{BaseURL: "http://127.0.0.1:8080", Token: token}
+//	credential, err := c.CreateCredential(ctx, api.CredentialCreate{
+//		Service: "openai", Credentials: map[string]string{"apiKey": key},
+//	})
+//	var problem *api.CallError
+//	if errors.As(err, &problem) && problem.Code == "credential_exists" { ... }
+//
+// A [*CallError] is an answer; any other error means that there was none, or
+// none that could be read. Chat and proxy routes have no method: they are the
+// provider's own API, for the provider's own SDK.
+//
+// # Fields that may be absent
+//
+// In a change, what is left out stays, and null removes. [Optional] tells the
+// two apart: its zero value is left out, [Some] is a value, and Null is null.
 package api
 
 import (

@@ -6,26 +6,17 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"maps"
-	"net"
-	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/caarlos0/env/v11"
-	"github.com/redis/rueidis"
 
-	"github.com/gatehouse-io/gatehouse/auth"
-	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/internal/telemetry"
 	"github.com/gatehouse-io/gatehouse/ratelimit"
-	"github.com/gatehouse-io/gatehouse/seal"
+	"github.com/gatehouse-io/gatehouse/store"
 )
 
 // Config is everything an instance can be told, from the environment. The help
@@ -178,221 +169,6 @@ func (c *Config) parseMistake(err error) error {
 	return fmt.Errorf("%s cannot be read", name)
 }
 
-// examples are values that stand in public documentation, so that anybody can
-// sign with them. Compared without regard to case.
-var examples = []string{
-	"your-super-secret-jwt-key-change-this-in-production",
-	"a-string-secret-at-least-256-bits-long",
-	"your-256-bit-secret",
-	"super-secret-jwt-token-with-at-least-32-characters-long",
-}
-
-// exampleParts mark a value as one that was meant to be replaced.
-var exampleParts = []string{"change-this", "change_this", "changethis", "change-me", "change_me", "changeme", "your-super-secret", "your_super_secret", "your-secret", "your_secret", "your_jwt_secret", "replace-me", "replace_me"}
-
-func isExample(secret string) bool {
-	secret = strings.ToLower(secret)
-	for _, e := range examples {
-		if secret == e {
-			return true
-		}
-	}
-	for _, part := range exampleParts {
-		if strings.Contains(secret, part) {
-			return true
-		}
-	}
-	return false
-}
-
-// Check gives every mistake in the configuration, each with its mend.
-func (c *Config) Check() error {
-	var mistakes []error
-	add := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
-
-	const mend = "make one with `openssl rand -base64 48`"
-	switch {
-	case c.JWTSecret == "":
-		add("JWT_SECRET is not set; give the secret that your application signs tokens with, or %s", mend)
-	case len(c.JWTSecret) < auth.MinSecret:
-		add("JWT_SECRET is shorter than %d bytes; %s", auth.MinSecret, mend)
-	case isExample(c.JWTSecret):
-		add("JWT_SECRET is an example out of public documentation, so anybody can sign with it; %s", mend)
-	}
-	switch {
-	case c.EncryptionKey == "":
-	case len(c.EncryptionKey) < seal.MinSecret:
-		add("ENCRYPTION_KEY is shorter than %d bytes; %s", seal.MinSecret, mend)
-	case isExample(c.EncryptionKey):
-		add("ENCRYPTION_KEY is an example out of public documentation; %s", mend)
-	}
-	for i, old := range c.EncryptionKeysOld {
-		if len(old) < seal.MinSecret {
-			add("ENCRYPTION_KEYS_OLD: entry %d is shorter than %d bytes; it cannot have been a key", i+1, seal.MinSecret)
-		}
-	}
-	if _, err := c.issuers(); err != nil {
-		mistakes = append(mistakes, err)
-	}
-	mistakes = append(mistakes, c.checkAddress("GATEHOUSE_ADDR", c.Addr))
-	if c.MetricsAddr != "" {
-		mistakes = append(mistakes, c.checkAddress("GATEHOUSE_METRICS_ADDR", c.MetricsAddr))
-	}
-	if c.EnvoyAddr != "" {
-		mistakes = append(mistakes, c.checkAddress("GATEHOUSE_ENVOY_ADDR", c.EnvoyAddr))
-	}
-	services, err := c.services()
-	mistakes = append(mistakes, err)
-	if c.TestReuse < 0 || c.TestReuse > 5*time.Minute {
-		add("CREDENTIAL_TEST_REUSE must be from 0s to 5m")
-	}
-	for _, service := range slices.Sorted(maps.Keys(c.Listen)) {
-		mistakes = append(mistakes, c.checkAddress(listenVariable(service), c.Listen[service]))
-		if services != nil && service != catalog.AppName {
-			if _, known := services.Service(service); !known {
-				add("%s names no service; there are %s", listenVariable(service), serviceNames(services))
-			}
-		}
-	}
-	if c.Environment == "" || len(c.Environment) > 64 || strings.ContainsFunc(c.Environment, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		add("GATEHOUSE_ENV must be 1 to 64 visible ASCII characters")
-	}
-	if c.Data == "" {
-		add("GATEHOUSE_DATA must be a folder")
-	}
-	if _, err := c.redis(); err != nil {
-		mistakes = append(mistakes, err)
-	}
-	if c.RedisTimeout < time.Millisecond || c.RedisTimeout > 10*time.Second {
-		add("REDIS_TIMEOUT must be from 1ms to 10s")
-	}
-	if c.IPv6Prefix < 32 || c.IPv6Prefix > 64 {
-		add("CHAT_IPV6_PREFIX must be from 32 to 64")
-	}
-	if c.ExactUpTo < 1 || c.ExactUpTo > ratelimit.MostExact {
-		add("LIMITS_EXACT_UP_TO must be from 1 to %d", ratelimit.MostExact)
-	}
-	mistakes = append(mistakes, c.checkUsage(), c.checkBounds(services), c.checkUpstream(services), c.checkOTel(services))
-	if _, err := c.export(postNowhere); err != nil {
-		mistakes = append(mistakes, err)
-	}
-	if _, err := c.withoutRedis(); err != nil {
-		mistakes = append(mistakes, err)
-	}
-	if c.SecretStaleMax < 0 || c.SecretStaleMax > time.Hour {
-		add("SECRET_STALE_MAX must be from 0s to 1h")
-	}
-	if c.StopGrace < 0 || c.StopGrace > time.Hour {
-		add("GATEHOUSE_STOP_GRACE must be from 0s to 1h")
-	}
-	mistakes = append(mistakes, c.checkHealth())
-	if _, err := c.operatorSink(); err != nil {
-		mistakes = append(mistakes, err)
-	}
-	if _, err := c.trustedProxies(); err != nil {
-		mistakes = append(mistakes, err)
-	}
-	if _, err := c.chatUpstream(); err != nil {
-		mistakes = append(mistakes, err)
-	}
-	mistakes = append(mistakes, c.checkPublic())
-	if _, err := c.logLevel(); err != nil {
-		mistakes = append(mistakes, err)
-	}
-	return errors.Join(mistakes...)
-}
-
-func (c *Config) checkAddress(variable, address string) error {
-	host, port, err := net.SplitHostPort(address)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
-	if err != nil {
-		return fmt.Errorf("%s must be host:port, such as 127.0.0.1:8080", variable)
-	}
-	if ip, err := netip.ParseAddr(host); c.dev && host != "localhost" && (err != nil || !ip.IsLoopback()) {
-		return fmt.Errorf("%s must be a loopback address in dev, such as 127.0.0.1:8080; use `gatehouse serve` to be reached from elsewhere", variable)
-	}
-	return nil
-}
-
-func serviceNames(services *catalog.Catalog) string {
-	var names []string
-	for _, s := range services.Services() {
-		names = append(names, s.Name)
-	}
-	return strings.Join(names, ", ")
-}
-
-func (c *Config) trustedProxies() ([]netip.Prefix, error) {
-	var prefixes []netip.Prefix
-	var mistakes []error
-	for i, s := range c.TrustedProxies {
-		s = strings.TrimSpace(s)
-		prefix, err := netip.ParsePrefix(s)
-		if prefix.Addr().Is4In6() && prefix.Bits() >= 96 { // clients' addresses are compared as IPv4
-			prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
-		}
-		if addr, addrErr := netip.ParseAddr(s); addrErr == nil {
-			addr = addr.Unmap()
-			prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
-		}
-		if err != nil {
-			mistakes = append(mistakes, fmt.Errorf("TRUSTED_PROXIES: entry %d must be an address or a CIDR range, such as 10.0.0.0/8", i+1))
-			continue
-		}
-		if prefix.Bits() == 0 {
-			mistakes = append(mistakes, fmt.Errorf("TRUSTED_PROXIES: entry %d trusts every address, so that each client could choose its own; name your proxies", i+1))
-			continue
-		}
-		prefixes = append(prefixes, prefix.Masked())
-	}
-	return prefixes, errors.Join(mistakes...)
-}
-
-func (c *Config) chatUpstream() (*url.URL, error) {
-	if c.ChatUpstream == "" {
-		return nil, nil
-	}
-	u, err := url.Parse(c.ChatUpstream)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, errors.New("CHAT_UPSTREAM must be an origin, such as http://127.0.0.1:3000")
-	}
-	return u, nil
-}
-
-// redis reads REDIS_URL. The error never holds the URL, which may have a password.
-func (c *Config) redis() (rueidis.ClientOption, error) {
-	if c.RedisURL == "" {
-		return rueidis.ClientOption{}, nil
-	}
-	option, err := rueidis.ParseURL(c.RedisURL)
-	if err != nil {
-		return option, errors.New("REDIS_URL must be of the form redis://[user:password@]host:port[/database], or rediss:// for TLS")
-	}
-	return option, nil
-}
-
-func (c *Config) withoutRedis() (ratelimit.Without, error) {
-	switch c.WithoutRedis {
-	case "share":
-		return ratelimit.Share, nil
-	case "full":
-		return ratelimit.Full, nil
-	case "deny":
-		return ratelimit.Deny, nil
-	}
-	return 0, errors.New("LIMITS_WITHOUT_REDIS must be share, full or deny")
-}
-
-// eachOf puts the variable in front of every line of err.
-func eachOf(variable string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return errors.New(variable + ": " + strings.ReplaceAll(err.Error(), "\n", "\n"+variable+": "))
-}
-
 // Format implements [fmt.Formatter], so that no verb prints the secrets in c.
 func (Config) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "instance.Config(withheld)") }
 
@@ -409,9 +185,12 @@ func (c *Config) Database() string {
 
 // NewDatabase reports whether the database is a SQLite file that is not there yet.
 func (c *Config) NewDatabase() bool {
-	path := strings.TrimPrefix(strings.TrimPrefix(c.Database(), "sqlite:"), "//")
+	path, file := store.FilePath(c.Database())
+	if !file {
+		return false
+	}
 	_, err := os.Stat(path)
-	return !strings.HasPrefix(path, "postgres") && errors.Is(err, fs.ErrNotExist)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // Describe lists every variable with its default and meaning, for --help.

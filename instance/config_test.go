@@ -56,6 +56,7 @@ func TestMistakes(t *testing.T) {
 		"AUDIT_CHECKPOINTS":         {canary, "file:", "webhook", "https://CANARY.example"},
 		"WEBHOOK_HOSTS":             {canary, "https://u:CANARY@hooks.internal", "https://hooks.internal/CANARY", "hooks.internal:8443"},
 		"GATEHOUSE_STOP_GRACE":      {canary, "-1s", "61m"},
+		"DATABASE_URL":              {"mysql://u:CANARY@h/d", "postgres:CANARY", "postgres://u:p%CANARY@h:port/d"},
 		"REDIS_URL":                 {canary, "http://CANARY", "redis://u:CANARY@127.0.0.1:port"},
 		"REDIS_TIMEOUT":             {canary, "0s", "11s", "25"},
 		"LIMITS_EXACT_UP_TO":        {canary, "0", "-1", "65537", "4096.5"},
@@ -91,11 +92,25 @@ func TestMistakes(t *testing.T) {
 		}
 	}
 	// All of several at once.
-	err := check(good("JWT_SECRET", "x", "ENCRYPTION_KEY", "y", "TRUSTED_PROXIES", "a,b", "CHAT_HOSTS", "a,b", "SERVICE_HOSTS", "c"))
-	for _, want := range []string{"JWT_SECRET ", "ENCRYPTION_KEY ", "TRUSTED_PROXIES: entry 1 ", "TRUSTED_PROXIES: entry 2 ",
-		"CHAT_HOSTS: entry 1: ", "CHAT_HOSTS: entry 2: ", "SERVICE_HOSTS: entry 1: "} {
-		if err == nil || !strings.Contains("\n"+err.Error(), "\n"+want) {
-			t.Errorf("%q is not among %v", want, err)
+	for _, test := range []struct {
+		environ map[string]string
+		want    []string
+	}{
+		{good("JWT_SECRET", "x", "ENCRYPTION_KEY", "y", "TRUSTED_PROXIES", "a,b", "CHAT_HOSTS", "a,b", "SERVICE_HOSTS", "c"), []string{
+			"JWT_SECRET ", "ENCRYPTION_KEY ", "TRUSTED_PROXIES: entry 1 ", "TRUSTED_PROXIES: entry 2 ",
+			"CHAT_HOSTS: entry 1: ", "CHAT_HOSTS: entry 2: ", "SERVICE_HOSTS: entry 1: "}},
+		// What the form is right of, and what it says is not, behind others whose form is wrong.
+		{good("CHAT_HOSTS", "a", "SERVICE_HOSTS", "none=http://127.0.0.1:1", "GITHUB_HOSTS", "http://", "UPSTREAM_FORWARD_HEADERS", "a,b,local=X-A", "DATABASE_URL", "mysql://h/d"), []string{
+			"CHAT_HOSTS: entry 1: ", "SERVICE_HOSTS: ", "GITHUB_HOSTS: entry 1: ", "UPSTREAM_FORWARD_HEADERS: entry 1 ", "UPSTREAM_FORWARD_HEADERS: entry 2 ", "DATABASE_URL "}},
+	} {
+		err := check(test.environ)
+		if err == nil || strings.Count(err.Error(), "\n")+1 != len(test.want) {
+			t.Errorf("want %d mistakes, got %v", len(test.want), err)
+		}
+		for _, want := range test.want {
+			if err == nil || !strings.Contains("\n"+err.Error(), "\n"+want) {
+				t.Errorf("%q is not among %v", want, err)
+			}
 		}
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/gatehouse-io/gatehouse/store"
 )
 
 // files looks whether what is on disk is for this user alone.
@@ -50,8 +52,7 @@ func (d *diagnosis) files() {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	if d.config.DatabaseURL != "" && !strings.HasPrefix(d.config.DatabaseURL, "postgres") {
-		path := strings.TrimPrefix(strings.TrimPrefix(d.config.DatabaseURL, "sqlite:"), "//")
+	if path, file := store.FilePath(d.config.DatabaseURL); file && path != "" {
 		for _, file := range []string{path, path + "-wal", path + "-shm"} {
 			if info, err := os.Stat(file); err == nil {
 				look(file, info)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/auth"
-	"github.com/gatehouse-io/gatehouse/internal/telemetry"
 	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
@@ -82,26 +81,11 @@ type OfflineKeys struct {
 // also where a secret is missing: the command tells of it. Warnings go to w. A
 // database that is not there, or has no keys yet, is an error.
 func OpenKeys(ctx context.Context, c Config, w io.Writer) (*OfflineKeys, error) {
-	if err := c.Check(); err != nil {
-		return nil, err
-	}
-	level, err := c.logLevel()
+	db, log, err := openForCommand(ctx, c, w)
 	if err != nil {
 		return nil, err
 	}
-	log, _ := telemetry.NewLogger(w, max(level, slog.LevelWarn), func(context.Context) string { return "" })
-	if err := c.CheckDatabaseFile(); err != nil {
-		return nil, err
-	}
-	db, err := store.Open(ctx, c.Database(), log)
-	if err != nil {
-		return nil, err
-	}
-	exist, err := masterkey.Exist(ctx, db)
-	if err == nil && !exist {
-		err = errors.New("this database has no master key yet; the server makes the first when it starts")
-	}
-	if err != nil {
+	if err := wantMasterKey(ctx, db); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	opts := c.keyOptions(log)

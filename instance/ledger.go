@@ -6,11 +6,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/audit"
-	"github.com/gatehouse-io/gatehouse/internal/telemetry"
 	"github.com/gatehouse-io/gatehouse/ledger"
 	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/store"
@@ -23,7 +21,7 @@ func (in *Instance) newLedger(ctx context.Context, c Config, log *slog.Logger) *
 	if err := l.Prepare(ctx); err != nil { // requests go on; the trail waits for it
 		log.ErrorContext(ctx, "the key that signs the trail cannot be used; events are kept, and not sealed", "error", err)
 	}
-	health := healthCache{db: in.DB}
+	health := cached[ledger.Health]{every: 5 * time.Second, read: func(ctx context.Context) (ledger.Health, error) { return ledger.ReadHealth(ctx, in.DB, time.Now()) }}
 	in.metrics.Gauge("gatehouse_audit_sealing_lag_seconds", "How long the oldest event of this instance's last run of the sealer had waited.",
 		func() float64 { return l.Lag().Seconds() })
 	in.metrics.Gauge("gatehouse_audit_unsealed", "Events in the database that wait to be sealed, counted up to 100,000.",
@@ -41,30 +39,6 @@ func (in *Instance) newLedger(ctx context.Context, c Config, log *slog.Logger) *
 		return 0
 	})
 	return l
-}
-
-// healthCache reads the sealers' health at most once in five seconds, whoever
-// asks for metrics.
-type healthCache struct {
-	db *store.DB
-
-	mu   sync.Mutex
-	at   time.Time
-	last ledger.Health
-}
-
-func (h *healthCache) get() ledger.Health {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if time.Since(h.at) > 5*time.Second {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		if health, err := ledger.ReadHealth(ctx, h.db, time.Now()); err == nil {
-			h.last = health
-		}
-		h.at = time.Now()
-	}
-	return h.last
 }
 
 // export gives where checkpoints go; nil: nowhere. post sends one to the operator's
@@ -108,25 +82,15 @@ func (in *Instance) exportCheckpoints(ctx context.Context, c Config) error {
 // it, beside running servers or without any. Close it when it is done with.
 type OfflineLedger struct {
 	*ledger.Ledger
-	db *store.DB
+	db  *store.DB
+	log *slog.Logger
 }
 
 // OpenLedger checks the configuration and opens the database and the keys of its
 // ledger. Warnings go to w. A database that is not there, or that no server has
 // started on, is an error.
 func OpenLedger(ctx context.Context, c Config, w io.Writer) (*OfflineLedger, error) {
-	if err := c.Check(); err != nil {
-		return nil, err
-	}
-	level, err := c.logLevel()
-	if err != nil {
-		return nil, err
-	}
-	log, _ := telemetry.NewLogger(w, max(level, slog.LevelWarn), func(context.Context) string { return "" })
-	if err := c.CheckDatabaseFile(); err != nil {
-		return nil, err
-	}
-	db, err := store.Open(ctx, c.Database(), log)
+	db, log, err := openForCommand(ctx, c, w)
 	if err != nil {
 		return nil, err
 	}
@@ -134,12 +98,12 @@ func OpenLedger(ctx context.Context, c Config, w io.Writer) (*OfflineLedger, err
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &OfflineLedger{l, db}, nil
+	return &OfflineLedger{l, db, log}, nil
 }
 
 func (c *Config) offlineLedger(ctx context.Context, db *store.DB, log *slog.Logger) (*ledger.Ledger, error) {
-	if exist, err := masterkey.Exist(ctx, db); err != nil || !exist {
-		return nil, errors.Join(err, errors.New("this database has no master key yet; the server makes the first when it starts"))
+	if err := wantMasterKey(ctx, db); err != nil {
+		return nil, err
 	}
 	trail := audit.New(db, audit.Options{Logger: log})
 	keys, err := masterkey.Open(ctx, db, trail, c.keyOptions(log))

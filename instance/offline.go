@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"strings"
 	"sync"
 
 	"github.com/gatehouse-io/gatehouse/access"
@@ -42,14 +40,21 @@ type Offline struct {
 // nothing must not settle which secret the server has to start with. In a vault
 // without a key there is nothing to open, and nothing can be sealed.
 func OpenOffline(ctx context.Context, c Config, w io.Writer, organization string, readOnly bool) (*Offline, error) {
-	if err := c.Check(); err != nil {
-		return nil, err
-	}
-	level, err := c.logLevel()
+	db, log, err := openForCommand(ctx, c, w)
 	if err != nil {
 		return nil, err
 	}
-	log, _ := telemetry.NewLogger(w, max(level, slog.LevelWarn), func(context.Context) string { return "" })
+	o, err := c.offline(ctx, db, log, organization, readOnly)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	o.stop = stop
+	o.runs.Go(func() { o.Audit.Run(running) })
+	return o, nil
+}
+
+func (c *Config) offline(ctx context.Context, db *store.DB, log *slog.Logger, organization string, readOnly bool) (*Offline, error) {
 	services, err := c.services()
 	if err != nil {
 		return nil, err
@@ -58,32 +63,48 @@ func OpenOffline(ctx context.Context, c Config, w io.Writer, organization string
 	if err != nil {
 		return nil, err
 	}
-	if err := c.CheckDatabaseFile(); err != nil {
-		return nil, err
-	}
-	db, err := store.Open(ctx, c.Database(), log)
-	if err != nil {
-		return nil, err
-	}
 	trail := audit.New(db, audit.Options{Logger: log})
 	err = org.New(db, trail, org.Options{}).Admit(ctx, access.NewCaller(organization, access.System, "command line"))
 	if err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, err
 	}
-	ring, err := offlineKeyring(ctx, c, db, trail, log, readOnly)
+	ring, err := c.offlineKeyring(ctx, db, trail, log, readOnly)
 	if err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, err
 	}
-	o := &Offline{DB: db, Audit: trail, Vault: vault.New(db, trail, services, ring, vault.Options{
+	return &Offline{DB: db, Audit: trail, Vault: vault.New(db, trail, services, ring, vault.Options{
 		Environment: c.Environment, StaleMax: c.SecretStaleMax, Probe: out.probe, Logger: log,
-	})}
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	o.stop = stop
-	o.runs.Go(func() { trail.Run(running) })
-	return o, nil
+	})}, nil
 }
 
-func offlineKeyring(ctx context.Context, c Config, db *store.DB, trail *audit.Log, log *slog.Logger, readOnly bool) (*seal.Keyring, error) {
+// openForCommand checks the configuration and opens its database, which has to be
+// there, with a logger of warnings to w.
+func openForCommand(ctx context.Context, c Config, w io.Writer) (*store.DB, *slog.Logger, error) {
+	if err := c.Check(); err != nil {
+		return nil, nil, err
+	}
+	level, err := c.logLevel()
+	if err != nil {
+		return nil, nil, err
+	}
+	log, _ := telemetry.NewLogger(w, max(level, slog.LevelWarn), func(context.Context) string { return "" })
+	if err := c.CheckDatabaseFile(); err != nil {
+		return nil, nil, err
+	}
+	db, err := store.Open(ctx, c.Database(), log)
+	return db, log, err
+}
+
+// wantMasterKey says where a database has none: no server has started on it.
+func wantMasterKey(ctx context.Context, db *store.DB) error {
+	exist, err := masterkey.Exist(ctx, db)
+	if err == nil && !exist {
+		err = errors.New("this database has no master key yet; the server makes the first when it starts")
+	}
+	return err
+}
+
+func (c *Config) offlineKeyring(ctx context.Context, db *store.DB, trail *audit.Log, log *slog.Logger, readOnly bool) (*seal.Keyring, error) {
 	if readOnly {
 		if has, err := masterkey.Exist(ctx, db); err != nil {
 			return nil, err
@@ -100,15 +121,11 @@ func offlineKeyring(ctx context.Context, c Config, db *store.DB, trail *audit.Lo
 
 // CheckDatabaseFile says where a SQLite file was expected and is not.
 func (c *Config) CheckDatabaseFile() error {
-	url := c.Database()
-	if strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://") {
+	if !c.NewDatabase() {
 		return nil
 	}
-	path := strings.TrimPrefix(strings.TrimPrefix(url, "sqlite:"), "//")
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("there is no database at %s; set GATEHOUSE_DATA or DATABASE_URL as the server has it, or start the server once", path)
-	}
-	return nil
+	path, _ := store.FilePath(c.Database())
+	return fmt.Errorf("there is no database at %s; set GATEHOUSE_DATA or DATABASE_URL as the server has it, or start the server once", path)
 }
 
 // Close writes what is left of the trail and closes the database.

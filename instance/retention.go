@@ -2,14 +2,11 @@ package instance
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/audit"
-	"github.com/gatehouse-io/gatehouse/internal/telemetry"
 	"github.com/gatehouse-io/gatehouse/retention"
 	"github.com/gatehouse-io/gatehouse/store"
 )
@@ -17,7 +14,7 @@ import (
 // newRetention gives what keeps and removes data, with its counters.
 func (in *Instance) newRetention(log *slog.Logger) *retention.Retention {
 	r := retention.New(in.DB, in.Audit, in.Ledger, retention.Options{Swept: in.metrics.Removed, Logger: log})
-	health := retentionCache{db: in.DB}
+	health := cached[retention.Health]{every: time.Minute, read: func(ctx context.Context) (retention.Health, error) { return retention.ReadHealth(ctx, in.DB) }}
 	in.metrics.Gauge("gatehouse_retention_swept_timestamp_seconds", "When any instance last ended a sweep over all organizations, in Unix time; 0: never.", func() float64 {
 		if at := health.get().SweptAt; !at.IsZero() {
 			return float64(at.Unix())
@@ -33,30 +30,6 @@ func (in *Instance) newRetention(log *slog.Logger) *retention.Retention {
 	return r
 }
 
-// retentionCache reads the sweepers' health at most once in a minute, whoever asks
-// for metrics.
-type retentionCache struct {
-	db *store.DB
-
-	mu   sync.Mutex
-	at   time.Time
-	last retention.Health
-}
-
-func (h *retentionCache) get() retention.Health {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if time.Since(h.at) > time.Minute {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		if health, err := retention.ReadHealth(ctx, h.db); err == nil {
-			h.last = health
-		}
-		h.at = time.Now()
-	}
-	return h.last
-}
-
 // OfflineRetention is retention as a command of the command line works with it,
 // beside running servers or without any. Close it when it is done with.
 type OfflineRetention struct {
@@ -70,13 +43,8 @@ func OpenRetention(ctx context.Context, c Config, w io.Writer) (*OfflineRetentio
 	if err != nil {
 		return nil, err
 	}
-	level, err := c.logLevel()
-	if err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	log, _ := telemetry.NewLogger(w, max(level, slog.LevelWarn), func(context.Context) string { return "" })
-	trail := audit.New(l.db, audit.Options{Logger: log}) // control events alone: nothing waits in it
-	return &OfflineRetention{retention.New(l.db, trail, l.Ledger, retention.Options{Logger: log}), l.db}, nil
+	trail := audit.New(l.db, audit.Options{Logger: l.log}) // control events alone: nothing waits in it
+	return &OfflineRetention{retention.New(l.db, trail, l.Ledger, retention.Options{Logger: l.log}), l.db}, nil
 }
 
 // Close closes the database.

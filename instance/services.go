@@ -16,16 +16,19 @@ func (c *Config) services() (*catalog.Catalog, error) {
 	chat, chatErr := catalog.ParseHosts(c.ChatHosts)
 	other, otherErr := catalog.ParseHosts(c.ServiceHosts)
 	custom, customErr := c.servicesFile()
-	if err := errors.Join(eachOf("CHAT_HOSTS", chatErr), eachOf("SERVICE_HOSTS", otherErr), customErr); err != nil {
-		return nil, err
+	forward, forwardErr := c.forwardHeaders()
+	if chatErr != nil || customErr != nil {
+		forward = nil // they may name a service that is missing for that reason alone
 	}
-	forward, err := c.forwardHeaders()
+	// What could be read is looked at even so, so that no mistake waits behind another.
+	services, err := catalog.New(catalog.Options{
+		ChatHosts: chat, ServiceHosts: other, GitHubHosts: c.GitHubHosts, Custom: custom, ForwardHeaders: forward, Echo: c.dev,
+	})
+	err = errors.Join(eachOf("CHAT_HOSTS", chatErr), eachOf("SERVICE_HOSTS", otherErr), customErr, forwardErr, err)
 	if err != nil {
 		return nil, err
 	}
-	return catalog.New(catalog.Options{
-		ChatHosts: chat, ServiceHosts: other, GitHubHosts: c.GitHubHosts, Custom: custom, ForwardHeaders: forward, Echo: c.dev,
-	})
+	return services, nil
 }
 
 // servicesFile reads the operator's own services; nil where there is no file.

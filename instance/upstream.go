@@ -41,21 +41,24 @@ func (c *Config) forwardClientIPs() []string {
 	return names
 }
 
-// forwardHeaders reads UPSTREAM_FORWARD_HEADERS by service.
+// forwardHeaders reads UPSTREAM_FORWARD_HEADERS by service. Every mistake is in
+// the error.
 func (c *Config) forwardHeaders() (map[string][]string, error) {
 	headers := make(map[string][]string)
+	var mistakes []error
 	for i, entry := range c.ForwardHeaders {
 		if entry = strings.TrimSpace(entry); entry == "" {
 			continue
 		}
 		service, header, ok := strings.Cut(entry, "=")
 		if !ok {
-			return nil, fmt.Errorf("UPSTREAM_FORWARD_HEADERS: entry %d must be service=Header, such as stripe=X-Trace-Id", i+1)
+			mistakes = append(mistakes, fmt.Errorf("UPSTREAM_FORWARD_HEADERS: entry %d must be service=Header, such as stripe=X-Trace-Id", i+1))
+			continue
 		}
 		service = strings.TrimSpace(service)
 		headers[service] = append(headers[service], strings.TrimSpace(header))
 	}
-	return headers, nil
+	return headers, errors.Join(mistakes...)
 }
 
 // observer counts what happens to requests on their way out.

@@ -46,7 +46,6 @@ package retention
 
 import (
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
@@ -86,9 +85,6 @@ type Retention struct {
 	ledger *ledger.Ledger
 	opts   Options
 	id     string // of this process, as the holder of the lease
-
-	mu     sync.Mutex
-	health Health
 }
 
 // New gives the retention of what is in db. Its events go to trail, and its records

@@ -36,14 +36,6 @@ func ReadHealth(ctx context.Context, db *store.DB) (h Health, err error) {
 	return h, err
 }
 
-// LastRun gives what this process knows of its own last run: when it ended, and
-// whether it failed. The zero time: there was none.
-func (r *Retention) LastRun() (ended time.Time, failed bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.health.SweptAt, r.health.LastError != ""
-}
-
 // Run sweeps until ctx ends, whenever this process holds the lease.
 func (r *Retention) Run(ctx context.Context) {
 	// Soon after the start, but not in the middle of it.
@@ -199,9 +191,6 @@ func (r *Retention) note(ctx context.Context, failed error) {
 		text = failed.Error()
 		text = text[:min(len(text), 1000)]
 	}
-	r.mu.Lock()
-	r.health = Health{SweptAt: now, LastError: text}
-	r.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	_ = r.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error { // the database may be what failed

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"encoding/json"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,7 +20,10 @@ type listCredentialsIn struct {
 	Cursor  string `query:"cursor" doc:"nextCursor of the page before"`
 }
 
-type credentialListOut struct{ Body api.CredentialList }
+type credentialListOut struct {
+	ETag string `header:"ETag"`
+	Body api.CredentialList
+}
 
 func (s *Server) listCredentials(ctx context.Context, caller access.Caller, in *listCredentialsIn) (*credentialListOut, error) {
 	page, err := s.cfg.Vault.List(ctx, caller, vault.Filter{
@@ -33,6 +35,9 @@ func (s *Server) listCredentials(ctx context.Context, caller access.Caller, in *
 	out := &credentialListOut{Body: api.CredentialList{Credentials: make([]api.Credential, len(page.Credentials)), NextCursor: page.NextCursor}}
 	for i, c := range page.Credentials {
 		out.Body.Credentials[i] = wireCredential(c)
+	}
+	if out.ETag, err = contentTag(out.Body); err != nil {
+		return nil, err
 	}
 	return out, nil
 }
@@ -148,7 +153,10 @@ type revealCredentialIn struct {
 	Body api.CredentialReveal
 }
 
-type revealCredentialOut struct{ Body api.RevealedCredential }
+type revealCredentialOut struct {
+	ETag string `header:"ETag"`
+	Body api.RevealedCredential
+}
 
 func (s *Server) revealCredential(ctx context.Context, caller access.Caller, in *revealCredentialIn) (*revealCredentialOut, error) {
 	c, fields, err := s.cfg.Vault.Reveal(ctx, caller, in.ID, in.Body.Reason)
@@ -156,7 +164,7 @@ func (s *Server) revealCredential(ctx context.Context, caller access.Caller, in 
 		return nil, err
 	}
 	defer fields.Wipe()
-	out := &revealCredentialOut{Body: api.RevealedCredential{ID: c.ID, Version: c.Version, Credentials: make(map[string]string, len(fields))}}
+	out := &revealCredentialOut{ETag: revisionTag(c.Revision), Body: api.RevealedCredential{ID: c.ID, Version: c.Version, Credentials: make(map[string]string, len(fields))}}
 	for name, value := range fields {
 		out.Body.Credentials[name] = value.ExposeSecret()
 	}
@@ -201,7 +209,7 @@ func wireTest(r vault.TestResult) api.TestResult {
 }
 
 func wireCredentialOut(c vault.Credential, warnings []catalog.Problem) *credentialOut {
-	out := &credentialOut{ETag: `"` + strconv.FormatInt(c.Revision, 10) + `"`, Body: wireCredential(c)}
+	out := &credentialOut{ETag: revisionTag(c.Revision), Body: wireCredential(c)}
 	var texts []string
 	for _, w := range warnings {
 		texts = append(texts, "credentials."+w.Field+" "+w.Message)
@@ -228,23 +236,4 @@ func wireCredential(c vault.Credential) api.Credential {
 		}
 	}
 	return w
-}
-
-// matchOf reads If-Match (RFC 9110, 13.1.1). What is no ETag of ours matches no
-// state.
-func matchOf(header string) vault.Match {
-	header = strings.TrimSpace(header)
-	if header == "" || header == "*" {
-		return vault.Match{}
-	}
-	m := vault.Match{Revisions: []int64{}}
-	for tag := range strings.SplitSeq(header, ",") {
-		tag = strings.TrimSpace(tag)
-		if inner, ok := strings.CutPrefix(tag, `"`); ok {
-			if n, err := strconv.ParseInt(strings.TrimSuffix(inner, `"`), 10, 64); err == nil {
-				m.Revisions = append(m.Revisions, n)
-			}
-		}
-	}
-	return m
 }

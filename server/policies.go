@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
@@ -130,7 +129,7 @@ func wirePolicyOut(p policy.Policy, err error) (*policyOut, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &policyOut{ETag: `"` + strconv.FormatInt(p.Revision, 10) + `"`, Body: wirePolicy(p)}, nil
+	return &policyOut{ETag: revisionTag(p.Revision), Body: wirePolicy(p)}, nil
 }
 
 func wirePolicy(p policy.Policy) api.LimitPolicy {

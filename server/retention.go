@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
@@ -47,8 +46,6 @@ func wireRetention(p retention.Policy, err error) (*retentionOut, error) {
 	}
 	return &retentionOut{revisionTag(p.Revision), w}, nil
 }
-
-func revisionTag(revision int64) string { return `"` + strconv.FormatInt(revision, 10) + `"` }
 
 func wireLength(l retention.Length) api.RetentionLength {
 	return api.RetentionLength{Class: string(l.Class), Keep: l.Keep.String(), Because: string(l.Because)}

@@ -36,7 +36,7 @@ const (
 	formBody  = 64 << 10 // credentials
 )
 
-// routes is the table of every route but the gateway's (chat.go) and the
+// routes is the table of every route but the gateway's (gateway.go) and the
 // instance's own (health.go, docs.go).
 func (s *Server) routes() []route {
 	const (

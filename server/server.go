@@ -6,11 +6,27 @@
 // names a permission, the budget of failed authentications, the token, and the
 // permission (caller.go); only then is a body read. Domain packages check the
 // permission again, on the organization that is asked for. Chat and proxy
-// routes (chat.go) go past the mux, whose path cleaning would change them.
+// routes (gateway.go) go past the mux, whose path cleaning would change them.
 //
 // Errors leave through one door (problem.go): what a domain package made to be
 // shown becomes an RFC 9457 problem, everything else "internal error" with the
 // request id.
+//
+// # Adding a route
+//
+// A route is a line in the table of routes.go: method, path, permission, cap of
+// the body, status, id, summary, operation. An operation takes the caller and a
+// struct whose tags are its parameters, calls one domain package, and turns what
+// it gives into a type of package api; it has no other rule in it. The API
+// document, and the tests that walk all routes as every role and with planted
+// secrets, find a new line by themselves.
+//
+// # Answers of others
+//
+// On chat and proxy routes everything but our own errors is the provider's. Ours
+// hold the error object that SDKs read and the header Gatehouse-Error, and all
+// of them the limit's headers (limitheaders.go), those of failed authentications
+// excepted: there is no organization then to tell of.
 package server
 
 import (

@@ -37,7 +37,7 @@ func (s *Server) createWebhook(ctx context.Context, caller access.Caller, in *cr
 	if err != nil {
 		return nil, err
 	}
-	return &webhookSecretOut{ETag: webhookTag(h), Body: api.WebhookWithSecret{Webhook: wireWebhook(h), Secret: secret}}, nil
+	return &webhookSecretOut{ETag: revisionTag(h.Revision), Body: api.WebhookWithSecret{Webhook: wireWebhook(h), Secret: secret}}, nil
 }
 
 type webhookIn struct {
@@ -54,7 +54,7 @@ func (s *Server) getWebhook(ctx context.Context, caller access.Caller, in *webho
 	if err != nil {
 		return nil, err
 	}
-	return &webhookOut{ETag: webhookTag(h), Body: wireWebhook(h)}, nil
+	return &webhookOut{ETag: revisionTag(h.Revision), Body: wireWebhook(h)}, nil
 }
 
 type updateWebhookIn struct {
@@ -68,7 +68,7 @@ func (s *Server) updateWebhook(ctx context.Context, caller access.Caller, in *up
 	if err != nil {
 		return nil, err
 	}
-	return &webhookOut{ETag: webhookTag(h), Body: wireWebhook(h)}, nil
+	return &webhookOut{ETag: revisionTag(h.Revision), Body: wireWebhook(h)}, nil
 }
 
 type deleteWebhookIn struct {
@@ -97,7 +97,7 @@ func (s *Server) rotateWebhookSecret(ctx context.Context, caller access.Caller, 
 	if err != nil {
 		return nil, err
 	}
-	return &webhookSecretOut{ETag: webhookTag(h), Body: api.WebhookWithSecret{Webhook: wireWebhook(h), Secret: secret}}, nil
+	return &webhookSecretOut{ETag: revisionTag(h.Revision), Body: api.WebhookWithSecret{Webhook: wireWebhook(h), Secret: secret}}, nil
 }
 
 type deliveryOut struct{ Body api.WebhookDelivery }
@@ -151,8 +151,6 @@ func (s *Server) replayDelivery(ctx context.Context, caller access.Caller, in *r
 	}
 	return &deliveryOut{Body: wireDelivery(d)}, nil
 }
-
-func webhookTag(h webhook.Webhook) string { return `"` + strconv.FormatInt(h.Revision, 10) + `"` }
 
 func webhookContent(in api.WebhookInput) webhook.Content {
 	c := webhook.Content{URL: in.URL, Description: in.Description, Disabled: in.Disabled}

@@ -80,7 +80,7 @@ func (db *DB) migrateOnce(ctx context.Context, log *slog.Logger, migration int64
 		return fmt.Errorf("the database could not be brought up to date: %w", db.mapError(err))
 	}
 	for _, m := range done {
-		log.InfoContext(ctx, "database migrated", "migration", m.Source.Path, "took", m.Duration)
+		log.InfoContext(ctx, "database migrated", "migration", m.Source.Path, "tookMs", m.Duration.Milliseconds())
 	}
 	if db.dialect == dialectPostgres {
 		return db.secure(ctx)

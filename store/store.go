@@ -90,23 +90,41 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*DB, error) {
 }
 
 func connect(ctx context.Context, url string) (*DB, error) {
+	if err := CheckURL(url); err != nil {
+		return nil, err
+	}
+	if isPostgres(url) {
+		return openPostgres(ctx, url)
+	}
+	path, _ := FilePath(url)
+	return openSQLite(ctx, path)
+}
+
+// CheckURL says what is wrong with the form of url, a DATABASE_URL; nil where it
+// can be tried. It opens nothing, and its error never holds any part of url.
+func CheckURL(url string) error {
 	switch {
 	case isPostgres(url):
-		return openPostgres(ctx, url)
+		_, err := parsePostgres(url)
+		return err
 	case strings.Contains(url, "://") && !strings.HasPrefix(url, "sqlite://"),
 		strings.HasPrefix(url, "postgres:"), strings.HasPrefix(url, "postgresql:"), strings.Contains(url, "password="): // a mistyped address, not a file
-		return nil, errors.New("DATABASE_URL must be postgres://..., or sqlite: and the path of a file")
-	default:
-		return openSQLite(ctx, sqlitePath(url))
+		return errors.New("DATABASE_URL must be postgres://..., or sqlite: and the path of a file")
 	}
+	return nil
 }
 
 func isPostgres(url string) bool {
 	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
 }
 
-func sqlitePath(url string) string {
-	return strings.TrimPrefix(strings.TrimPrefix(url, "sqlite:"), "//")
+// FilePath gives the file that url names, and whether it names one: PostgreSQL
+// is no file.
+func FilePath(url string) (path string, file bool) {
+	if isPostgres(url) {
+		return "", false
+	}
+	return strings.TrimPrefix(strings.TrimPrefix(url, "sqlite:"), "//"), true
 }
 
 func openSQLite(ctx context.Context, path string) (*DB, error) {
@@ -145,10 +163,18 @@ func openSQLite(ctx context.Context, path string) (*DB, error) {
 	return db, nil
 }
 
-func openPostgres(ctx context.Context, url string) (*DB, error) {
+func parsePostgres(url string) (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil { // the parser's own words can hold a piece of the password
 		return nil, errors.New("DATABASE_URL is not a PostgreSQL address that can be read; a / ? # % or @ in the password must be percent-encoded")
+	}
+	return config, nil
+}
+
+func openPostgres(ctx context.Context, url string) (*DB, error) {
+	config, err := parsePostgres(url)
+	if err != nil {
+		return nil, err
 	}
 	pool := sql.OpenDB(tenantConnector{stdlib.GetConnector(*config)})
 	pool.SetMaxOpenConns(16)

@@ -97,8 +97,8 @@ var ErrOtherSchema = errors.New("the database's tables are of a later version")
 // Attach opens the database at url as it is: it runs no migration and makes no
 // file. It is for looking at a database, as a diagnosis does.
 func Attach(ctx context.Context, url string) (*DB, error) {
-	if !isPostgres(url) {
-		if _, err := os.Stat(sqlitePath(url)); err != nil {
+	if path, file := FilePath(url); file {
+		if _, err := os.Stat(path); err != nil {
 			return nil, fmt.Errorf("there is no database file: %w", err)
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -46,20 +45,7 @@ func (h *house) record(t testing.TB, organization string, first, n int) {
 
 func (h *house) deliverTrail(t testing.TB, instances ...*webhook.Webhooks) {
 	t.Helper()
-	if len(instances) == 0 {
-		instances = []*webhook.Webhooks{h.Webhooks}
-	}
-	var all sync.WaitGroup
-	for _, w := range instances {
-		all.Go(func() {
-			for range 3 {
-				if err := w.DeliverTrail(context.Background()); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	all.Wait()
+	h.thrice(t, (*webhook.Webhooks).DeliverTrail, instances)
 }
 
 // reasonsOf gives the reasons of all events that were received, and how often a

@@ -115,6 +115,11 @@ func (o orgCreateCommand) Run(ctx context.Context) error {
 
 type orgListCommand struct{}
 
+// Help is printed by --help.
+func (orgListCommand) Help() string {
+	return "Those that are deleted are not among them; their ids stay dead.\n\nExample:\n\n  gatehouse org list"
+}
+
 // Run lists the organizations.
 func (orgListCommand) Run(ctx context.Context) error {
 	return withDirectory(ctx, func(d *org.Directory) error {
@@ -181,10 +186,25 @@ type memberArgs struct {
 
 type memberDisableCommand struct{ memberArgs }
 
+// Help is printed by --help.
+func (memberDisableCommand) Help() string {
+	return `Running servers refuse it within five seconds: its JWTs, whoever signed them, and
+the service tokens that it made.
+
+Example:
+
+  gatehouse member disable acme u_42`
+}
+
 // Run disables the member.
 func (m memberDisableCommand) Run(ctx context.Context) error { return m.set(ctx, true) }
 
 type memberEnableCommand struct{ memberArgs }
+
+// Help is printed by --help.
+func (memberEnableCommand) Help() string {
+	return "Running servers let it in within five seconds.\n\nExample:\n\n  gatehouse member enable acme u_42"
+}
 
 // Run lets the member in again.
 func (m memberEnableCommand) Run(ctx context.Context) error { return m.set(ctx, false) }

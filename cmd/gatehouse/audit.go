@@ -218,6 +218,16 @@ type auditKeysCommand struct {
 
 type auditKeysListCommand struct{}
 
+// Help is printed by --help.
+func (auditKeysListCommand) Help() string {
+	return `Each by its id, its public half (Ed25519, in hex), since when it signs and until
+when it did. Whoever checks a proof offline needs them.
+
+Example:
+
+  gatehouse audit keys list`
+}
+
 // Run lists the keys.
 func (auditKeysListCommand) Run(ctx context.Context) error {
 	return withLedger(ctx, func(l *ledger.Ledger) error {
@@ -238,7 +248,11 @@ type auditKeysRotateCommand struct{}
 // Help is printed by --help.
 func (auditKeysRotateCommand) Help() string {
 	return `Running servers sign with the new key from their next block on. The private half
-of the old one is destroyed; what it signed goes on to verify.`
+of the old one is destroyed; what it signed goes on to verify.
+
+Example:
+
+  gatehouse audit keys rotate`
 }
 
 // Run rotates the key.

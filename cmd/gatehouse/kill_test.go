@@ -1,8 +1,6 @@
 package main_test
 
 import (
-	"bufio"
-	"encoding/json"
 	"io"
 	"net/http"
 	"os"
@@ -38,17 +36,8 @@ func startKillable(t *testing.T, program, token string, environ []string) *killa
 	}
 	k := &killable{Client: api.Client{Token: token}, cmd: cmd}
 	t.Cleanup(k.kill)
-	lines := bufio.NewScanner(log)
-	for lines.Scan() {
-		var line struct{ Msg, Address string }
-		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "listening" {
-			k.BaseURL = line.Address
-			go func() { _, _ = io.Copy(io.Discard, log) }()
-			return k
-		}
-	}
-	t.Fatal("the server did not start")
-	return nil
+	k.BaseURL = listening(t, log)
+	return k
 }
 
 // kill is kill -9.

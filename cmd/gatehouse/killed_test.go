@@ -1,7 +1,6 @@
 package main_test
 
 import (
-	"bufio"
 	"database/sql"
 	"encoding/json"
 	"io"
@@ -41,16 +40,7 @@ func startKilled(t *testing.T, program string, environ []string) (address string
 		_ = cmd.Wait()         // it was killed
 	})
 	t.Cleanup(kill)
-	lines := bufio.NewScanner(log)
-	for lines.Scan() {
-		var line struct{ Msg, Address string }
-		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "listening" {
-			go func() { _, _ = io.Copy(io.Discard, log) }()
-			return line.Address, kill
-		}
-	}
-	t.Fatal("the server did not start")
-	return "", nil
+	return listening(t, log), kill
 }
 
 // TestKilledInTheMiddle kills a server while a message is on its way to a

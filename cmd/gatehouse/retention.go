@@ -133,6 +133,17 @@ type retentionStatusCommand struct {
 	JSON bool `name:"json" help:"Print it as JSON."`
 }
 
+// Help is printed by --help.
+func (retentionStatusCommand) Help() string {
+	return `When all organizations were swept last, the last error, sweeps that broke off, and
+whether the machine's clock is doubted. Times are UTC.
+
+Examples:
+
+  gatehouse retention status
+  gatehouse retention status --json | jq .lastError`
+}
+
 // Run shows the sweeper's health.
 func (s retentionStatusCommand) Run(ctx context.Context) error {
 	return withRetention(ctx, func(r *instance.OfflineRetention) error {

@@ -74,6 +74,16 @@ type tokensListCommand struct {
 	Org string `required:"" placeholder:"ID" help:"The organization."`
 }
 
+// Help is printed by --help.
+func (tokensListCommand) Help() string {
+	return `Newest first, also those that have expired or are revoked; never the tokens
+themselves. Times are UTC.
+
+Example:
+
+  gatehouse tokens list --org acme`
+}
+
 // Run lists tokens.
 func (c tokensListCommand) Run(ctx context.Context) error {
 	return withTokens(ctx, func(t *auth.Tokens, d *org.Directory) error {
@@ -106,6 +116,15 @@ func (c tokensListCommand) Run(ctx context.Context) error {
 type tokensRevokeCommand struct {
 	Org string `required:"" placeholder:"ID" help:"The organization."`
 	ID  string `arg:"" help:"The token's id, tok_..."`
+}
+
+// Help is printed by --help.
+func (tokensRevokeCommand) Help() string {
+	return `Running servers refuse it within five seconds. It cannot be brought back.
+
+Example:
+
+  gatehouse tokens revoke --org acme tok_0192e0a5-7f9c-7c3e-9d6b-3a1f00c4d2e8`
 }
 
 // Run revokes a token.

@@ -48,17 +48,24 @@ func startServer(t *testing.T, program string, environ ...string) *process {
 			t.Errorf("the server ended with %v", err)
 		}
 	})
+	p.BaseURL = listening(t, log)
+	return p
+}
+
+// listening waits until a server's log says where it listens, and reads on, so
+// that the server never waits for its log.
+func listening(t *testing.T, log io.Reader) (address string) {
+	t.Helper()
 	lines := bufio.NewScanner(log)
 	for lines.Scan() {
 		var line struct{ Msg, Address string }
 		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "listening" {
-			p.BaseURL = line.Address
 			go func() { _, _ = io.Copy(io.Discard, log) }()
-			return p
+			return line.Address
 		}
 	}
 	t.Fatal("the server did not start")
-	return nil
+	return ""
 }
 
 // within asks until ok, at most the five seconds in which a change on one

@@ -34,10 +34,14 @@ func NewLines(r io.Reader) (*Lines, error) {
 	return l, nil
 }
 
-// Column gives the position of a column, or an error that lists the columns
-// there are.
+// Column gives the position of the column of that name; where there is none, of
+// the first that differs in letter case only. Otherwise its error lists the
+// columns that there are.
 func (l *Lines) Column(name string) (int, error) {
 	if i := slices.Index(l.columns, name); i >= 0 {
+		return i, nil
+	}
+	if i := slices.IndexFunc(l.columns, func(column string) bool { return strings.EqualFold(column, name) }); i >= 0 {
 		return i, nil
 	}
 	shown := l.columns

@@ -1,0 +1,134 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/envoy"
+)
+
+// Slow clients: a header must arrive within headerTimeout; bodies and answers
+// have deadlines of their own (package server), so that no timeout of the
+// whole cuts a long stream.
+const (
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 32 << 10 // bytes
+)
+
+// Listener is an open port and what it serves.
+type Listener struct {
+	net.Listener
+	Service string // a service at its root, for SDKs whose base URL takes no path; "" is the whole API
+	Metrics bool   // /metrics instead
+	Envoy   bool   // Envoy's rate limit service instead, over gRPC
+}
+
+// Listen opens the ports of the configuration, the API's first.
+func (in *Instance) Listen() ([]Listener, error) {
+	var all []Listener
+	open := func(variable, address string, what Listener) error {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return fmt.Errorf("%s cannot be listened on: %w", variable, err)
+		}
+		what.Listener = l
+		all = append(all, what)
+		return nil
+	}
+	err := open("GATEHOUSE_ADDR", in.Config.Addr, Listener{})
+	for _, service := range slices.Sorted(maps.Keys(in.Config.Listen)) {
+		if err == nil {
+			err = open(listenVariable(service), in.Config.Listen[service], Listener{Service: service})
+		}
+	}
+	if err == nil && in.Config.MetricsAddr != "" {
+		err = open("GATEHOUSE_METRICS_ADDR", in.Config.MetricsAddr, Listener{Metrics: true})
+	}
+	if err == nil && in.Config.EnvoyAddr != "" {
+		err = open("GATEHOUSE_ENVOY_ADDR", in.Config.EnvoyAddr, Listener{Envoy: true})
+	}
+	if err != nil {
+		for _, l := range all {
+			err = errors.Join(err, l.Close())
+		}
+		return nil, err
+	}
+	return all, nil
+}
+
+// Serve answers on the listeners until ctx ends, and for Config.DrainDelay more,
+// in which it says that it is not ready. Then it refuses new requests, gives
+// running ones Config.StopGrace, cuts what is left, and returns.
+func (in *Instance) Serve(ctx context.Context, listeners []Listener) error {
+	var servers []*http.Server
+	failed := make(chan error, len(listeners))
+	for _, l := range listeners {
+		hs := &http.Server{
+			Handler: in.Server, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+			ErrorLog: slog.NewLogLogger(in.Log.Handler(), slog.LevelDebug),
+		}
+		switch {
+		case l.Service != "":
+			hs.Handler = in.Server.Service(l.Service)
+		case l.Metrics:
+			mux := http.NewServeMux()
+			mux.Handle("GET /metrics", in.metrics.Handler())
+			hs.Handler = mux
+		case l.Envoy:
+			hs.Handler = envoy.NewHandler(in.limits, in.metrics.Decision)
+			hs.Protocols = new(http.Protocols)
+			hs.Protocols.SetUnencryptedHTTP2(true)
+		}
+		servers = append(servers, hs)
+		go func() { failed <- hs.Serve(l) }()
+	}
+	var broken error
+	select {
+	case broken = <-failed: // one port is lost: the others stop in order
+	case <-ctx.Done():
+	}
+	if broken == nil && in.Config.DrainDelay > 0 {
+		in.Log.Info("draining: not ready, and still serving", "delay", in.Config.DrainDelay.String())
+		in.Server.Drain()
+		select {
+		case broken = <-failed:
+		case <-time.After(in.Config.DrainDelay):
+		}
+	}
+	in.Log.Info("stopping", "grace", in.Config.StopGrace.String())
+	in.Server.Stop()
+	err := shutdown(context.WithoutCancel(ctx), servers, in.Config.StopGrace)
+	if errors.Is(err, context.DeadlineExceeded) {
+		in.cut() // streams that still run end with an error event
+		if err = shutdown(context.WithoutCancel(ctx), servers, 5*time.Second); err != nil {
+			err = nil
+			for _, hs := range servers {
+				err = errors.Join(err, hs.Close())
+			}
+		}
+	}
+	in.Log.Info("stopped")
+	return errors.Join(broken, err)
+}
+
+// shutdown lets running requests end within grace, on all servers at once.
+func shutdown(ctx context.Context, servers []*http.Server, grace time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	errs := make([]error, len(servers))
+	var all sync.WaitGroup
+	for i, hs := range servers {
+		all.Go(func() { errs[i] = hs.Shutdown(ctx) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}

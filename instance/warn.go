@@ -1,0 +1,91 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/store"
+)
+
+func (c *Config) logLevel() (slog.Level, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(strings.ToUpper(c.LogLevel))); err != nil {
+		return level, errors.New("GATEHOUSE_LOG_LEVEL must be debug, info, warn or error")
+	}
+	return level, nil
+}
+
+// warn says at start what is allowed and should not stay.
+func (c *Config) warn(log *slog.Logger) {
+	switch c.EncryptionKey {
+	case "":
+		log.Warn("ENCRYPTION_KEY is not set: credentials are sealed under JWT_SECRET, so whoever can sign tokens can open them; set a key of its own")
+	case c.JWTSecret:
+		log.Warn("ENCRYPTION_KEY and JWT_SECRET are the same, so whoever can sign tokens can open credentials; set a key of its own")
+	}
+	if _, file := store.FilePath(c.Database()); c.RedisURL == "" && !file {
+		log.Warn("REDIS_URL is not set: each instance counts for itself, so that several admit several times the limits")
+	}
+	for _, port := range []struct{ variable, address string }{{"GATEHOUSE_METRICS_ADDR", c.MetricsAddr}, {"GATEHOUSE_ENVOY_ADDR", c.EnvoyAddr}} {
+		if host, _, err := net.SplitHostPort(port.address); err == nil && !isLoopback(host) {
+			log.Warn("this port asks for no token and is open beyond this machine: keep it inside your network", "variable", port.variable)
+		}
+	}
+	if proxies, err := c.trustedProxies(); err == nil {
+		for _, p := range proxies {
+			if p.Addr().Is4() && p.Bits() < 8 || p.Addr().Is6() && p.Bits() < 16 {
+				log.Warn("TRUSTED_PROXIES holds a very wide range: whoever is in it chooses the address that limits and the trail go by", "range", p.String())
+			}
+		}
+	}
+	if c.CredentialReveal && !c.dev {
+		log.Warn("CREDENTIAL_REVEAL is on: owners can read credentials in the clear")
+	}
+	if len(c.WebhookHosts) > 0 {
+		log.Warn("WEBHOOK_HOSTS lets every organization's webhooks reach these origins", "origins", c.webhookOrigins())
+	}
+	if c.CredentialTestEvery == 0 {
+		log.Warn("CREDENTIAL_TEST_EVERY is 0: no stored credential is opened or tested by itself, so that one that died is found by its users")
+	}
+	if c.ServiceHosts != "" {
+		log.Warn("SERVICE_HOSTS sends keys of catalogue services to origins of your own", "services", entryNames(c.ServiceHosts))
+	}
+	if len(c.GitHubHosts) > 0 {
+		log.Info("GITHUB_HOSTS lets organizations send GitHub tokens to servers of your own", "count", len(c.GitHubHosts))
+	}
+	if c.ChatHosts != "" {
+		log.Info("CHAT_HOSTS adds services of your own", "services", entryNames(c.ChatHosts))
+	}
+}
+
+// warnBypass says when the second line between tenants is not there.
+func warnBypass(ctx context.Context, db *store.DB, log *slog.Logger) error {
+	role, bypasses, err := db.Bypasses(ctx)
+	if bypasses {
+		log.Warn("the database role bypasses row-level security, so that nothing but Gatehouse's own queries keeps tenants apart; give DATABASE_URL a role of its own that is no superuser", "role", role)
+	}
+	return err
+}
+
+func isLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+// staleMax gives the rooms SECRET_STALE_MAX, whose 0 means never: theirs means
+// their default.
+func (c *Config) staleMax() time.Duration { return max(c.SecretStaleMax, time.Nanosecond) }
+
+func entryNames(hosts string) []string {
+	var names []string
+	for entry := range strings.SplitSeq(hosts, ",") {
+		name, _, _ := strings.Cut(entry, "=")
+		names = append(names, strings.TrimSpace(name))
+	}
+	return names
+}

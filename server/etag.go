@@ -1,0 +1,43 @@
+package server
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"strconv"
+	"strings"
+
+	"github.com/gatehouse-io/gatehouse/vault"
+)
+
+// revisionTag gives the ETag of what counts its changes; [matchOf] reads it.
+func revisionTag(revision int64) string { return `"` + strconv.FormatInt(revision, 10) + `"` }
+
+// contentTag gives the ETag of an answer that has no revision of its own.
+func contentTag(body any) (string, error) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(text)
+	return `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`, nil
+}
+
+// matchOf reads If-Match (RFC 9110, 13.1.1). What is no ETag of ours matches no
+// state.
+func matchOf(header string) vault.Match {
+	header = strings.TrimSpace(header)
+	if header == "" || header == "*" {
+		return vault.Match{}
+	}
+	m := vault.Match{Revisions: []int64{}}
+	for tag := range strings.SplitSeq(header, ",") {
+		tag = strings.TrimSpace(tag)
+		if inner, ok := strings.CutPrefix(tag, `"`); ok {
+			if n, err := strconv.ParseInt(strings.TrimSuffix(inner, `"`), 10, 64); err == nil {
+				m.Revisions = append(m.Revisions, n)
+			}
+		}
+	}
+	return m
+}

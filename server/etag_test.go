@@ -1,0 +1,35 @@
+package server_test
+
+import (
+	"testing"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/api"
+	"github.com/gatehouse-io/gatehouse/gatehousetest"
+)
+
+// Whatever answer holds a credential has an ETag: a list's changes with what is
+// in it, and a revealed one's is that of its metadata, good for If-Match.
+func TestEveryAnswerWithACredentialHasAnETag(t *testing.T) {
+	s := gatehousetest.Serve(t, map[string]string{"CREDENTIAL_REVEAL": "true"})
+	c := as(t, s, "acme", "u1", access.Owner)
+	empty := c.get(credentialsPath).Header.Get("ETag")
+	id := c.store("openai", map[string]string{"apiKey": firstKey})
+	path := credentialsPath + "/" + id
+	one := c.get(credentialsPath).Header.Get("ETag")
+	if again := c.get(credentialsPath).Header.Get("ETag"); empty == "" || one == "" || one == empty || again != one {
+		t.Errorf("lists: %s empty, %s with one, %s again", empty, one, again)
+	}
+
+	revealed := c.do("POST", path+"/reveal", `{"reason":"looking"}`)
+	tag := revealed.Header.Get("ETag")
+	if decode[api.RevealedCredential](t, revealed, 200); tag == "" || tag != c.get(path).Header.Get("ETag") {
+		t.Errorf("revealed: %q, got: %q", tag, c.get(path).Header.Get("ETag"))
+	}
+	if a := c.do("PUT", path, `{"name":"other"}`, "If-Match", tag); a.Status != 200 {
+		t.Errorf("a change of what was revealed: %d %s", a.Status, a.Body)
+	}
+	if changed := c.get(credentialsPath).Header.Get("ETag"); changed == one {
+		t.Errorf("the list has the tag of before its credential was changed: %s", changed)
+	}
+}
