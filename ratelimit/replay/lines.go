@@ -35,9 +35,12 @@ func NewLines(r io.Reader) (*Lines, error) {
 }
 
 // Column gives the position of a column, or an error that lists the columns
-// there are.
+// there are. Which of two columns of one name is meant it does not guess.
 func (l *Lines) Column(name string) (int, error) {
 	if i := slices.Index(l.columns, name); i >= 0 {
+		if slices.Contains(l.columns[i+1:], name) {
+			return 0, fmt.Errorf("there are several columns %q", name)
+		}
 		return i, nil
 	}
 	shown := l.columns
@@ -75,6 +78,9 @@ func lineError(err error) error {
 	if parse := new(csv.ParseError); errors.As(err, &parse) {
 		if errors.Is(parse.Err, csv.ErrFieldCount) {
 			return fmt.Errorf("line %d: not as many fields as the header has", parse.Line)
+		}
+		if parse.Line > parse.StartLine { // a quote without its end takes in all lines that follow
+			return fmt.Errorf("line %d: a quoted field does not end as it should: %w", parse.StartLine, parse.Err)
 		}
 		return fmt.Errorf("line %d: %w", parse.Line, parse.Err)
 	}
