@@ -83,14 +83,19 @@ func BenchmarkRememberedDenial(b *testing.B) {
 	keys := pairKeys(20_000)
 	decide := func(requests int, prefix string, pairs int, want bool) func(int, int) {
 		limits := []ratelimit.Limit{{Requests: requests, Window: time.Hour}}
+		own := make([]pair, pairs)
+		for i := range own {
+			own[i] = pair{prefix + keys[i].ip, prefix + keys[i].organization}
+		}
 		var at atomic.Int64
 		return func(goroutines, n int) {
 			from := int(at.Add(int64(n)))
 			spread(goroutines, n, func(worker, n int) {
 				var d ratelimit.Decision
+				subjects := []ratelimit.Subject{{Type: "ip", Limits: limits}, {Type: "org", Limits: limits}}
 				for i := range n {
-					pair := keys[(from+worker*n+i)*7919%pairs]
-					subjects := []ratelimit.Subject{{Type: "ip", Key: prefix + pair.ip, Limits: limits}, {Type: "org", Key: prefix + pair.organization, Limits: limits}}
+					pair := &own[(from+worker*n+i)*7919%pairs]
+					subjects[0].Key, subjects[1].Key = pair.ip, pair.organization
 					if err := limiter.Take(context.Background(), time.Now(), subjects, &d); err != nil || d.Admitted != want {
 						b.Errorf("admitted %t, error %v", d.Admitted, err)
 					}

@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,78 +12,148 @@ import (
 // reset or a raised count elsewhere is seen.
 const maxDenial = 5 * time.Second
 
+// hotDenials is how many subjects are found without a lock: 32 KB.
+const (
+	hotBits    = 12
+	hotDenials = 1 << hotBits
+)
+
 // denials remembers how subjects stood when a decision was denied. As long as
 // that is certain, the same subjects are denied without asking Redis: a full
 // subject stays full until its reset, whatever happens, and one that is not full
 // changes before its own reset only by requests that are admitted.
 //
-// Everything is kept as durations since the question was sent, so that neither
-// clock's steps nor their difference matter.
+// Instants of this process are durations since the Redis limiter was made, on the
+// monotonic clock, and what Redis said is believed for a duration since the question
+// was sent: neither clock's steps nor their difference matter.
 type denials struct {
 	max int
 
-	mu       sync.RWMutex
-	known    map[string]*standing
+	mu    sync.RWMutex
+	known map[string]*standing
+
+	// hot holds some of what is known, for a look-up without a lock: it is put there
+	// by who found it, and taken away before it is not known any more.
+	hot []atomic.Pointer[standing]
+
 	answered atomic.Uint64 // decisions
-	age      uint64        // grows with each reset: an answer from before one is not learned
+	age      atomic.Uint64 // grows with each reset: an answer from before one is not learned
 }
 
-// standing is a subject's status in an answer of Redis.
+// standing is a subject's status in an answer of Redis. It is never changed.
 type standing struct {
-	status Status
-	limits []Limit   // all limits of the subject, as they were asked for
-	now    time.Time // Redis's clock in that answer
-	sent   time.Time // this process's clock just before the question
+	hot              *atomic.Pointer[standing] // where it may be found without a lock; nil for a key too long to keep
+	subjectType, key string                    // only where hot is there
+	status           Status
+	limits           []Limit       // all limits of the subject, as they were asked for
+	now              time.Time     // Redis's clock in that answer
+	sent             time.Duration // this process's clock just before the question
+	holds            time.Duration // for how long after that it is certain
 }
 
 func newDenials(maximum int) *denials {
-	return &denials{max: maximum, known: map[string]*standing{}}
+	m := &denials{max: maximum, known: map[string]*standing{}}
+	if maximum >= 0 {
+		m.hot = make([]atomic.Pointer[standing], hotDenials)
+	}
+	return m
 }
 
 // certain says whether the standing still holds at an instant of this process.
-func (s *standing) certain(at time.Time, limits []Limit) bool {
-	passed := at.Sub(s.sent)
-	if passed < 0 || passed >= maxDenial || !slices.Equal(s.limits, limits) {
-		return false
+func (s *standing) certain(at time.Duration, limits []Limit) bool {
+	passed := at - s.sent
+	return passed >= 0 && passed < s.holds && slices.Equal(s.limits, limits)
+}
+
+// told notes what Redis said to a question.
+func (s *standing) told(status Status, now time.Time, sent time.Duration) {
+	s.status, s.now, s.sent, s.holds = status, now, sent, maxDenial
+	if status.Used > 0 {
+		s.holds = min(maxDenial, status.Reset.Sub(now))
 	}
-	return s.status.Used == 0 || s.now.Add(passed).Before(s.status.Reset)
+}
+
+// place is where in hot a subject is, if it is there; nil for a key too long to keep.
+func (m *denials) place(subjectType, key string) *atomic.Pointer[standing] {
+	if len(key) > MaxKey {
+		return nil
+	}
+	kind := uint64(subjectType[0]) ^ uint64(len(subjectType))<<8
+	return &m.hot[(bothEnds(key)>>(64-hotBits)^kind)%hotDenials]
+}
+
+// find gives what is known of a subject, or nil.
+func (m *denials) find(s *Subject) *standing {
+	place := m.place(s.Type, s.Key)
+	if place != nil {
+		if found := place.Load(); found != nil && found.key == s.Key && found.subjectType == s.Type {
+			return found
+		}
+	}
+	var room [MaxType + 1 + MaxKey]byte
+	name := appendStoredName(room[:0], s.Type, s.Key)
+	m.mu.RLock()
+	found := m.known[string(name)]
+	if found != nil && place != nil {
+		place.Store(found)
+	}
+	m.mu.RUnlock()
+	return found
+}
+
+// replace puts what is known of a subject in place of what was, either of which may
+// be nil. The lock is held.
+func (m *denials) replace(name string, old, found *standing) {
+	if old != nil && old.hot != nil {
+		old.hot.CompareAndSwap(old, nil)
+	}
+	if found == nil {
+		delete(m.known, name)
+		return
+	}
+	m.known[name] = found
 }
 
 // answer decides from memory if it can. Otherwise it returns the age to give to
 // learn with Redis's own answer. It allocates nothing.
-func (m *denials) answer(at time.Time, subjects []Subject, d *Decision) (age uint64, known bool) {
+func (m *denials) answer(at time.Duration, subjects []Subject, d *Decision) (age uint64, known bool) {
 	if m.max < 0 {
 		return 0, false
 	}
+	age = m.age.Load()
 	var standings [MaxSubjects]*standing
-	var room [MaxType + 1 + MaxKey]byte
-	m.mu.RLock()
-	defer m.mu.RUnlock()
 	// The latest answer tells the time on Redis's clock best.
 	denied, latest := false, (*standing)(nil)
 	for i := range subjects {
-		s := m.known[string(appendStoredName(room[:0], subjects[i].Type, subjects[i].Key))]
+		s := m.find(&subjects[i])
 		if s == nil || !s.certain(at, subjects[i].Limits) {
-			return m.age, false
+			return age, false
 		}
 		standings[i] = s
 		denied = denied || s.status.Full
-		if latest == nil || s.sent.After(latest.sent) {
+		if latest == nil || s.sent > latest.sent {
 			latest = s
 		}
 	}
 	if !denied {
-		return m.age, false
+		return age, false
+	}
+	// All of it was known at once, if what was found first is known still.
+	for i, s := range standings[:len(subjects)-1] {
+		if (s.hot == nil || s.hot.Load() != s) && m.find(&subjects[i]) != s {
+			return age, false
+		}
 	}
 	m.answered.Add(1)
 	d.Admitted = false
-	d.Now = latest.now.Add(at.Sub(latest.sent)).Truncate(time.Millisecond)
+	d.Now = latest.now.Add((at - latest.sent).Truncate(time.Millisecond))
 	d.RetryAfter = 0
 	d.Store = StoreRedis
 	d.Degraded = false
-	d.Statuses = d.Statuses[:0]
+	d.Statuses = slices.Grow(d.Statuses[:0], len(subjects))[:len(subjects)]
 	for i := range subjects {
-		status := standings[i].status
+		status := &d.Statuses[i]
+		*status = standings[i].status
 		switch {
 		case status.Full:
 			status.RetryAfter = max(time.Millisecond, status.Reset.Sub(d.Now))
@@ -90,60 +161,64 @@ func (m *denials) answer(at time.Time, subjects []Subject, d *Decision) (age uin
 		case status.Used == 0:
 			status.Reset = d.Now
 		}
-		d.Statuses = append(d.Statuses, status)
 	}
-	return m.age, true
+	return age, true
 }
 
 // learn notes an answer of Redis: of a denial all subjects, of an admission what
 // is known already.
-func (m *denials) learn(age uint64, sent time.Time, names []string, subjects []Subject, d *Decision) {
+func (m *denials) learn(age uint64, sent time.Duration, names []string, subjects []Subject, d *Decision) {
 	if m.max < 0 {
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, name := range names {
-		status := d.Statuses[i]
-		old, ok := m.known[name]
-		if !ok {
-			old = &standing{}
-		}
+		status, s := d.Statuses[i], &subjects[i]
+		old := m.known[name]
 		switch {
-		case age != m.age, status.Used > status.Limit.Requests, old.now.After(d.Now):
+		case age != m.age.Load(), status.Used > status.Limit.Requests, old != nil && old.now.After(d.Now):
 			// A reset came in between; or some requests come free before the
 			// reset; or answers are out of order, or Redis's clock stepped back.
-			delete(m.known, name)
-		case ok || !d.Admitted:
-			if !ok && len(m.known) >= m.max {
+			m.replace(name, old, nil)
+		case old != nil:
+			again := *old
+			if !slices.Equal(again.limits, s.Limits) {
+				again.limits = slices.Clone(s.Limits)
+			}
+			again.told(status, d.Now, sent)
+			m.replace(name, old, &again)
+		case !d.Admitted:
+			if len(m.known) >= m.max {
 				m.makeRoom(sent)
 			}
-			limits := old.limits
-			if !slices.Equal(limits, subjects[i].Limits) {
-				limits = slices.Clone(subjects[i].Limits)
+			fresh := &standing{limits: slices.Clone(s.Limits)}
+			fresh.told(status, d.Now, sent)
+			if fresh.hot = m.place(s.Type, s.Key); fresh.hot != nil {
+				fresh.subjectType, fresh.key = strings.Clone(s.Type), strings.Clone(s.Key)
 			}
-			m.known[name] = &standing{status, limits, d.Now, sent}
+			m.replace(name, nil, fresh)
 		}
 	}
 }
 
 // makeRoom removes what is no longer certain among a few, or else any one.
-func (m *denials) makeRoom(at time.Time) {
+func (m *denials) makeRoom(at time.Duration) {
 	looked, removed := 0, false
 	for name, s := range m.known {
 		if looked++; looked > 8 {
 			break
 		}
 		if !s.certain(at, s.limits) {
-			delete(m.known, name)
+			m.replace(name, s, nil)
 			removed = true
 		}
 	}
 	if removed {
 		return
 	}
-	for name := range m.known {
-		delete(m.known, name)
+	for name, s := range m.known {
+		m.replace(name, s, nil)
 		return
 	}
 }
@@ -152,6 +227,6 @@ func (m *denials) makeRoom(at time.Time) {
 func (m *denials) forget(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.age++
-	delete(m.known, name)
+	m.age.Add(1)
+	m.replace(name, m.known[name], nil)
 }

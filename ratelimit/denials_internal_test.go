@@ -18,17 +18,17 @@ func TestDenialFromBeforeAResetIsNotLearned(t *testing.T) {
 	var d Decision
 
 	m := newDenials(10)
-	age, _ := m.answer(now, subjects, &d)
-	m.learn(age, now, names, subjects, &denied)
-	if _, known := m.answer(now, subjects, &d); !known || d.Admitted || d.RetryAfter != time.Minute {
+	age, _ := m.answer(0, subjects, &d)
+	m.learn(age, 0, names, subjects, &denied)
+	if _, known := m.answer(0, subjects, &d); !known || d.Admitted || d.RetryAfter != time.Minute {
 		t.Fatalf("not learned: %+v", d)
 	}
 
 	m = newDenials(10)
-	age, _ = m.answer(now, subjects, &d)
+	age, _ = m.answer(0, subjects, &d)
 	m.forget("ip:a") // while Redis is answering
-	m.learn(age, now, names, subjects, &denied)
-	if _, known := m.answer(now, subjects, &d); known {
+	m.learn(age, 0, names, subjects, &denied)
+	if _, known := m.answer(0, subjects, &d); known {
 		t.Fatalf("learned from before the reset: %+v", d)
 	}
 }
@@ -42,8 +42,8 @@ func TestRememberedDenialTellsNothing(t *testing.T) {
 	denied := Decision{Now: now, Statuses: []Status{{Limit: limits[0], Used: 1, Full: true, Reset: now.Add(time.Minute)}}}
 	r := newRedis(func() (rueidis.Client, error) { return nil, errors.New("asked") }, func() {}, RedisOptions{})
 	var d Decision
-	age, _ := r.denials.answer(now, subjects, &d)
-	r.denials.learn(age, now, names, subjects, &denied)
+	age, _ := r.denials.answer(time.Since(r.began), subjects, &d)
+	r.denials.learn(age, time.Since(r.began), names, subjects, &denied)
 
 	s := &Switch{redis: r}
 	x := &scratch{aside: aside{counts: []int{7}}} // of a decision on one limit

@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"encoding/binary"
 	"time"
+	"unsafe"
 )
 
 // stampSize is the bytes of one stamp: 48 bits of milliseconds since 1970 reach
@@ -16,15 +17,19 @@ const (
 )
 
 // inlineSize is the bytes within an entry for a short name and the first stamps:
-// two of them beside the 14 bytes that the name of an IPv4 address takes.
+// two of them beside the 16 bytes that the name of an IPv4 address takes.
 const inlineSize = 30
 
 // entry is what Memory keeps for one key: its name and a ring of the instants at
 // which it was admitted, oldest first. One ring serves all windows of the key: a
 // window of L requests is full when the L-th newest stamp is younger than the
 // window. The ring moves out of the entry when it grows.
+//
+// An entry is 64 bytes, one cache line: among many keys, the way to it is what a
+// decision waits for. So the ring is a bare pointer, and size says how long it is.
+// Entries are moved: nothing points to one for longer than its shard is locked.
 type entry struct {
-	ring    []byte // stamps and slack; a name too long for the entry comes behind them
+	ring    *byte  // size stamps, slack, and a name too long for the entry; nil while they are in inline
 	head    uint32 // position of the oldest stamp
 	count   uint32 // stamps held, some perhaps past their window
 	size    uint32 // stamps there is room for
@@ -61,7 +66,7 @@ func (e *entry) fullName() []byte {
 	if e.short() {
 		return e.inline[:e.name]
 	}
-	return e.ring[len(e.ring)-int(e.name):]
+	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(e.ring), e.size*stampSize+stampSlack)), e.name) //nolint:gosec // allot made room for it
 }
 
 // start gives a fresh entry its name and room for a stamp.
@@ -77,36 +82,38 @@ func (e *entry) start(mark byte, subjectType, key string) {
 // allot makes a ring for at least n stamps, within the entry where it fits.
 // Otherwise it takes all that the allocator rounds up to.
 func (e *entry) allot(n int) {
-	bytes, name := n*stampSize+stampSlack, int(e.name)
-	switch {
-	case e.short() && name+bytes <= inlineSize:
-		e.ring, name = e.inline[name:], 0
-	case e.short():
-		name = 0
-		fallthrough
-	default:
-		buf := append([]byte(nil), make([]byte, bytes+name)...)
-		e.ring = buf[:cap(buf)]
+	bytes, outside := n*stampSize+stampSlack, 0
+	switch room := inlineSize - int(e.name); {
+	case e.short() && bytes <= room:
+		e.ring, e.size = nil, uint32((room-stampSlack)/stampSize)
+		return
+	case !e.short():
+		outside = int(e.name)
 	}
-	e.size = uint32((len(e.ring) - name - stampSlack) / stampSize)
+	buf := append([]byte(nil), make([]byte, bytes+outside)...)
+	e.ring, e.size = &buf[0], uint32((cap(buf)-outside-stampSlack)/stampSize)
 }
 
-func (e *entry) offset(i uint32) int {
-	i += e.head
-	if i >= e.size {
+// stamp is where the i-th oldest stamp is, with the two bytes behind it.
+func (e *entry) stamp(i uint32) *[stampSize + stampSlack]byte {
+	if i += e.head; i >= e.size {
 		i -= e.size
 	}
-	return int(i) * stampSize
+	ring := unsafe.Pointer(e.ring) //nolint:gosec // i is below size
+	if ring == nil {
+		ring = unsafe.Pointer(&e.inline[e.name]) //nolint:gosec // see allot
+	}
+	return (*[stampSize + stampSlack]byte)(unsafe.Add(ring, i*stampSize))
 }
 
 // at is the i-th oldest stamp.
 func (e *entry) at(i uint32) int64 {
-	return int64(binary.LittleEndian.Uint64(e.ring[e.offset(i):]) & stampMask)
+	return int64(binary.LittleEndian.Uint64(e.stamp(i)[:]) & stampMask)
 }
 
 func (e *entry) set(i uint32, stamp int64) {
-	b := e.ring[e.offset(i):]
-	binary.LittleEndian.PutUint32(b, uint32(stamp))
+	b := e.stamp(i)
+	binary.LittleEndian.PutUint32(b[:], uint32(stamp))
 	binary.LittleEndian.PutUint16(b[4:], uint16(stamp>>32))
 }
 
@@ -197,9 +204,6 @@ func (e *entry) drop(n uint32) {
 // resize moves the stamps to a ring for at least n of them, n >= count.
 func (e *entry) resize(n uint32) {
 	from := *e // with a copy of what is within the entry
-	if from.within(e) {
-		from.ring = from.inline[from.name:]
-	}
 	e.head = 0
 	e.allot(int(n))
 	if !e.short() {
@@ -208,11 +212,6 @@ func (e *entry) resize(n uint32) {
 	for i := range from.count {
 		e.set(i, from.at(i))
 	}
-}
-
-// within says whether the ring is the one in e.
-func (e *entry) within(owner *entry) bool {
-	return e.short() && &e.ring[0] == &owner.inline[e.name]
 }
 
 // giveBack takes back one request counted at now: the first stamp not before it.

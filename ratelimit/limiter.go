@@ -156,15 +156,14 @@ type Limiter interface {
 	Reset(ctx context.Context, subjectType, key string) error
 }
 
-// validateSubjects is the slow check behind a decision that was refused: it
-// says what is wrong.
+// validateSubjects says what is wrong with subjects that no decision can be made for.
 func validateSubjects(subjects []Subject) error {
 	if len(subjects) == 0 || len(subjects) > MaxSubjects {
 		return fmt.Errorf("%w: 1 to %d subjects are needed", ErrInvalidSubject, MaxSubjects)
 	}
 	for i := range subjects {
-		if err := subjects[i].Validate(); err != nil {
-			return err
+		if !subjects[i].valid() {
+			return subjects[i].Validate()
 		}
 		for j := range i {
 			if subjects[i].Type == subjects[j].Type && subjects[i].Key == subjects[j].Key {

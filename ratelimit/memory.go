@@ -81,7 +81,7 @@ func NewMemory(options MemoryOptions) *Memory {
 	}
 	keys = max(min(keys, 1<<30), MaxSubjects)
 	n := 1
-	for n < 256 && keys/n >= 1024 {
+	for n < 256 && keys/n >= 1024 || n < 4096 && keys/n >= 8192 {
 		n *= 2
 	}
 	if options.MaxExact <= 0 {
@@ -135,7 +135,7 @@ func (m *Memory) place(o *op, subjectType, key string, hashed bool) {
 	}
 	o.key = key
 	h := m.hash(subjectType, key)
-	o.tag = uint32(h)
+	o.tag = tag(h)
 	o.index = uint32(h >> m.shift)
 	o.shard = &m.shards[o.index]
 }
@@ -229,10 +229,11 @@ func (m *Memory) decideLocked(now int64, subjects []Subject, d *Decision, take b
 			if o := &ops[i]; o.entry == nil {
 				// An entry without stamps counts nothing: where a later one
 				// does not fit, the earlier ones need not be undone.
-				if o.entry = o.shard.insert(o.tag, o.mark, subjects[i].Type, o.key, now, ops); o.entry == nil {
+				if !o.shard.insert(o.tag, o.mark, subjects[i].Type, o.key, now, ops) {
 					return ErrFull
 				}
 				inserted = true
+				findAgain(ops, subjects, o.shard)
 			}
 		}
 		for i := range ops {
@@ -245,6 +246,16 @@ func (m *Memory) decideLocked(now int64, subjects []Subject, d *Decision, take b
 		sweep(ops, now, inserted)
 	}
 	return nil
+}
+
+// findAgain finds the entries of the decision under way after one was inserted into
+// a shard, which moves others.
+func findAgain(ops []op, subjects []Subject, inserted *shard) {
+	for i := range ops {
+		if o := &ops[i]; o.shard == inserted {
+			o.entry, _ = o.shard.find(o.tag, o.mark, subjects[i].Type, o.key)
+		}
+	}
 }
 
 // conclude writes the decision.
@@ -277,7 +288,7 @@ func (o *op) look(now int64, limits []Limit, exact int) bool {
 		o.speaks, o.reading = e.tightest(now, o.t, limits, exact, o.wides)
 		return o.used >= limits[o.speaks].Requests
 	}
-	o.gone, o.used, o.reset = e.counts(now, o.t, o.window, requests)
+	o.gone, o.used, o.reset = e.counts(nil, now, o.t, o.window, requests)
 	return o.used >= requests
 }
 
@@ -290,7 +301,7 @@ func (o *op) admit(now int64, limits []Limit, exact int) {
 		o.speaks, o.reading = e.tightest(now, o.t, limits, exact, o.wides)
 		return
 	}
-	o.used, o.reset = e.count1(o.gone, o.used, o.t, o.window, o.reset, &limits[0])
+	o.used, o.reset = e.count1(nil, o.gone, o.used, o.t, o.window, o.reset, &limits[0])
 }
 
 // sweep does the shards' share of housekeeping, when no entry is in use any more.

@@ -35,6 +35,35 @@ func TestTakeAllocatesNothing(t *testing.T) {
 	}
 }
 
+// A key with a short name takes at most 100 bytes, and 8 for each request that
+// counts, however full its table is just then.
+func TestBytesOfAKey(t *testing.T) {
+	if raced {
+		t.Skip("the race detector's allocator rounds otherwise")
+	}
+	for _, keys := range []int{5000, 14_000, 16_000, 18_000, 20_000} {
+		names := make([]string, keys)
+		for i := range names {
+			names[i] = fmt.Sprintf("10.%d.%d.%d", i>>16&255, i>>8&255, i&255)
+		}
+		before := heap()
+		m := ratelimit.NewMemory(ratelimit.MemoryOptions{MaxKeys: 40_000})
+		s := []ratelimit.Subject{subject("ip", "", "50/1m")}
+		var d ratelimit.Decision
+		for counted := 1; counted <= 24; counted++ {
+			for _, s[0].Key = range names {
+				if err := m.Take(t.Context(), epoch, s, &d); err != nil || !d.Admitted {
+					t.Fatal(d, err)
+				}
+			}
+			if grown, bound := heap()-before, int64(keys*(100+8*counted)); grown > bound {
+				t.Errorf("%d keys of %d requests take %d bytes, want at most %d", keys, counted, grown, bound)
+			}
+		}
+		runtime.KeepAlive(m)
+	}
+}
+
 // Keys come, go, are reset and swept; through all of it the answers are the
 // oracle's.
 func TestManyKeysAnswerLikeOracle(t *testing.T) {

@@ -100,7 +100,7 @@ func (m *Memory) decideSharedLocked(now int64, subjects []Subject, d *Decision, 
 	if consume {
 		for i := range ops {
 			if ops[i].entry == nil {
-				speaks[i] = m.makeEntry(now, &subjects[i], ops, i, speaks[i], &shared[i])
+				speaks[i] = m.makeEntry(now, subjects, ops, shared, i, speaks[i])
 			}
 		}
 		for i := range ops {
@@ -131,9 +131,10 @@ func (m *Memory) decideSharedLocked(now int64, subjects []Subject, d *Decision, 
 // makeEntry gives the i-th subject, which is not known, an entry of its own, which
 // begins with what its bucket counts, where that spoke; or its bucket where it does
 // not fit.
-func (m *Memory) makeEntry(now int64, s *Subject, ops []op, i int, spoke, b *op) *op {
-	o := &ops[i]
-	if o.entry = o.shard.insert(o.tag, o.mark, s.Type, o.key, now, ops); o.entry != nil {
+func (m *Memory) makeEntry(now int64, subjects []Subject, ops, shared []op, i int, spoke *op) *op {
+	s, o, b := &subjects[i], &ops[i], &shared[i]
+	if o.shard.insert(o.tag, o.mark, s.Type, o.key, now, ops) {
+		findAgain(ops, subjects, o.shard)
 		if spoke == b && b.entry != nil {
 			o.shard.inherit(o.entry, b.entry, b.shard.wides(b.entry))
 		}
@@ -141,7 +142,8 @@ func (m *Memory) makeEntry(now int64, s *Subject, ops []op, i int, spoke, b *op)
 		return o
 	}
 	if b.entry, _ = b.shard.find(b.tag, b.mark, s.Type, b.key); b.entry == nil { // one before may have made it
-		b.entry = b.shard.insert(b.tag, b.mark, s.Type, b.key, now, nil)
+		b.shard.insert(b.tag, b.mark, s.Type, b.key, now, nil)
+		findAgain(shared, subjects, b.shard)
 	}
 	b.look(now, s.Limits, m.exact)
 	return b

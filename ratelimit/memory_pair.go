@@ -7,7 +7,7 @@ import (
 )
 
 // decidePair decides on what nearly every request is: two subjects of one limit
-// each, whose windows are exact and whose keys are known. It does what decideOn
+// each, whose keys are known and count nothing but that window. It does what decideOn
 // does, with everything in registers, and says false where it cannot, before
 // anything has happened.
 func (m *Memory) decidePair(now int64, a, b *Subject, d *Decision, take bool) bool {
@@ -15,14 +15,14 @@ func (m *Memory) decidePair(now int64, a, b *Subject, d *Decision, take bool) bo
 		uint(len(a.Type)-1) >= MaxType || uint(len(b.Type)-1) >= MaxType || cap(d.Statuses) < 2 {
 		return false
 	}
-	ha, hb := m.hash(a.Type, a.Key), m.hash(b.Type, b.Key)
-	if m.answer(now, a, b, ha, hb, d) {
+	if m.answer(now, a, b, d) {
 		return true
 	}
 	la, lb := &a.Limits[0], &b.Limits[0]
-	if !la.valid() || !lb.valid() || la.Requests > m.exact || lb.Requests > m.exact {
+	if !la.valid() || !lb.valid() {
 		return false
 	}
+	ha, hb := m.hash(a.Type, a.Key), m.hash(b.Type, b.Key)
 	wa, wb := la.windowMS(), lb.windowMS()
 	ia, ib := ha>>m.shift, hb>>m.shift
 	sa, sb := &m.shards[ia], &m.shards[ib]
@@ -35,14 +35,21 @@ func (m *Memory) decidePair(now int64, a, b *Subject, d *Decision, take bool) bo
 			sa.mu.Lock()
 		}
 	}
-	ea, _ := sa.find(uint32(ha), byte(len(a.Type)), a.Type, a.Key)
-	eb, _ := sb.find(uint32(hb), byte(len(b.Type)), b.Type, b.Key)
-	ok := ea != nil && eb != nil && ea != eb && !ea.large && !eb.large
+	ea, _ := sa.find(tag(ha), byte(len(a.Type)), a.Type, a.Key)
+	eb, _ := sb.find(tag(hb), byte(len(b.Type)), b.Type, b.Key)
+	ok := ea != nil && eb != nil && ea != eb
+	var bucketsA, bucketsB *wide
+	if ok {
+		var okA, okB bool
+		bucketsA, okA = sa.only(ea, la, m.exact)
+		bucketsB, okB = sb.only(eb, lb, m.exact)
+		ok = okA && okB
+	}
 	if ok {
 		d.Statuses = d.Statuses[:2]
 		ta, tb := ea.instant(now), eb.instant(now)
-		goneA, usedA, resetA := ea.counts(now, ta, wa, la.Requests)
-		goneB, usedB, resetB := eb.counts(now, tb, wb, lb.Requests)
+		goneA, usedA, resetA := ea.counts(bucketsA, now, ta, wa, la.Requests)
+		goneB, usedB, resetB := eb.counts(bucketsB, now, tb, wb, lb.Requests)
 		d.Admitted = usedA < la.Requests && usedB < lb.Requests
 		d.Now = time.UnixMilli(now).UTC()
 		d.RetryAfter = 0
@@ -51,14 +58,16 @@ func (m *Memory) decidePair(now int64, a, b *Subject, d *Decision, take bool) bo
 		if take && d.Admitted {
 			sa.change(ea)
 			sb.change(eb)
-			usedA, resetA = ea.count1(goneA, usedA, ta, wa, resetA, la)
-			usedB, resetB = eb.count1(goneB, usedB, tb, wb, resetB, lb)
+			usedA, resetA = ea.count1(bucketsA, goneA, usedA, ta, wa, resetA, la)
+			usedB, resetB = eb.count1(bucketsB, goneB, usedB, tb, wb, resetB, lb)
 		}
 		ea.write(now, la, reading{usedA, resetA}, &d.Statuses[0])
 		eb.write(now, lb, reading{usedB, resetB}, &d.Statuses[1])
 		if !d.Admitted {
 			d.RetryAfter = max(d.Statuses[0].RetryAfter, d.Statuses[1].RetryAfter)
-			m.remember(now, a, b, ha, hb, ea, eb, d)
+			if bucketsA == nil && bucketsB == nil {
+				m.remember(now, a, b, sa, sb, ea, eb, d)
+			}
 		}
 		if take {
 			if sa.ticks++; sa.ticks%sweepEvery == 0 {
@@ -84,9 +93,29 @@ func (m *Memory) hash(subjectType, key string) uint64 {
 	return maphash.String(m.seed, key) ^ bits.RotateLeft64(kind*0x9e3779b97f4a7c15, 32)
 }
 
-// counts says how a single exact limit stands at t: the stamps out of its window,
-// those in it, and its reset.
-func (e *entry) counts(now, t, window int64, requests int) (gone uint32, used int, reset int64) {
+// tag is what of a hash stands in a shard's table: 0 is for where there is no key.
+func tag(hash uint64) uint32 { return max(1, uint32(hash)) }
+
+// only says whether an entry counts one limit and nothing else: by its stamps, or by
+// the sub-buckets returned.
+func (s *shard) only(e *entry, l *Limit, exact int) (*wide, bool) {
+	if l.Requests <= exact {
+		return nil, !e.large
+	}
+	if !e.large || !e.lone {
+		return nil, false
+	}
+	ws := s.wides(e)
+	return &ws.all[0], len(ws.all) == 1 && ws.all[0].window == l.windowMS()
+}
+
+// counts says how a single limit stands at t: the stamps out of its window, the
+// requests in it, and its reset.
+func (e *entry) counts(buckets *wide, now, t, window int64, requests int) (gone uint32, used int, reset int64) {
+	if buckets != nil {
+		r := buckets.stand(now, t, requests, window)
+		return 0, r.used, r.reset
+	}
 	if e.count == 0 {
 		return 0, 0, now
 	}
@@ -112,7 +141,13 @@ func (e *entry) counts(now, t, window int64, requests int) (gone uint32, used in
 // count1 counts a request at t after counts has found room for it, and says how
 // the limit stands then. The reset stays that of the oldest request, also when
 // this one is the last.
-func (e *entry) count1(gone uint32, used int, t, window, reset int64, l *Limit) (int, int64) {
+func (e *entry) count1(buckets *wide, gone uint32, used int, t, window, reset int64, l *Limit) (int, int64) {
+	if buckets != nil {
+		buckets.asked = t
+		buckets.add(t, 1)
+		e.head, e.count = 0, 0 // the stamp is the newest alone
+		gone, reset = 0, buckets.stand(t, t, l.Requests, window).reset
+	}
 	if used == 0 {
 		reset = t + window
 	}

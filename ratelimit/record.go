@@ -50,12 +50,12 @@ func (m *Memory) records(shard int, remove bool) []record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := make([]record, 0, s.live)
-	for i := 0; i < len(s.slots); {
-		if s.slots[i] == 0 {
+	for i := 0; i < len(s.tags); {
+		if s.tags[i] == 0 {
 			i++
 			continue
 		}
-		all = append(all, s.record(s.entry(uint32(s.slots[i])-1)))
+		all = append(all, s.record(&s.entries[i]))
 		if !remove {
 			i++
 			continue

@@ -91,6 +91,7 @@ type Redis struct {
 	mergeLua  *rueidis.Lua
 	aliveLua  *rueidis.Lua
 	denials   *denials
+	began     time.Time
 
 	// scripted makes now count instead of the clocks, for tests that compare
 	// Redis with other limiters.
@@ -139,6 +140,7 @@ func newRedis(connect func() (rueidis.Client, error), closeClient func(), option
 		mergeLua:  script("merge"),
 		aliveLua:  script("alive"),
 		denials:   newDenials(options.MaxDenials),
+		began:     time.Now(),
 	}
 }
 
@@ -172,17 +174,17 @@ func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d
 	}
 	// Redis's clock in the answer is floored: for what is remembered, the
 	// question was sent up to a millisecond earlier.
-	at := time.Now()
-	sent := at.Add(-time.Millisecond)
+	at := time.Since(r.began)
+	sent := at - time.Millisecond
 	if r.scripted {
-		at = now.Truncate(time.Millisecond)
+		at = now.Truncate(time.Millisecond).Sub(r.began)
 		sent = at
 	}
 	age, known := r.denials.answer(at, subjects, d)
 	if known {
 		return nil
 	}
-	q := r.newQuestion(subjects, take, at)
+	q := r.newQuestion(subjects, take, now)
 	if a != nil {
 		a.counts, a.spent = a.counts[:0], false
 	}

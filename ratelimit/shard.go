@@ -10,86 +10,57 @@ const (
 	// clock set back by less changes no answer.
 	sweepGrace = 60_000
 
-	sweepStep  = 4  // slots looked at for each new key
+	sweepStep  = 4  // indices looked at for each new key
 	sweepEvery = 64 // decisions between two steps where there are no new keys
 
 	roomStep = 16  // keys compared to find the one to push out
-	roomLook = 256 // slots looked at before a shard is said to be full
-
-	slabSize = 25 // entries allocated at a time at first: 2 KB
-	slabBits = 24 // of an entry's number say where it is in its slab
+	roomLook = 256 // indices looked at before a shard is said to be full
 )
 
 // shard is a part of Memory's keys under one lock: a hash table with open
-// addressing whose slots point into slabs of entries. A new slab is a twelfth of
-// what there is, so that there are few of them, and the way to an entry is in the
-// processor's cache. Its memory is bounded by max and what is swept is used again.
+// addressing. A key's tag and its entry have the same index, so that the processor
+// fetches both at once. The table grows in small steps, and is at most seven eighths
+// full.
 type shard struct {
-	// What every decision needs is in the first cache line.
-	mu    sync.Mutex
-	slots []uint64 // 0, or the key's tag above its entry's number plus one
-	slabs [][]entry
-	ticks uint32 // decisions, for sweepEvery
-	hand  uint32 // where the sweep goes on
-
-	free []uint32 // numbers of entries that were removed
-	used uint32   // entries ever handed out of the newest slab
-	held uint32   // entries in all slabs
-	live uint32   // keys held
-	max  uint32   // keys allowed
+	mu      sync.Mutex
+	tags    []uint32 // 0 where there is no key
+	entries []entry
+	ticks   uint32 // decisions, for sweepEvery
+	hand    uint32 // where the sweep goes on
+	live    uint32 // keys held
+	max     uint32 // keys allowed
 
 	epoch     atomic.Uint64 // counts the changes to keys that a refusal rests on
 	pushedOut uint64        // keys that still counted and were removed for new ones
 	shared    int64         // until when a bucket may count something of a key of this shard
 
-	// large holds the windows that are counted in sub-buckets. Few keys have
-	// any: entries are smaller without a pointer to them.
-	large map[*entry]*wides
+	// large holds the windows that are counted in sub-buckets, by the name of the
+	// key. Few keys have any: entries are smaller without a pointer to them.
+	large map[string]*wides
+	last  *wides // that were asked for last, nil if they are no more
 }
 
-func (s *shard) entry(number uint32) *entry {
-	return &s.slabs[number>>slabBits][number&(1<<slabBits-1)]
-}
-
-// fresh hands out an entry that no key has.
-func (s *shard) fresh() (number uint32) {
-	if last := len(s.free) - 1; last >= 0 {
-		number, s.free = s.free[last], s.free[:last]
-		return number
-	}
-	slab := len(s.slabs) - 1
-	if slab < 0 || int(s.used) == len(s.slabs[slab]) {
-		n := max(slabSize, s.held/12)
-		s.slabs = append(s.slabs, make([]entry, n))
-		s.used = 0
-		s.held += n
-		slab++
-	}
-	s.used++
-	return uint32(slab)<<slabBits | (s.used - 1)
-}
-
-// home is the slot a tag belongs to. It scales instead of masking, so that the
+// home is the index a tag belongs to. It scales instead of masking, so that the
 // table may have any size and grow in small steps.
 func (s *shard) home(tag uint32) uint32 {
-	return uint32(uint64(tag) * uint64(len(s.slots)) >> 32)
+	return uint32(uint64(tag) * uint64(len(s.tags)) >> 32)
 }
 
 func (s *shard) next(i uint32) uint32 {
-	if i++; int(i) == len(s.slots) {
+	if i++; int(i) == len(s.tags) {
 		return 0
 	}
 	return i
 }
 
-// find returns the entry of a key and its slot, or nil.
+// find returns the entry of a key and its index, or nil.
 func (s *shard) find(tag uint32, mark byte, subjectType, key string) (*entry, uint32) {
-	if len(s.slots) == 0 {
+	if len(s.tags) == 0 {
 		return nil, 0
 	}
-	for i := s.home(tag); s.slots[i] != 0; i = s.next(i) {
-		if uint32(s.slots[i]>>32) == tag {
-			if e := s.entry(uint32(s.slots[i]) - 1); e.named(mark, subjectType, key) {
+	for i := s.home(tag); s.tags[i] != 0; i = s.next(i) {
+		if s.tags[i] == tag {
+			if e := &s.entries[i]; e.named(mark, subjectType, key) {
 				return e, i
 			}
 		}
@@ -97,79 +68,79 @@ func (s *shard) find(tag uint32, mark byte, subjectType, key string) (*entry, ui
 	return nil, 0
 }
 
-// insert adds a key that is not there. It returns nil when the shard is full.
-// The entries of the decision under way are never pushed out.
-func (s *shard) insert(tag uint32, mark byte, subjectType, key string, now int64, ops []op) *entry {
+// insert adds a key that is not there. It returns false when the shard is full. The
+// entries of the decision under way are never pushed out, but may be moved.
+func (s *shard) insert(tag uint32, mark byte, subjectType, key string, now int64, ops []op) bool {
 	if s.live >= s.max && !s.makeRoom(now, ops) {
-		return nil
+		return false
 	}
-	if n := uint32(len(s.slots)); s.live+1 > n-n/8 || n == 0 {
-		s.rehash(n + n/4 + 8)
+	if n := uint32(len(s.tags)); s.live+1 > n-n/8 {
+		s.rehash(max(8, n+n/8+1))
 	}
-	number := s.fresh()
-	s.place(uint64(tag)<<32 | uint64(number+1))
 	s.live++
-	e := s.entry(number)
-	e.start(mark, subjectType, key)
-	return e
+	s.entries[s.place(tag)].start(mark, subjectType, key)
+	return true
 }
 
-func (s *shard) place(slot uint64) {
-	i := s.home(uint32(slot >> 32))
-	for s.slots[i] != 0 {
+// place takes a free index for a tag.
+func (s *shard) place(tag uint32) uint32 {
+	i := s.home(tag)
+	for s.tags[i] != 0 {
 		i = s.next(i)
 	}
-	s.slots[i] = slot
+	s.tags[i] = tag
+	return i
 }
 
+// rehash makes the table anew for at least n keys, and for all that the allocator
+// rounds up to.
 func (s *shard) rehash(n uint32) {
-	old := s.slots
-	s.slots = make([]uint64, n)
+	tags, entries := s.tags, s.entries
+	s.entries = append([]entry(nil), make([]entry, n)...)
+	s.entries = s.entries[:cap(s.entries)]
+	clear(s.entries[n:])
+	s.tags = make([]uint32, len(s.entries))
 	s.hand = 0
-	for _, slot := range old {
-		if slot != 0 {
-			s.place(slot)
+	for i, tag := range tags {
+		if tag != 0 {
+			s.entries[s.place(tag)] = entries[i]
 		}
 	}
 }
 
-// remove empties slot i and moves later keys of the same run up to it.
+// remove empties index i and moves later keys of the same run up to it.
 func (s *shard) remove(i uint32) {
-	number := uint32(s.slots[i]) - 1
-	e := s.entry(number)
+	e := &s.entries[i]
 	s.change(e)
 	if e.large {
-		delete(s.large, e)
+		s.dropWides(e)
 	}
-	*e = entry{}
-	s.free = append(s.free, number)
 	s.live--
 
-	n := uint32(len(s.slots))
+	n := uint32(len(s.tags))
 	distance := func(from, to uint32) uint32 {
 		if to < from {
 			to += n
 		}
 		return to - from
 	}
-	for j := s.next(i); s.slots[j] != 0; j = s.next(j) {
-		home := s.home(uint32(s.slots[j] >> 32))
-		if distance(home, j) >= distance(i, j) {
-			s.slots[i] = s.slots[j]
+	for j := s.next(i); s.tags[j] != 0; j = s.next(j) {
+		if distance(s.home(s.tags[j]), j) >= distance(i, j) {
+			s.tags[i], s.entries[i] = s.tags[j], s.entries[j]
 			i = j
 		}
 	}
-	s.slots[i] = 0
+	s.tags[i], s.entries[i] = 0, entry{}
 }
 
-// sweep looks at the next n slots and removes keys that nothing counts for.
+// sweep looks at the next n indices and removes keys that nothing counts for.
 func (s *shard) sweep(n int, now int64) {
-	for range min(n, len(s.slots)) {
-		if int(s.hand) >= len(s.slots) {
+	for range min(n, len(s.tags)) {
+		if int(s.hand) >= len(s.tags) {
 			s.hand = 0
 		}
-		if s.slots[s.hand] != 0 {
-			e := s.entry(uint32(s.slots[s.hand]) - 1)
+		if s.tags[s.hand] != 0 {
+			e := &s.entries[s.hand]
 			if e.idle(now) {
 				s.remove(s.hand) // another key may have moved here: look again
 				continue
@@ -188,7 +159,7 @@ func (s *shard) makeRoom(now int64, ops []op) bool {
 	if !v.found {
 		return false
 	}
-	s.remove(v.slot)
+	s.remove(v.index)
 	if v.counts {
 		s.pushedOut++
 	}
@@ -197,7 +168,7 @@ func (s *shard) makeRoom(now int64, ops []op) bool {
 
 // victim is the key that would make room for a new one.
 type victim struct {
-	slot   uint32
+	index  uint32
 	next   uint32 // where the next search begins
 	found  bool
 	counts bool
@@ -206,30 +177,30 @@ type victim struct {
 func (s *shard) victim(now int64, ops []op) victim {
 	v := victim{next: s.hand}
 	soonest, seen := int64(0), 0
-	for look := 0; look < min(roomLook, len(s.slots)) && seen < roomStep; look++ {
-		if int(v.next) >= len(s.slots) {
+	for look := 0; look < min(roomLook, len(s.tags)) && seen < roomStep; look++ {
+		if int(v.next) >= len(s.tags) {
 			v.next = 0
 		}
 		at := v.next
 		v.next++
-		if s.slots[at] == 0 {
+		if s.tags[at] == 0 {
 			continue
 		}
-		e := s.entry(uint32(s.slots[at]) - 1)
+		e := &s.entries[at]
 		if inUse(e, ops) {
 			continue
 		}
 		last := e.last()
 		idle := last + int64(e.keep)*1000
 		if last < 0 || idle <= now {
-			return victim{slot: at, next: v.next, found: true}
+			return victim{index: at, next: v.next, found: true}
 		}
 		if e.limited > 0 && last+int64(e.limited)*1000 > now {
 			continue
 		}
 		seen++
 		if !v.found || idle < soonest {
-			v.slot, v.found, v.counts, soonest = at, true, true, idle
+			v.index, v.found, v.counts, soonest = at, true, true, idle
 		}
 	}
 	return v

@@ -36,18 +36,17 @@ func (m *Memory) Bytes() int {
 func (s *shard) bytes() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	bytes := int(unsafe.Sizeof(*s)) + 8*cap(s.slots)
-	for _, slab := range s.slabs {
-		bytes += len(slab) * int(unsafe.Sizeof(entry{}))
-	}
-	for _, slot := range s.slots {
-		if slot != 0 {
-			e := s.entry(uint32(slot) - 1)
-			bytes += int(e.name) + int(e.size)*stampSize + stampSlack
+	bytes := int(unsafe.Sizeof(*s)) + len(s.tags)*int(unsafe.Sizeof(s.tags[0])+unsafe.Sizeof(entry{}))
+	for i := range s.entries {
+		if e := &s.entries[i]; e.ring != nil {
+			bytes += int(e.size)*stampSize + stampSlack
+			if !e.short() {
+				bytes += int(e.name)
+			}
 		}
 	}
-	for _, ws := range s.large {
-		bytes += int(unsafe.Sizeof(*ws))
+	for name, ws := range s.large {
+		bytes += len(name) + int(unsafe.Sizeof(*ws))
 		for _, w := range ws.all {
 			bytes += int(unsafe.Sizeof(w)) + cap(w.runs)*int(unsafe.Sizeof(run{}))
 		}

@@ -24,6 +24,7 @@ type wide struct {
 
 // wides are the windows of one key that are counted in sub-buckets.
 type wides struct {
+	name   string // of the key, as its entry has it
 	all    []wide
 	stamps int64 // the longest window that the stamps beside these cover; 0 if they do not count
 }
@@ -36,7 +37,7 @@ func width(window int64) int64 { return (window + subBuckets - 1) / subBuckets }
 func (w *wide) add(t int64, n int32) {
 	w.total += int(n)
 	b := width(w.window)
-	if last := len(w.runs) - 1; last >= 0 && w.runs[last].last/b == t/b {
+	if last := len(w.runs) - 1; last >= 0 && (w.runs[last].last == t || w.runs[last].last/b == t/b) {
 		w.runs[last].n += n
 		w.runs[last].last = t
 		return
@@ -206,12 +207,15 @@ func (e *entry) stampsFrom(w *wide, t int64, requests uint32) {
 }
 
 // wides returns the windows of an entry that are counted in sub-buckets, nil if
-// there are none.
+// there are none. Mostly it is the same key that is asked for again and again.
 func (s *shard) wides(e *entry) *wides {
 	if e == nil || !e.large {
 		return nil
 	}
-	return s.large[e]
+	if name := e.fullName(); s.last == nil || s.last.name != string(name) {
+		s.last = s.large[string(name)]
+	}
+	return s.last
 }
 
 // keepWides puts the windows of an entry in their place, if they are not there, and
@@ -219,15 +223,22 @@ func (s *shard) wides(e *entry) *wides {
 func (s *shard) keepWides(e *entry, ws *wides) *wides {
 	held := e.large
 	e.large = len(ws.all) > 0
-	switch {
-	case !e.large:
-		delete(s.large, e)
+	if !e.large {
+		s.dropWides(e)
 		return nil
-	case held: // admitLarge changes what is held
-	case s.large == nil:
-		s.large = map[*entry]*wides{e: ws}
-	default:
-		s.large[e] = ws
 	}
+	if held { // admitLarge changes what is held
+		return ws
+	}
+	if s.large == nil {
+		s.large = map[string]*wides{}
+	}
+	ws.name = string(e.fullName())
+	s.large[ws.name] = ws
 	return ws
+}
+
+func (s *shard) dropWides(e *entry) {
+	delete(s.large, string(e.fullName()))
+	s.last = nil
 }
