@@ -88,11 +88,7 @@ func New(limiter ratelimit.Limiter, db *store.DB, log *audit.Log, defaults Defau
 // IPKey gives the key of an address: itself for IPv4 (mapped forms included),
 // the first address of its network for IPv6, see Options.IPv6Prefix.
 func (l *Limits) IPKey(addr netip.Addr) string {
-	addr = addr.Unmap().WithZone("")
-	if addr.Is6() {
-		return netip.PrefixFrom(addr, l.opts.IPv6Prefix).Masked().Addr().String()
-	}
-	return addr.String()
+	return ratelimit.AddressKey(addr, l.opts.IPv6Prefix)
 }
 
 // TakeTest counts one test of a credential against the caller's organization,

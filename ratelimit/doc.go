@@ -100,7 +100,7 @@
 // requests of a key, rounded down. known is what still counts of what Redis last
 // told this process of the key, and of what it admitted itself since; instances is
 // how many said that they were alive when Redis last answered, which each says
-// about once a second. So in any window N processes admit at most
+// about twice a second. So in any window N processes admit at most
 //
 //		admitted before + sum over the processes of max(1, (limit - known) / instances)
 //

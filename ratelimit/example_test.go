@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/ratelimit"
@@ -72,9 +72,10 @@ func ExampleMiddleware() {
 	limit := ratelimit.Middleware(ratelimit.HTTPOptions{
 		Limiter: ratelimit.NewMemory(ratelimit.MemoryOptions{}),
 		Subjects: func(r *http.Request, subjects []ratelimit.Subject) []ratelimit.Subject {
-			host, _, _ := net.SplitHostPort(r.RemoteAddr)
+			peer, _ := netip.ParseAddrPort(r.RemoteAddr)
 			return append(subjects, ratelimit.Subject{
-				Type: "ip", Key: host, Limits: []ratelimit.Limit{{Requests: 2, Window: time.Minute}},
+				Type: "ip", Key: ratelimit.AddressKey(peer.Addr(), 64),
+				Limits: []ratelimit.Limit{{Requests: 2, Window: time.Minute}},
 			})
 		},
 	})

@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"errors"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -14,7 +15,8 @@ type HTTPOptions struct {
 
 	// Subjects appends the subjects of a request. A request without any is not
 	// limited. Take an address from a header only when a proxy of your own
-	// wrote it: otherwise the client chooses whom it is counted as.
+	// wrote it: otherwise the client chooses whom it is counted as. One client
+	// has a whole /64 of IPv6: [AddressKey] makes one key of it.
 	Subjects func(r *http.Request, subjects []Subject) []Subject
 
 	// Denied answers a request over its limit, when the headers of [SetHeaders]
@@ -30,8 +32,12 @@ type HTTPOptions struct {
 }
 
 // Middleware returns what puts a limiter before a handler: requests are counted,
-// told how they stand, and refused with 429 over their limit.
+// told how they stand, and refused with 429 over their limit. It panics where
+// Limiter or Subjects is nil.
 func Middleware(options HTTPOptions) func(http.Handler) http.Handler {
+	if options.Limiter == nil || options.Subjects == nil {
+		panic("ratelimit: Middleware needs a Limiter and Subjects")
+	}
 	if options.Denied == nil {
 		options.Denied = func(w http.ResponseWriter, _ *http.Request, _ *Decision) {
 			http.Error(w, http.StatusText(http.StatusTooManyRequests), http.StatusTooManyRequests)
@@ -70,29 +76,47 @@ func Middleware(options HTTPOptions) func(http.Handler) http.Handler {
 	}
 }
 
-// SetHeaders tells a client where it stands: RateLimit-Policy and RateLimit as
-// in draft-ietf-httpapi-ratelimit-headers-10, one item for each subject, named by
-// its type; and, where the request was denied, Retry-After in whole seconds and
-// Retry-After-Ms in milliseconds, which some SDKs read. All of them are rounded up,
-// so that a client which obeys any of them is not early.
+// SetHeaders tells a client where it stands, as in
+// draft-ietf-httpapi-ratelimit-headers-10. RateLimit-Policy lists every limit of
+// every subject; an item is named by the subject's type, and where that has several
+// limits by the limit too, as in "user-20/1s". RateLimit says of each subject's
+// tightest limit what remains, and in how many seconds more does. A denied request
+// is told Retry-After in whole seconds and Retry-After-Ms in milliseconds, which some
+// SDKs read. All times are rounded up, so that a client which obeys any of them is
+// not early.
 func SetHeaders(h http.Header, subjects []Subject, d *Decision) {
-	var policies, states strings.Builder
+	var policies, states []string
 	for i := range d.Statuses {
-		s := &d.Statuses[i]
-		if i > 0 {
-			policies.WriteString(", ")
-			states.WriteString(", ")
+		s, limits := &d.Statuses[i], subjects[i].Limits
+		name := func(l Limit) string {
+			if len(limits) == 1 {
+				return structuredString(subjects[i].Type)
+			}
+			return structuredString(subjects[i].Type + "-" + l.String())
 		}
-		name := structuredString(subjects[i].Type)
-		policies.WriteString(name + ";q=" + strconv.Itoa(s.Limit.Requests) + ";w=" + ceil(s.Limit.Window, time.Second))
-		states.WriteString(name + ";r=" + strconv.Itoa(s.Remaining) + ";t=" + ceil(s.Reset.Sub(d.Now), time.Second))
+		for _, l := range limits {
+			policies = append(policies, name(l)+";q="+strconv.Itoa(l.Requests)+";w="+ceil(l.Window, time.Second))
+		}
+		states = append(states, name(s.Limit)+";r="+strconv.Itoa(s.Remaining)+";t="+ceil(s.Reset.Sub(d.Now), time.Second))
 	}
-	h.Set("RateLimit-Policy", policies.String())
-	h.Set("RateLimit", states.String())
+	h.Set("RateLimit-Policy", strings.Join(policies, ", "))
+	h.Set("RateLimit", strings.Join(states, ", "))
 	if !d.Admitted {
 		h.Set("Retry-After", ceil(d.RetryAfter, time.Second))
 		h.Set("Retry-After-Ms", ceil(d.RetryAfter, time.Millisecond))
 	}
+}
+
+// AddressKey is the key of a client's address: IPv4 and mapped IPv4 in its usual
+// form, IPv6 as the first address of its network of ipv6Prefix bits, 64 for what one
+// client has at least, 48 for what one site may have; 0 to 128. An address that is
+// not valid has the key "invalid IP".
+func AddressKey(addr netip.Addr, ipv6Prefix int) string {
+	addr = addr.Unmap().WithZone("")
+	if addr.Is6() {
+		addr = netip.PrefixFrom(addr, min(max(ipv6Prefix, 0), 128)).Masked().Addr()
+	}
+	return addr.String()
 }
 
 // ceil writes how many units a duration has, rounded up.

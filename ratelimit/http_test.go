@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strconv"
 	"testing"
 	"time"
@@ -85,6 +86,67 @@ func TestHeaders(t *testing.T) {
 	}
 	if h.Get("Retry-After") != "" {
 		t.Error("admitted and told to wait")
+	}
+}
+
+// With several limits, all of them stand in the policy, whichever is the tightest now.
+func TestHeadersOfSeveralLimits(t *testing.T) {
+	m := ratelimit.NewMemory(ratelimit.MemoryOptions{})
+	subjects := []ratelimit.Subject{subject("user", "a", "2/1s", "3/1h"), subject("org", "b", "9/1h")}
+	policy := `"user-2/1s";q=2;w=1, "user-3/1h";q=3;w=3600, "org";q=9;w=3600`
+	for i, state := range []string{
+		`"user-2/1s";r=1;t=1, "org";r=8;t=3600`, `"user-2/1s";r=0;t=1, "org";r=7;t=3598`,
+		`"user-3/1h";r=0;t=3596, "org";r=6;t=3596`, `"user-3/1h";r=0;t=3594, "org";r=6;t=3594`,
+	} {
+		now := epoch
+		if i > 0 {
+			now = epoch.Add(time.Duration(2*i) * time.Second)
+		}
+		if i == 1 {
+			now = epoch.Add(999 * time.Millisecond) // the first still counts in the second
+			state = `"user-2/1s";r=0;t=1, "org";r=7;t=3600`
+		}
+		d := take(t, m, now, subjects...)
+		h := http.Header{}
+		ratelimit.SetHeaders(h, subjects, &d)
+		if h.Get("RateLimit-Policy") != policy || h.Get("RateLimit") != state || d.Admitted == (h.Get("Retry-After") != "") {
+			t.Errorf("request %d: %s\n%s\nwant %s", i, h.Get("RateLimit-Policy"), h.Get("RateLimit"), state)
+		}
+	}
+}
+
+func TestAddressKey(t *testing.T) {
+	for _, test := range []struct {
+		addr string
+		bits int
+		want string
+	}{
+		{"203.0.113.7", 64, "203.0.113.7"}, {"::ffff:203.0.113.7", 64, "203.0.113.7"},
+		{"2001:db8:1:2:3:4:5:6", 64, "2001:db8:1:2::"}, {"2001:db8:1:2:3:4:5:6", 48, "2001:db8:1::"},
+		{"2001:db8:1:2:3:4:5:6", 128, "2001:db8:1:2:3:4:5:6"}, {"2001:db8::1", 300, "2001:db8::1"}, {"2001:db8::1", -1, "::"},
+		{"fe80::7%eth0", 64, "fe80::"},
+	} {
+		if got := ratelimit.AddressKey(netip.MustParseAddr(test.addr), test.bits); got != test.want {
+			t.Errorf("%s by /%d: %s, want %s", test.addr, test.bits, got, test.want)
+		}
+	}
+	if got := ratelimit.AddressKey(netip.Addr{}, 64); got != "invalid IP" {
+		t.Errorf("no address: %q", got)
+	}
+}
+
+// A middleware that could never decide is a mistake found when it is made.
+func TestMiddlewareNeedsItsParts(t *testing.T) {
+	subjects := func(_ *http.Request, s []ratelimit.Subject) []ratelimit.Subject { return s }
+	for _, options := range []ratelimit.HTTPOptions{{}, {Subjects: subjects}, {Limiter: ratelimit.NewMemory(ratelimit.MemoryOptions{})}} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%+v: no panic", options)
+				}
+			}()
+			ratelimit.Middleware(options)
+		}()
 	}
 }
 

@@ -105,6 +105,7 @@ local function push(q, t)
     end
     if q.middle == 0 then q.front = 8 end
     local first = 5 * q.front
+    if call('STRLEN', q.ring) ~= CHUNK * q.room then error('corrupt: a ring is gone') end
     call('SETRANGE', q.ring, CHUNK * ((q.head + q.middle) % q.room), string.sub(q.body, first + 1, first + CHUNK))
     q.body, q.middle, q.chunks = string.sub(q.body, 1, first) .. string.sub(q.body, first + CHUNK + 1), q.middle + 1, {}
   end

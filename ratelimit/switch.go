@@ -23,10 +23,15 @@ type SwitchOptions struct {
 	Instances int
 
 	// ProbeInterval is the time between two looks at Redis, give or take a
-	// fifth; 0 means a second. It may grow to four times as much while Redis
-	// comes and goes.
+	// fifth; 0 means [DefaultProbeInterval]. It may grow to four times as much
+	// while Redis comes and goes. What another process reset is forgotten here by
+	// the next look.
 	ProbeInterval time.Duration
 }
+
+// DefaultProbeInterval is the time between two looks of a [Switch] at Redis. With
+// its jitter and the look itself, a reset reaches the other processes within a second.
+const DefaultProbeInterval = 500 * time.Millisecond
 
 // Change says that a [Switch] went over from one store to the other.
 type Change struct {
@@ -57,7 +62,7 @@ type Change struct {
 // memory at once. An error that Redis itself answers (it is read-only, out of
 // memory, something else altogether) or three failures in a row open the switch,
 // and no further request waits for Redis. A background goroutine looks at Redis
-// about once a second, there and away: it says that this process is alive and
+// about twice a second, there and away: it says that this process is alive and
 // learns how many are, which subjects others reset, and whether Redis lost its
 // data. Away, a second look that finds Redis well closes the switch, after what
 // was admitted meanwhile has been counted there.
@@ -128,7 +133,7 @@ func NewSwitch(redis *Redis, memory *Memory, options SwitchOptions) *Switch {
 		options.OnChange = func(Change) {}
 	}
 	if options.ProbeInterval <= 0 {
-		options.ProbeInterval = time.Second
+		options.ProbeInterval = DefaultProbeInterval
 	}
 	if options.Instances <= 0 {
 		options.Instances = 1

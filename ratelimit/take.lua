@@ -81,8 +81,9 @@ local function count(k, gone, till, window)
     if middle == room then return false end
     if middle == 0 then front = 8 end
     local from = 5 * front
-    local full = redis.pcall('SETRANGE', KEYS[k] .. ':r', 40 * ((head + middle) % room), sub(body, from + 1, from + 40))
-    if type(full) == 'table' then return false end
+    -- Written into a ring that is gone, the chunk would be a key without an expiry.
+    if redis.pcall('STRLEN', KEYS[k] .. ':r') ~= 40 * room then return false end
+    call('SETRANGE', KEYS[k] .. ':r', 40 * ((head + middle) % room), sub(body, from + 1, from + 40))
     body, middle = sub(body, 1, from) .. sub(body, from + 41), middle + 1
   end
   if not lasting then

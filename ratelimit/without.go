@@ -19,7 +19,8 @@ const (
 	// alone: all processes together may admit the limit once each.
 	Full
 
-	// Deny admits nothing.
+	// Deny admits nothing: no subject has anything remaining until the next look at
+	// Redis. None is Full for it, as none used up its limit.
 	Deny
 )
 
@@ -100,6 +101,9 @@ func (s *Switch) takeShare(now time.Time, subjects []Subject, d *Decision, x *sc
 	}
 	if s.without == Deny {
 		back()
+		if err := s.memory.decide(now, subjects, d, false); err != nil {
+			return false, err
+		}
 		s.deny(d)
 		return false, nil
 	}
@@ -133,9 +137,21 @@ func (s *Switch) lookAtShare(now time.Time, subjects []Subject, d *Decision, x *
 	return d.Admitted, nil
 }
 
+// deny makes d, memory's answer, a denial until the next look at Redis.
 func (s *Switch) deny(d *Decision) {
-	d.Admitted, d.Degraded = false, true
-	d.RetryAfter = max(d.RetryAfter, s.interval.Truncate(time.Millisecond), time.Millisecond)
+	wait := max(s.interval.Truncate(time.Millisecond), time.Millisecond)
+	d.Admitted, d.Degraded, d.RetryAfter = false, true, wait
+	for i := range d.Statuses {
+		status := &d.Statuses[i]
+		status.Remaining = 0
+		if status.RetryAfter < wait {
+			status.Reset = d.Now.Add(wait)
+			if status.Full {
+				status.RetryAfter = wait
+			}
+		}
+		d.RetryAfter = max(d.RetryAfter, status.RetryAfter)
+	}
 }
 
 // tighten makes d, memory's answer, the answer of memory and share: what is used is

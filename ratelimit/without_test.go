@@ -190,6 +190,14 @@ func TestWithoutRedisFullAndDeny(t *testing.T) {
 				} else if d.RetryAfter <= 0 {
 					t.Errorf("denied without a wait: %+v", d)
 				}
+				if test.without == ratelimit.Deny { // what is said is what happens
+					looked := peek(t, s, time.Now(), org)
+					for _, d := range []ratelimit.Decision{d, looked} {
+						if st := d.Statuses[0]; d.Admitted || st.Used != 0 || st.Remaining != 0 || st.Full || !st.Reset.Equal(d.Now.Add(d.RetryAfter)) {
+							t.Errorf("%+v", d)
+						}
+					}
+				}
 			}
 		}
 		if all != test.want { // ten in three parts are three each

@@ -117,11 +117,13 @@ func firstError(a, b error) error {
 
 func limitMessage(limits *policy.Request) string {
 	who := "this address"
-	if limits.Full(policy.OrganizationIndex) {
+	switch ip, organization := limits.Full(policy.IPIndex), limits.Full(policy.OrganizationIndex); {
+	case ip && organization:
+		who = "this address and this organization"
+	case organization:
 		who = "this organization"
-		if limits.Full(policy.IPIndex) {
-			who = "this address and this organization"
-		}
+	case !ip:
+		return "Requests cannot be counted at the moment, and none is admitted; Retry-After says when to ask again."
 	}
 	return "The rate limit of " + who + " is used up; Retry-After says when the next request is admitted."
 }

@@ -28,31 +28,12 @@ func startNginx(t *testing.T, gatehouse, app string) string {
 			t.Fatal("nginx is needed and not in PATH or /usr/sbin; install it with: apt-get install nginx-light (or run tools/setup-tests.sh)")
 		}
 	}
-	document, err := os.ReadFile("../docs/limits.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, found := strings.Cut(string(document), "```nginx\n")
-	server, _, ended := strings.Cut(rest, "```")
-	if !found || !ended {
-		t.Fatal("docs/limits.md has no nginx configuration")
-	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	free.Close()
-	for from, to := range map[string]string{
+	address := freeAddress(t)
+	server := documented(t, "nginx", map[string]string{
 		"127.0.0.1:80;":   address + ";",
 		"127.0.0.1:8080/": strings.TrimPrefix(gatehouse, "http://") + "/",
 		"127.0.0.1:3000;": strings.TrimPrefix(app, "http://") + ";",
-	} {
-		if strings.Count(server, from) != 1 {
-			t.Fatalf("docs/limits.md does not name %s once", from)
-		}
-		server = strings.Replace(server, from, to, 1)
-	}
+	})
 	dir := t.TempDir()
 	config := fmt.Sprintf("daemon off; master_process off; worker_processes 1; pid %[1]s/pid; error_log %[1]s/error.log;\n"+
 		"events {}\nhttp {\naccess_log off;\n", dir)
@@ -63,7 +44,45 @@ func startNginx(t *testing.T, gatehouse, app string) string {
 	if err := os.WriteFile(path, []byte(config+server+"}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, "-e", filepath.Join(dir, "error.log"), "-p", dir, "-c", path)
+	startGateway(t, address, exec.Command(program, "-e", filepath.Join(dir, "error.log"), "-p", dir, "-c", path), filepath.Join(dir, "error.log"))
+	return "http://" + address
+}
+
+// documented gives the configuration in docs/limits.md that is marked as of a
+// language, with the addresses that it names replaced.
+func documented(t *testing.T, language string, addresses map[string]string) string {
+	t.Helper()
+	document, err := os.ReadFile("../docs/limits.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(document), "```"+language+"\n")
+	text, _, ended := strings.Cut(rest, "```")
+	if !found || !ended {
+		t.Fatalf("docs/limits.md has no configuration of %s", language)
+	}
+	for from, to := range addresses {
+		if strings.Count(text, from) != 1 {
+			t.Fatalf("docs/limits.md does not name %s once", from)
+		}
+		text = strings.Replace(text, from, to, 1)
+	}
+	return text
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer free.Close()
+	return free.Addr().String()
+}
+
+// startGateway starts a program for the time of the test and waits until it listens.
+func startGateway(t *testing.T, address string, cmd *exec.Cmd, logFile string) {
+	t.Helper()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -76,11 +95,11 @@ func startNginx(t *testing.T, gatehouse, app string) string {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
 			conn.Close()
-			return "http://" + address
+			return
 		}
 		if time.Now().After(deadline) {
-			log, _ := os.ReadFile(filepath.Join(dir, "error.log"))
-			t.Fatalf("nginx does not listen: %v\n%s", err, log)
+			log, _ := os.ReadFile(logFile)
+			t.Fatalf("%s does not listen: %v\n%s", cmd.Path, err, log)
 		}
 	}
 }

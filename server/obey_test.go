@@ -3,6 +3,7 @@ package server_test
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,4 +70,27 @@ func promise(t *testing.T, a answer) (at time.Time, wait time.Duration) {
 		t.Errorf("Retry-After is %s beside %d ms", seconds, ms)
 	}
 	return at, time.Duration(ms) * time.Millisecond
+}
+
+// Where nothing is admitted while Redis is away, every header says so, and none blames
+// the caller.
+func TestDenyingWithoutRedis(t *testing.T) {
+	openai := gatehousetest.OpenAI(t)
+	s := gatehousetest.Serve(t, map[string]string{
+		"SERVICE_HOSTS": "openai=" + openai.URL, "REDIS_URL": "redis://127.0.0.1:1", "LIMITS_WITHOUT_REDIS": "deny",
+	})
+	c := as(t, s, "acme", "u", access.Owner)
+	c.store("openai", map[string]string{"apiKey": openai.Key()})
+	a := c.do("POST", chatPath, chatBody)
+	if p := checkProblem(t, a, 429, "rate_limit_exceeded"); !strings.Contains(p.Detail, "at the moment") {
+		t.Errorf("the caller is told %q", p.Detail)
+	}
+	at, wait := promise(t, a)
+	if wait > time.Second || a.Header.Get("X-RateLimit-Remaining") != "0" || a.Header.Get("X-RateLimit-Org-Remaining") != "0" ||
+		a.Header.Get("X-RateLimit-Reset") != at.Format(api.TimeFormat) || a.Header.Get("RateLimit") != `"ip";r=0;t=1, "org";r=0;t=1` {
+		t.Errorf("denied for %v with %v", wait, a.Header)
+	}
+	if status := decode[api.LimitOverview](t, c.get(statusPath), 200); !status.Degraded || status.IP.Remaining != 0 || status.Organization.Used != 0 {
+		t.Errorf("the status is %+v", status)
+	}
 }

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes sure that PostgreSQL (15 or newer), Redis and nginx are here for the tests, as they look for them: in PATH,
 # PostgreSQL in /usr/lib/postgresql/*/bin and nginx in /usr/sbin too. What is missing is installed with apt-get, as root or by
-# "sudo -n". Ends with 1, and says what is missing, where that cannot be done. Does nothing when all is there.
+# "sudo -n". Ends with 1, and says what is missing, where that cannot be done. Does nothing when all is there. Caddy, which
+# one test runs, is installed beside them where this system has it; without it, that test is skipped.
 set -eu
 
 postgres_version() {
@@ -48,3 +49,5 @@ $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-reco
 
 packages=$(missing | tr '\n' ' ')
 [ -z "$packages" ] || fail "installed, and still not found."
+command -v caddy >/dev/null || $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends caddy ||
+	echo "There is no Caddy here: its test is skipped."

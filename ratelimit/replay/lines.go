@@ -36,9 +36,12 @@ func NewLines(r io.Reader) (*Lines, error) {
 
 // Column gives the position of the column of that name; where there is none, of
 // the first that differs in letter case only. Otherwise its error lists the
-// columns that there are.
+// columns that there are. Which of two columns of one name is meant it does not guess.
 func (l *Lines) Column(name string) (int, error) {
 	if i := slices.Index(l.columns, name); i >= 0 {
+		if slices.Contains(l.columns[i+1:], name) {
+			return 0, fmt.Errorf("there are several columns %q", name)
+		}
 		return i, nil
 	}
 	if i := slices.IndexFunc(l.columns, func(column string) bool { return strings.EqualFold(column, name) }); i >= 0 {
@@ -79,6 +82,9 @@ func lineError(err error) error {
 	if parse := new(csv.ParseError); errors.As(err, &parse) {
 		if errors.Is(parse.Err, csv.ErrFieldCount) {
 			return fmt.Errorf("line %d: not as many fields as the header has", parse.Line)
+		}
+		if parse.Line > parse.StartLine { // a quote without its end takes in all lines that follow
+			return fmt.Errorf("line %d: a quoted field does not end as it should: %w", parse.StartLine, parse.Err)
 		}
 		return fmt.Errorf("line %d: %w", parse.Line, parse.Err)
 	}

@@ -179,7 +179,13 @@ func TestBadFiles(t *testing.T) {
 		{"long before 1970", "TIMESTAMP,who\n1969-01-01 00:00:00,a\n", "line 2"},
 		{"number too large", "TIMESTAMP,who\n100000000000000000,a\n", "line 2"},
 		{"no such day", "TIMESTAMP,who\n2023-02-30 00:00:00,a\n", "line 2"},
-		{"quote", "TIMESTAMP,who\n1,\"a\n", "quote"},
+		{"quote", "TIMESTAMP,who\n1,\"a\n", "line 2: extraneous or missing"},
+		{"cut in a quote", "TIMESTAMP,who\n1,a\n2,\"b\n3,c\n4,d\n", "line 3: a quoted field does not end"},
+		{"quote in a field", "TIMESTAMP,who\n1,a\n2,b\"c\n", "line 3: bare"},
+		{"cut before the field", "TIMESTAMP,who\n1,a\n2,b\n3", "line 4: not as many fields"},
+		{"two columns", "TIMESTAMP,who,TIMESTAMP\n1,a,2\n", `there are several columns "TIMESTAMP"`},
+		{"not a number", "TIMESTAMP,who\n1,a\nNaN,a\n", "line 3: column"},
+		{"with an exponent", "TIMESTAMP,who\n1,a\n1e3,a\n", "line 3: column"},
 	}
 	for _, test := range tests {
 		report, err := replay.Run(t.Context(), strings.NewReader(test.csv), replay.Options{Limit: limit("1/1m"), KeyColumn: map[bool]string{true: "who"}[test.name != "missing column"]})
@@ -201,6 +207,35 @@ func TestManyKeysAreBounded(t *testing.T) {
 	report := run(t, csv.String(), replay.Options{Limit: limit("1/24h"), KeyColumn: "key"})
 	if len(report.Keys) != replay.MaxKeys || report.OmittedKeys != 3000-replay.MaxKeys || report.Admitted != 3000 || report.Keys[0].Denied < report.Keys[6].Denied || report.Keys[7].Denied != 0 {
 		t.Errorf("%d keys, %d omitted, %+v", len(report.Keys), report.OmittedKeys, report.Keys[:8])
+	}
+}
+
+// A million lines, in no order and many of the same millisecond, are what they are
+// when they come in order.
+func TestMillionLines(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a million lines")
+	}
+	const n, keys, step = 1_000_000, 500, 611_953 // step has no divisor in common with n: every i once
+	var shuffled, sorted bytes.Buffer
+	for _, file := range []*bytes.Buffer{&shuffled, &sorted} {
+		file.WriteString("TIMESTAMP,who\n")
+	}
+	line := func(file *bytes.Buffer, i int) {
+		fmt.Fprintf(file, "%d,%d\n", 1_700_000_000_000+i/keys*7, i%keys) // each key once in a moment
+	}
+	for i := range n {
+		line(&sorted, i)
+		line(&shuffled, i*step%n)
+	}
+	options := replay.Options{Limit: limit("3/100ms"), KeyColumn: "who"}
+	got, want := run(t, shuffled.String(), options), run(t, sorted.String(), options)
+	if got.Requests != n || got.Unsorted == 0 || want.Unsorted != 0 || got.Denied == 0 || got.MaxInWindow != 3 {
+		t.Errorf("%d requests, %d denied, %d unsorted, at most %d", got.Requests, got.Denied, got.Unsorted, got.MaxInWindow)
+	}
+	got.Unsorted = 0
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-sorted +shuffled):\n%s", diff)
 	}
 }
 
