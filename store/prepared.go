@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -18,7 +19,8 @@ type prepared struct {
 }
 
 // ExecPrepared is [Tx.Exec] for a statement that runs very often and has one of
-// few texts: from its second use on it is not parsed again.
+// few texts: from its second use on it is not parsed again. After an error the
+// transaction has to be given up, as PostgreSQL asks of every statement.
 func (tx *Tx) ExecPrepared(ctx context.Context, query string, args ...any) (int64, error) {
 	if tx.db.dialect == dialectPostgres { // its driver does the same for every statement
 		return tx.Exec(ctx, query, args...)
@@ -60,7 +62,7 @@ func (p *prepared) prepare(ctx context.Context, db *DB) {
 	p.wants.Store(false)
 	p.mu.Unlock()
 	for _, query := range wanted { // without the lock: a transaction may ask for it before it frees the connection
-		statement, err := db.write.PrepareContext(ctx, db.bind(query)) //nolint:sqlclosecheck // close does
+		statement, err := db.write.PrepareContext(ctx, orFail(db.bind(query))) //nolint:sqlclosecheck // close does
 		if err != nil {                                                // it runs unprepared, and says there what is wrong
 			continue
 		}
@@ -75,6 +77,17 @@ func (p *prepared) prepare(ctx context.Context, db *DB) {
 			_ = twice.Close() // database/sql waits for who uses it
 		}
 	}
+}
+
+// orFail gives the statement, of SQLite, without a way back: otherwise one of many
+// rows copies each page that it changes, in order to undo just itself.
+func orFail(query string) string {
+	for _, verb := range [...]string{"INSERT", "UPDATE"} {
+		if rest, ok := strings.CutPrefix(query, verb+" "); ok && !strings.HasPrefix(rest, "OR ") {
+			return verb + " OR FAIL " + rest
+		}
+	}
+	return query
 }
 
 func (p *prepared) close() error {
