@@ -5,12 +5,13 @@ package audit
 type queue struct {
 	pieces [][]Event // none is empty
 	length int
+	spare  []Event // a piece that was written, for the next one
 }
 
 func (q *queue) push(e Event) {
 	last := len(q.pieces) - 1
 	if last < 0 || len(q.pieces[last]) == batchSize {
-		q.pieces = append(q.pieces, nil)
+		q.pieces, q.spare = append(q.pieces, q.spare), nil
 		last++
 	}
 	q.pieces[last] = append(q.pieces[last], e)
@@ -32,10 +33,15 @@ func (q *queue) drop(n int) {
 		return
 	}
 	q.length -= n
-	if rest := q.pieces[0][n:]; len(rest) > 0 { // came after the call of first
-		q.pieces[0] = append([]Event(nil), rest...)
+	first := q.pieces[0]
+	if rest := first[n:]; len(rest) > 0 { // came after the call of first
+		q.pieces[0] = append(q.spare, rest...)
+		clear(first)
+		q.spare = first[:0]
 		return
 	}
+	clear(first)
+	q.spare = first[:0]
 	q.pieces[0] = nil
 	if q.pieces = q.pieces[1:]; len(q.pieces) == 0 {
 		q.pieces = nil
