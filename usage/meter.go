@@ -190,7 +190,7 @@ func (m *Meter) spill(ctx context.Context) bool {
 	if len(records) == 0 {
 		return true
 	}
-	var lines []byte
+	lines := make([]byte, 0, len(records)*recordSize)
 	for _, r := range records {
 		var err error
 		if lines, err = appendLine(lines, r); err != nil { // strings and numbers always marshal

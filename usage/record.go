@@ -1,6 +1,8 @@
 package usage
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"hash/crc32"
@@ -71,13 +73,6 @@ type line struct {
 	BytesOut     int64  `json:"bytesOut,omitempty"`
 }
 
-func known(c tokens.Count) *int64 {
-	if !c.Known {
-		return nil
-	}
-	return &c.N
-}
-
 func count(n *int64) tokens.Count {
 	if n == nil {
 		return tokens.Count{}
@@ -91,24 +86,66 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 const checksum = 9
 
 // appendLine adds r to b: the CRC-32C of its JSON in hexadecimal, a space, the
-// JSON, a newline.
+// JSON of [line], a newline.
 func appendLine(b []byte, r Record) ([]byte, error) {
-	t := r.Tokens
-	text, err := json.Marshal(line{
-		At: r.At.UnixMicro(), Organization: r.Organization, Service: r.Service, Model: r.Model, Credential: r.Credential, Member: r.Member,
-		Failed: r.Failed, Partial: r.Partial, Expected: r.Expected,
-		Input: known(t.Input), CacheRead: known(t.CacheRead), CacheWrite: known(t.CacheWrite), Output: known(t.Output), Reasoning: known(t.Reasoning),
-		BytesIn: r.BytesIn, BytesOut: r.BytesOut,
-	})
-	if err != nil {
-		return b, err
+	start := len(b)
+	b = append(b, "00000000 "...)
+	b = strconv.AppendInt(append(b, `{"at":`...), r.At.UnixMicro(), 10)
+	for _, m := range [...]struct {
+		before, text string
+		always       bool
+	}{
+		{`,"organization":`, r.Organization, true}, {`,"service":`, r.Service, true}, {`,"model":`, r.Model, false},
+		{`,"credential":`, r.Credential, false}, {`,"member":`, r.Member, true},
+	} {
+		if m.text == "" && !m.always {
+			continue
+		}
+		var err error
+		if b, err = appendText(append(b, m.before...), m.text); err != nil {
+			return b[:start], err
+		}
 	}
-	sum := strconv.FormatUint(uint64(crc32.Checksum(text, castagnoli)), 16)
-	b = append(b, "00000000"[len(sum):]...)
-	b = append(b, sum...)
-	b = append(b, ' ')
-	b = append(b, text...)
+	for _, m := range [...]struct {
+		member string
+		is     bool
+	}{{`,"failed":true`, r.Failed}, {`,"partial":true`, r.Partial}, {`,"expected":true`, r.Expected}} {
+		if m.is {
+			b = append(b, m.member...)
+		}
+	}
+	t := &r.Tokens
+	for _, m := range [...]struct {
+		before string
+		n      int64
+		known  bool
+	}{
+		{`,"input":`, t.Input.N, t.Input.Known}, {`,"cacheRead":`, t.CacheRead.N, t.CacheRead.Known},
+		{`,"cacheWrite":`, t.CacheWrite.N, t.CacheWrite.Known}, {`,"output":`, t.Output.N, t.Output.Known},
+		{`,"reasoning":`, t.Reasoning.N, t.Reasoning.Known},
+		{`,"bytesIn":`, r.BytesIn, r.BytesIn != 0}, {`,"bytesOut":`, r.BytesOut, r.BytesOut != 0},
+	} {
+		if m.known {
+			b = strconv.AppendInt(append(b, m.before...), m.n, 10)
+		}
+	}
+	b = append(b, '}')
+	var sum [4]byte
+	binary.BigEndian.PutUint32(sum[:], crc32.Checksum(b[start+checksum:], castagnoli))
+	hex.Encode(b[start:start+checksum-1], sum[:])
 	return append(b, '\n'), nil
+}
+
+// appendText adds text as a JSON string.
+func appendText(b []byte, text string) ([]byte, error) {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			quoted, err := json.Marshal(text)
+			return append(b, quoted...), err
+		}
+	}
+	b = append(append(b, '"'), text...)
+	return append(b, '"'), nil
 }
 
 var errDamaged = errors.New("a line of the usage spool is damaged")
