@@ -117,7 +117,9 @@ func (s *Server) logRequest(ctx context.Context, x *exchange, sw *statusWriter, 
 	}
 	text("code", x.code)
 	text("traceId", traceID)
-	s.log.LogAttrs(ctx, slog.LevelInfo, "request", line...)
+	r := slog.NewRecord(s.now(), slog.LevelInfo, "request", 0) // nobody asks where in the program it is written
+	r.AddAttrs(line...)
+	_ = s.log.Handler().Handle(ctx, r) // a log that cannot be written has nowhere to say so
 }
 
 func milli(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -50,8 +50,7 @@ func NewLogger(w io.Writer, level slog.Level, requestID func(context.Context) st
 		return slog.New(&withRequest{h, requestID, func() {}}), func() {}
 	}
 	lines := newLineBuffer(w)
-	h := slog.NewJSONHandler(lines, &slog.HandlerOptions{Level: level})
-	return slog.New(&withRequest{h, requestID, lines.flush}), lines.close
+	return slog.New(&withRequest{newJSONLines(lines, level), requestID, lines.flush}), lines.close
 }
 
 // withRequest adds the request's id to every record logged under its context,
