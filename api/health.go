@@ -38,7 +38,7 @@ type CredentialHealth struct {
 
 // CredentialFinding is something about a credential that needs attention.
 type CredentialFinding struct {
-	Kind   string `json:"kind" enum:"expiring,expired,unused,test_failed,rotation_due,unreadable,untestable"`
+	Kind   string `json:"kind" enum:"expiring,expired,unused,test_failed,rotation_due,unreadable,fallback,untestable"`
 	Since  *Time  `json:"since" doc:"When the check found it"`
 	Within string `json:"within,omitempty" doc:"Of expiring: the warning" example:"7d"`
 	Result string `json:"result,omitempty" doc:"Of test_failed: invalid or misconfigured"`

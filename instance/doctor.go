@@ -133,5 +133,23 @@ func (d *diagnosis) clock(whose string, remote, before, after time.Time) {
 	d.add("clock", level, mend, "%s's clock and this machine's are %s apart", whose, certain.Round(time.Millisecond))
 }
 
+// past compares this machine's clock with when a server last sealed the trail, by
+// its own clock: the one comparison there is without PostgreSQL and Redis. Time
+// that has passed since is no fault, and time that is still to come is.
+func (d *diagnosis) past(sealed, now time.Time) {
+	ahead := sealed.Sub(now)
+	level, mend := Fine, ""
+	switch {
+	case ahead > clockFailed:
+		level, mend = Failed, "set this machine's clock by NTP, and those of the other servers; tokens, expiry and graces are judged by it"
+	case ahead > clockDoubtful:
+		level, mend = Doubtful, "set this machine's clock by NTP"
+	default:
+		d.add("clock", level, mend, "this machine's clock is not behind what is in the database")
+		return
+	}
+	d.add("clock", level, mend, "the trail was last sealed %s after what this machine's clock says", ahead.Round(time.Millisecond))
+}
+
 // checkTimeout bounds each check of something that may not answer.
 const checkTimeout = 10 * time.Second

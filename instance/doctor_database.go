@@ -63,6 +63,9 @@ const sealingLate = 30 * time.Second
 func (d *diagnosis) trail(ctx context.Context, db *store.DB) {
 	const check = "trail"
 	h, err := ledger.ReadHealth(ctx, db, time.Now())
+	if err == nil && !h.SealedAt.IsZero() {
+		d.past(h.SealedAt, time.Now())
+	}
 	count := strconv.FormatInt(h.Unsealed, 10)
 	if h.Unsealed == ledger.MostUnsealed {
 		count += " or more"

@@ -33,6 +33,13 @@ func TestClock(t *testing.T) {
 			t.Errorf("off by %s in %s: %+v, want %s", test.off, test.roundTrip, f, test.want)
 		}
 	}
+	for ahead, want := range map[time.Duration]instance.Level{
+		-24 * time.Hour: instance.Fine, 0: instance.Fine, 900 * time.Millisecond: instance.Fine, 2 * time.Second: instance.Doubtful, time.Hour: instance.Failed,
+	} {
+		if f := instance.PastFinding(ahead); f.Check != "clock" || f.Level != want || (f.Mend == "") != (want == instance.Fine) {
+			t.Errorf("sealed %s ahead: %+v, want %s", ahead, f, want)
+		}
+	}
 }
 
 // diagnose gives what the doctor says of a configuration.

@@ -10,3 +10,12 @@ func ClockFinding(off, roundTrip time.Duration) Finding {
 	d.clock("Redis", now.Add(roundTrip/2+off), now, now.Add(roundTrip))
 	return d.findings[0]
 }
+
+// PastFinding gives what the doctor says where the trail was sealed this long
+// after what the clock says.
+func PastFinding(ahead time.Duration) Finding {
+	var d diagnosis
+	now := time.Unix(1_800_000_000, 0)
+	d.past(now.Add(ahead), now)
+	return d.findings[0]
+}

@@ -2,9 +2,13 @@ package server_test
 
 import (
 	"encoding/json"
+	"errors"
 	"hash/fnv"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -96,4 +100,40 @@ func operationsWithBody(t testing.TB, document string) (operations []string, wor
 		t.Fatalf("the document has %d operations with a body: %q", len(operations), operations)
 	}
 	return operations, document
+}
+
+// Each operation that takes a body has a saved one that fits it, from which
+// fuzzing starts, and which every run of the tests sends.
+func TestEveryBodyHasACorpus(t *testing.T) {
+	const folder = "testdata/fuzz/FuzzBodies"
+	files, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	saved := make(map[string]bool)
+	for _, f := range files {
+		content, err := os.ReadFile(filepath.Join(folder, f.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(string(content), "\n")
+		if len(lines) < 3 {
+			t.Fatalf("%s is no corpus of two strings", f.Name())
+		}
+		operation, err := strconv.Unquote(strings.TrimSuffix(strings.TrimPrefix(lines[1], "string("), ")"))
+		body, err2 := strconv.Unquote(strings.TrimSuffix(strings.TrimPrefix(lines[2], "string("), ")"))
+		if err := errors.Join(err, err2); err != nil {
+			t.Fatalf("%s: %v", f.Name(), err)
+		}
+		var members map[string]json.RawMessage
+		if json.Unmarshal([]byte(body), &members) == nil && len(members) > 0 {
+			saved[operation] = true
+		}
+	}
+	operations, _ := operationsWithBody(t, anonymous(t, gatehousetest.Serve(t, nil)).get("/openapi.json").Body)
+	for _, operation := range operations {
+		if !saved[operation] {
+			t.Errorf("no file in %s has a body for %s", folder, operation)
+		}
+	}
 }

@@ -294,6 +294,7 @@ func (k *Checker) write(ctx context.Context, tx *store.Tx, key rowKey, s state, 
 var messageOf = map[FindingKind]webhook.Type{
 	Expires: webhook.CredentialExpiring, HasExpired: webhook.CredentialExpired, Unused: webhook.CredentialUnused,
 	TestFailed: webhook.CredentialTestFailed, RotationDue: webhook.CredentialRotationDue, Unreadable: webhook.CredentialUnreadable,
+	FellBack: webhook.CredentialFallback,
 }
 
 // tell writes the event of a new finding and hands it to the webhooks, inside tx.

@@ -3,6 +3,7 @@ package vault_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -56,12 +57,27 @@ func TestPrevious(t *testing.T) {
 		if told != 7 {
 			t.Errorf("the trail tells of %d fallbacks, want 7", told)
 		}
+		// The alarm goes to the webhooks too, once, and is shown for a day.
+		k := h.Checker(vault.CheckOptions{})
+		h.hook(t)
+		check(t, k)
+		check(t, k)
+		h.expectTold(t, "after the fallback", "credential.fallback")
+		if got := kinds(t, k, owner)["Default"]; !slices.Equal(got, []string{"fallback"}) {
+			t.Errorf("the report says %v", got)
+		}
 		h.clock.pass(time.Hour)
 		if _, err := h.OpenPrevious(ctx, owner, service, o); !errors.Is(err, vault.ErrNone) {
 			t.Errorf("past its grace: %v", err)
 		}
 		if o, err := h.OpenForUse(ctx, owner, service, ""); err != nil || o.Previous != 0 {
 			t.Errorf("past its grace: %+v, %v", o, err)
+		}
+		h.clock.pass(vault.FallbackShown)
+		check(t, k)
+		h.expectTold(t, "a day later", "credential.fallback")
+		if got := kinds(t, k, owner)["Default"]; len(got) != 0 {
+			t.Errorf("a day later the report says %v", got)
 		}
 		if got := h.rotate(t, c.ID, apiKeyThree, 0); !got.FallbackAt.IsZero() {
 			t.Error("the mark stays with another version")

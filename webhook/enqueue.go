@@ -20,12 +20,13 @@ const (
 	CredentialTestFailed  Type = "credential.test_failed"  // its provider does not accept it (any more)
 	CredentialRotationDue Type = "credential.rotation_due" // its values are older than they should get
 	CredentialUnreadable  Type = "credential.unreadable"   // the sealed version does not open
+	CredentialFallback    Type = "credential.fallback"     // its provider refuses the active version, and the one in grace serves
 	Test                  Type = "webhook.test"            // asked for by a person; sent to one webhook, whatever it subscribed to
 )
 
 // Types lists the types that a webhook can subscribe to.
 func Types() []Type {
-	return []Type{CredentialExpiring, CredentialExpired, CredentialUnused, CredentialTestFailed, CredentialRotationDue, CredentialUnreadable, AuditEvents}
+	return []Type{CredentialExpiring, CredentialExpired, CredentialUnused, CredentialTestFailed, CredentialRotationDue, CredentialUnreadable, CredentialFallback, AuditEvents}
 }
 
 // Message is what is told. Data holds ids and names, never a value or a hint.
