@@ -24,7 +24,7 @@ func startCaddy(t *testing.T, gatehouse, app string) string {
 		t.Skip("caddy is not in PATH; install it with: apt-get install caddy (or run tools/setup-tests.sh)")
 	}
 	address, dir := freeAddress(t), t.TempDir()
-	site := documented(t, "caddyfile", map[string]string{
+	site := documentedConfig(t, "caddyfile", map[string]string{
 		"example.com {":          "http://" + address + " {\n\tbind 127.0.0.1",
 		"127.0.0.1:8080 {":       strings.TrimPrefix(gatehouse, "http://") + " {",
 		"proxy 127.0.0.1:3000\n": "proxy " + strings.TrimPrefix(app, "http://") + "\n",

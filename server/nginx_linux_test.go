@@ -29,7 +29,7 @@ func startNginx(t *testing.T, gatehouse, app string) string {
 		}
 	}
 	address := freeAddress(t)
-	server := documented(t, "nginx", map[string]string{
+	server := documentedConfig(t, "nginx", map[string]string{
 		"127.0.0.1:80;":   address + ";",
 		"127.0.0.1:8080/": strings.TrimPrefix(gatehouse, "http://") + "/",
 		"127.0.0.1:3000;": strings.TrimPrefix(app, "http://") + ";",
@@ -48,9 +48,9 @@ func startNginx(t *testing.T, gatehouse, app string) string {
 	return "http://" + address
 }
 
-// documented gives the configuration in docs/limits.md that is marked as of a
+// documentedConfig gives the configuration in docs/limits.md that is marked as of a
 // language, with the addresses that it names replaced.
-func documented(t *testing.T, language string, addresses map[string]string) string {
+func documentedConfig(t *testing.T, language string, addresses map[string]string) string {
 	t.Helper()
 	document, err := os.ReadFile("../docs/limits.md")
 	if err != nil {
