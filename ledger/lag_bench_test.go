@@ -48,7 +48,7 @@ func BenchmarkSealingLag(b *testing.B) {
 
 // lags writes access events, and gives how long each waited for its seal, to what
 // looking each 20 ms tells.
-func (k *book) lags(b *testing.B, rate int, over time.Duration) (all []time.Duration) {
+func (b *book) lags(tb *testing.B, rate int, over time.Duration) (all []time.Duration) {
 	type look struct {
 		at   time.Time
 		size int64
@@ -56,7 +56,7 @@ func (k *book) lags(b *testing.B, rate int, over time.Duration) (all []time.Dura
 	var looks []look
 	var first, size int64
 	read := `SELECT size FROM ledger_logs WHERE organization = 'acme' AND class = 'access'`
-	k.scan(b, &first, read)
+	b.scan(tb, &first, read)
 	end := first + int64(rate)*int64(over/time.Second)/64*64
 	const writers = 64
 	var writing sync.WaitGroup
@@ -67,26 +67,26 @@ func (k *book) lags(b *testing.B, rate int, over time.Duration) (all []time.Dura
 				if wait := over*time.Duration(i)/time.Duration(n) - time.Since(start); wait > time.Millisecond {
 					time.Sleep(wait)
 				}
-				slot, err := k.trail.Reserve()
-				for ; err != nil; slot, err = k.trail.Reserve() {
+				slot, err := b.trail.Reserve()
+				for ; err != nil; slot, err = b.trail.Reserve() {
 					time.Sleep(time.Millisecond)
 				}
-				slot.Record(b.Context(), ownerOf("acme"), audit.Event{Action: audit.ChatRequest, Outcome: audit.Success,
+				slot.Record(tb.Context(), ownerOf("acme"), audit.Event{Action: audit.ChatRequest, Outcome: audit.Success,
 					Targets: []audit.Target{{Type: "service", ID: "openai"}, {Type: "credential", ID: "cred_1", Name: "Default"}},
 					Request: audit.Request{Method: "POST", Route: "/api/chat/{service}/{path...}", IP: "203.0.113.7", UserAgent: "OpenAI/Python 1.0", Status: 200}})
 			}
 		})
 	}
 	for size < end {
-		if k.scan(b, &size, read); len(looks) == 0 || looks[len(looks)-1].size < size {
+		if b.scan(tb, &size, read); len(looks) == 0 || looks[len(looks)-1].size < size {
 			looks = append(looks, look{time.Now(), size})
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 	writing.Wait()
 	next := 0
-	err := k.db.View(b.Context(), "acme", func(tx *store.Tx) error {
-		return tx.Each(b.Context(), func(scan func(...any) error) error {
+	err := b.db.View(tb.Context(), "acme", func(tx *store.Tx) error {
+		return tx.Each(tb.Context(), func(scan func(...any) error) error {
 			var index int64
 			var recorded store.Time
 			if err := scan(&index, &recorded); err != nil {
@@ -100,7 +100,7 @@ func (k *book) lags(b *testing.B, rate int, over time.Duration) (all []time.Dura
 		}, `SELECT log_index, recorded_at FROM events WHERE organization = 'acme' AND class = 'access' AND log_index >= $1 AND log_index < $2 ORDER BY log_index`, first, end)
 	})
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	return all
 }

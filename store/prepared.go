@@ -63,7 +63,7 @@ func (p *prepared) prepare(ctx context.Context, db *DB) {
 	p.mu.Unlock()
 	for _, query := range wanted { // without the lock: a transaction may ask for it before it frees the connection
 		statement, err := db.write.PrepareContext(ctx, orFail(db.bind(query))) //nolint:sqlclosecheck // close does
-		if err != nil {                                                // it runs unprepared, and says there what is wrong
+		if err != nil {                                                        // it runs unprepared, and says there what is wrong
 			continue
 		}
 		p.mu.Lock()
