@@ -54,9 +54,9 @@ type outgoing struct {
 }
 
 // roundTrip sends a request, and tells of it where somebody wants to know.
-func (t *transfer) roundTrip(out *http.Request) (*http.Response, error) {
+func (t *transfer) roundTrip(e *exchange, out *http.Request) (*http.Response, error) {
 	if t.gateway.attempted == nil {
-		return t.gateway.transport.RoundTrip(out)
+		return e.roundTrip(out)
 	}
 	before := t.superseded()
 	u := &t.result.Usage
@@ -71,7 +71,7 @@ func (t *transfer) roundTrip(out *http.Request) (*http.Response, error) {
 		}
 	}
 	t.outgoing = &outgoing{end: t.gateway.attempted(t.r.Context(), a), before: before, sent: time.Now()}
-	answer, err := t.gateway.transport.RoundTrip(out)
+	answer, err := e.roundTrip(out)
 	if answer != nil {
 		t.outgoing.status = answer.StatusCode
 		answer.Body = &timedBody{ReadCloser: answer.Body, attempt: t.outgoing}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,6 +45,8 @@ type exchange struct {
 	until   time.Time // when the total timeout is over
 	renewed time.Time // when the timer and the write deadline were last set
 	buffer  []byte
+	trace   httptrace.ClientTrace // calls gotConn
+	wire    *wire                 // the connection of the last attempt, where it had served others; nil otherwise
 
 	watcher  tokens.Watcher
 	watching bool // watcher looks at this answer
@@ -52,7 +55,9 @@ type exchange struct {
 }
 
 func newExchange(g *Gateway) *exchange {
-	return &exchange{gateway: g, buffer: make([]byte, bufferSize)}
+	e := &exchange{gateway: g, buffer: make([]byte, bufferSize)}
+	e.trace.GotConn = e.gotConn
+	return e
 }
 
 // begin starts an exchange that ends with parent, or nil when the gateway is
@@ -93,7 +98,7 @@ func (e *exchange) end() {
 	// A timer that fired may still be running expire on this very exchange; it is
 	// left to the collector then.
 	if e.timer.Stop() {
-		e.ctx, e.cancel = nil, nil
+		e.ctx, e.cancel, e.wire = nil, nil, nil
 		e.gateway.exchanges.Put(e)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"time"
@@ -68,11 +69,11 @@ func (t *transfer) mayRepeat() bool {
 // send sends the request, with the credential at hand, and gives the answer once
 // its header is there.
 func (t *transfer) send(e *exchange, body *payload) (*http.Response, error) {
-	out := t.request(e.ctx)
+	out := t.request(httptrace.WithClientTrace(e.ctx, &e.trace))
 	if err := body.put(out); err != nil {
 		return nil, err
 	}
-	return t.roundTrip(out)
+	return t.roundTrip(e, out)
 }
 
 // request makes the request to the upstream, without its body.
@@ -110,7 +111,7 @@ func (t *transfer) unanswered(e *exchange, err error) {
 	shown := t.logUpstream("no answer from the upstream", err)
 	// The two differ in whether the service may have done what was asked.
 	var operation *net.OpError
-	if errors.As(err, &operation) && operation.Op != "dial" || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.As(err, &operation) && operation.Op != "dial" || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errUnasked) {
 		t.fail(errInterrupted.Because(shown))
 		return
 	}

@@ -361,7 +361,7 @@ func newTransport(o Options) *http.Transport {
 	}
 	return &http.Transport{
 		// Proxy stays nil: a variable of the environment must not see the keys.
-		DialContext:            dial,
+		DialContext:            wired(dial),
 		TLSClientConfig:        o.TLS,
 		ForceAttemptHTTP2:      true,
 		TLSHandshakeTimeout:    10 * time.Second,

@@ -127,8 +127,10 @@ func TestAnAnswerTooMany(t *testing.T) {
 			method = "HEAD"
 		}
 		for range 20 {
-			if _, text := f.call(t, method, "/api/chat/up/v1", "{}"); strings.Contains(text, "poison") || len(text) > 2 {
-				t.Errorf("%s: %q", name, text)
+			answer, text := f.call(t, method, "/api/chat/up/v1", "{}")
+			ours := answer.StatusCode == http.StatusBadGateway && strings.HasPrefix(text, `{"code":"upstream_`) // rarely: see wire
+			if strings.Contains(text, "poison") || !ours && len(text) > 2 {
+				t.Errorf("%s: %d %q", name, answer.StatusCode, text)
 			}
 		}
 	}

@@ -1,0 +1,73 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
+)
+
+// errUnasked is an answer that was there before its request: an upstream sent more
+// than it had announced on a connection that served another request before.
+// [http.Transport] looks for that only while a connection is idle, and gives it to
+// the next request where that comes first.
+var errUnasked = errors.New("the upstream had answered before it was asked")
+
+// wire is a connection to an upstream, below TLS, that tells whether anything came
+// since it was asked.
+type wire struct {
+	net.Conn
+	heard atomic.Bool
+}
+
+// Read implements [io.Reader].
+func (w *wire) Read(b []byte) (int, error) {
+	n, err := w.Conn.Read(b)
+	if n > 0 && !w.heard.Load() {
+		w.heard.Store(true)
+	}
+	return n, err
+}
+
+// wired lets dial give wires.
+func wired(dial func(ctx context.Context, network, address string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &wire{Conn: conn}, nil
+	}
+}
+
+// gotConn is told of the connection that a request is about to be written to; of a
+// retry of the transport's own, too.
+func (e *exchange) gotConn(info httptrace.GotConnInfo) {
+	e.wire = nil
+	if !info.Reused {
+		return
+	}
+	conn := info.Conn
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = secured.NetConn()
+	}
+	if w, ok := conn.(*wire); ok {
+		w.heard.Store(false)
+		e.wire = w
+	}
+}
+
+// roundTrip sends out and gives the answer to it, and to nothing else.
+func (e *exchange) roundTrip(out *http.Request) (*http.Response, error) {
+	e.wire = nil
+	answer, err := e.gateway.transport.RoundTrip(out)
+	if err != nil || e.wire == nil || answer.ProtoMajor != 1 || e.wire.heard.Load() {
+		return answer, err
+	}
+	_ = e.wire.Close()
+	_ = answer.Body.Close()
+	return nil, errUnasked
+}
