@@ -50,10 +50,8 @@ func (k *killable) kill() {
 // middle of their work, with the database at hand and away: what was answered a
 // second before is counted, once.
 func TestKilledServerLosesAtMostASecondOfUsage(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "gatehouse")
-	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	t.Parallel()
+	program := program(t)
 	fake := gatehousetest.OpenAI(t)
 	caller := access.NewCaller("acme", access.User, "u_1", access.Owner)
 	token, err := auth.Sign([]byte(gatehousetest.JWTSecret), caller, "", "", time.Now(), time.Hour)

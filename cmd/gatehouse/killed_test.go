@@ -47,10 +47,8 @@ func startKilled(t *testing.T, program string, environ []string) (address string
 // webhook and a stored key is being tested: the next one sends the message and
 // finds that the key has died.
 func TestKilledInTheMiddle(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "gatehouse")
-	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	t.Parallel()
+	program := program(t)
 	fake := gatehousetest.OpenAI(t)
 	var mu sync.Mutex
 	hang, arriving := true, make(chan struct{}, 10)

@@ -20,11 +20,9 @@ import (
 // databases: the next attempt restores everything, or says that the one before
 // had done so.
 func TestKilledRestore(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
-	program := filepath.Join(dir, "gatehouse")
-	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	program := program(t)
 	run := func(ctx context.Context, environ []string, args ...string) (string, error) {
 		cmd := exec.CommandContext(ctx, program, args...)
 		cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "GATEHOUSE_ENV=test", "JWT_SECRET=" + gatehousetest.JWTSecret,

@@ -5,7 +5,6 @@ import (
 	"encoding/pem"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -21,10 +20,8 @@ import (
 // there, also one of sub-buckets. With a wrong password, or without the authority
 // that signed Redis's certificate, memory decides.
 func TestRedisByTLSAsUser(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "gatehouse")
-	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	t.Parallel()
+	program := program(t)
 	ca := gatehousetest.NewCA(t)
 	certificate := ca.Certificate("localhost", "127.0.0.1")
 	key, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)

@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -82,10 +81,7 @@ func within(t *testing.T, what string, ok func() bool) {
 // TestTwoServersShareEverything runs two processes on one PostgreSQL and one
 // Redis: what one changes, counts or records holds on the other.
 func TestTwoServersShareEverything(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "gatehouse")
-	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	program := program(t)
 	fake := gatehousetest.OpenAI(t, gatehousetest.Key("sk-first-0123456789abcdef"))
 	shared := []string{
 		"DATABASE_URL=" + gatehousetest.Postgres(t), "REDIS_URL=" + gatehousetest.Redis(t).URL(), "REDIS_TIMEOUT=2s",
@@ -208,10 +204,7 @@ func countEvents(ctx context.Context, t *testing.T, p *process, query url.Values
 // TestStaysUpWithoutRedis starts a server whose Redis is not there, and one
 // whose database has gone: the first serves, the second says so.
 func TestStaysUpWithoutRedis(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "gatehouse")
-	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	program := program(t)
 	p := startServer(t, program, "REDIS_URL=redis://127.0.0.1:1", "ORGANIZATIONS_FROM_TOKENS=true")
 	token, err := auth.Sign([]byte(gatehousetest.JWTSecret), access.NewCaller("acme", access.User, "u_1", access.Owner), "", "", time.Now(), time.Hour)
 	if err != nil {
