@@ -47,6 +47,7 @@ type exchange struct {
 	buffer  []byte
 	trace   httptrace.ClientTrace // calls gotConn
 	wire    *wire                 // the connection of the last attempt, where it had served others; nil otherwise
+	heard   uint64                // what wire had heard before it was asked
 
 	watcher  tokens.Watcher
 	watching bool // watcher looks at this answer

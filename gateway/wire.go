@@ -17,17 +17,18 @@ import (
 var errUnasked = errors.New("the upstream had answered before it was asked")
 
 // wire is a connection to an upstream, below TLS, that tells whether anything came
-// since it was asked.
+// since it was asked. It counts, since an answer without a body may give it to
+// another request before its own has looked.
 type wire struct {
 	net.Conn
-	heard atomic.Bool
+	heard atomic.Uint64 // reads that gave something
 }
 
 // Read implements [io.Reader].
 func (w *wire) Read(b []byte) (int, error) {
 	n, err := w.Conn.Read(b)
-	if n > 0 && !w.heard.Load() {
-		w.heard.Store(true)
+	if n > 0 {
+		w.heard.Add(1)
 	}
 	return n, err
 }
@@ -55,8 +56,7 @@ func (e *exchange) gotConn(info httptrace.GotConnInfo) {
 		conn = secured.NetConn()
 	}
 	if w, ok := conn.(*wire); ok {
-		w.heard.Store(false)
-		e.wire = w
+		e.wire, e.heard = w, w.heard.Load()
 	}
 }
 
@@ -64,7 +64,7 @@ func (e *exchange) gotConn(info httptrace.GotConnInfo) {
 func (e *exchange) roundTrip(out *http.Request) (*http.Response, error) {
 	e.wire = nil
 	answer, err := e.gateway.transport.RoundTrip(out)
-	if err != nil || e.wire == nil || answer.ProtoMajor != 1 || e.wire.heard.Load() {
+	if err != nil || e.wire == nil || answer.ProtoMajor != 1 || e.wire.heard.Load() != e.heard {
 		return answer, err
 	}
 	_ = e.wire.Close()
