@@ -16,7 +16,7 @@ import (
 )
 
 // BenchmarkWriters measures 64 writers of access events until they are durable, and
-// how long the last of them took to the disk. The issue asks for 10,000 a second, each
+// how long the last of them took to the disk. Asked are 10,000 a second, each
 // within a second.
 func BenchmarkWriters(b *testing.B) {
 	bench := func(b *testing.B, url string) {
@@ -91,7 +91,7 @@ func write(l *audit.Log, request context.Context, caller access.Caller, n int, o
 }
 
 // BenchmarkControlChange compares a change with its event to the same transaction
-// without it, 8 writers, in turns. The issue asks for at most 1.5 times.
+// without it, 8 writers, in turns. Asked are at most 1.5 times.
 func BenchmarkControlChange(b *testing.B) {
 	bench := func(b *testing.B, url string) {
 		db := openStore(b, url)
