@@ -25,6 +25,7 @@ test: ## sets up what it needs, then every test, under the race detector
 	./tools/setup-tests.sh
 	$(GO) run ./gatehousetest/withpostgres $(GO) test $(RACE) -timeout 20m $$($(GO) list ./... | grep -vE '/(backup|catalog|cmd/gatehouse)$$')
 	$(GO) run ./gatehousetest/withpostgres $(GO) test -timeout 20m ./backup ./catalog ./cmd/gatehouse # no goroutines of their own, and much slower with -race
+	$(GO) test -run TestBytesOfAKey ./ratelimit # the detector's allocator rounds otherwise, so that it is skipped above
 	cd sdktest && $(GO) test -timeout 10m ./...
 	cd bench && $(GO) test .
 

@@ -2,7 +2,7 @@
 # Makes sure that PostgreSQL (15 or newer), Redis and nginx are here for the tests, as they look for them: in PATH,
 # PostgreSQL in /usr/lib/postgresql/*/bin and nginx in /usr/sbin too. What is missing is installed with apt-get, as root or by
 # "sudo -n". Ends with 1, and says what is missing, where that cannot be done. Does nothing when all is there. Caddy, which
-# one test runs, is installed beside them where this system has it; without it, that test is skipped.
+# one test runs, is installed too where this system has it; without it, that test is skipped.
 set -eu
 
 postgres_version() {
@@ -21,8 +21,18 @@ missing() {
 	command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || echo nginx-light
 }
 
+# Caddy is no need: a system that does not have it goes without its one test, and is told so.
+optional() {
+	command -v caddy >/dev/null && return
+	as_root=
+	[ "$(id -u)" -eq 0 ] || as_root="sudo -n"
+	{ $as_root apt-get update -q && $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends caddy; } ||
+		echo "There is no Caddy here: its test is skipped."
+}
+
 packages=$(missing | tr '\n' ' ')
 if [ -z "$packages" ]; then
+	optional
 	echo "PostgreSQL, Redis and nginx are here."
 	exit 0
 fi
@@ -49,5 +59,4 @@ $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-reco
 
 packages=$(missing | tr '\n' ' ')
 [ -z "$packages" ] || fail "installed, and still not found."
-command -v caddy >/dev/null || $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends caddy ||
-	echo "There is no Caddy here: its test is skipped."
+optional
