@@ -20,7 +20,8 @@ type prepared struct {
 
 // ExecPrepared is [Tx.Exec] for a statement that runs very often and has one of
 // few texts: from its second use on it is not parsed again. After an error the
-// transaction has to be given up, as PostgreSQL asks of every statement.
+// transaction is not committed, whatever becomes of the error, as PostgreSQL has it
+// with every statement.
 func (tx *Tx) ExecPrepared(ctx context.Context, query string, args ...any) (int64, error) {
 	if tx.db.dialect == dialectPostgres { // its driver does the same for every statement
 		return tx.Exec(ctx, query, args...)
@@ -33,7 +34,8 @@ func (tx *Tx) ExecPrepared(ctx context.Context, query string, args ...any) (int6
 	defer func() { _ = statement.Close() }() // of this transaction; known stays
 	res, err := statement.ExecContext(ctx, args...)
 	if err != nil {
-		return 0, tx.db.mapError(err)
+		tx.failed = tx.db.mapError(err)
+		return 0, tx.failed
 	}
 	return tx.changed(res)
 }

@@ -305,6 +305,9 @@ func (db *DB) run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, organi
 	if err := fn(tx); err != nil {
 		return err
 	}
+	if tx.failed != nil {
+		return tx.failed
+	}
 	err = db.mapError(stx.Commit())
 	if err == nil && tx.wrote {
 		db.writing.Store(nil)
@@ -317,7 +320,8 @@ type Tx struct {
 	db           *DB
 	tx           *sql.Tx
 	organization string
-	wrote        bool // a row was changed
+	wrote        bool  // a row was changed
+	failed       error // of a prepared statement, which may have left some of its rows
 }
 
 // Exec runs a statement and gives how many rows it changed.
