@@ -56,6 +56,7 @@ func busy(url string) error {
 	go ledger.New(db, trail, v.SigningKeys(), ledger.Options{Environment: "test", Every: 5 * time.Millisecond, Lease: 100 * time.Millisecond}).Run(ctx)
 	fmt.Println("busy") // the parent kills it from here on
 	failed := make(chan error)
+	var first sync.Once
 	for range 4 {
 		go func() {
 			for {
@@ -69,6 +70,7 @@ func busy(url string) error {
 				if err != nil {
 					failed <- err
 				}
+				first.Do(func() { fmt.Println("changed") })
 				if slot, err := trail.Reserve(); err == nil {
 					slot.Record(ctx, ownerOf("acme"), audit.Event{Action: audit.ChatRequest, Outcome: audit.Success})
 				}
@@ -93,10 +95,10 @@ func TestKilled(t *testing.T) {
 		if b.db.Kind() == "sqlite" {
 			at = 1
 		}
-		for range kills {
+		for i := range kills {
 			var all sync.WaitGroup
 			for range at {
-				all.Go(func() { killed(t, url) })
+				all.Go(func() { killed(t, url, i%2 == 0) })
 			}
 			all.Wait()
 		}
@@ -117,8 +119,9 @@ func TestKilled(t *testing.T) {
 	})
 }
 
-// killed starts a busy process and kills it soon.
-func killed(t *testing.T, url string) {
+// killed starts a busy process and kills it soon, or soon after its first change:
+// a slow machine would otherwise see none in any of them.
+func killed(t *testing.T, url string, changed bool) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), busyURL+"="+url)
 	cmd.Stderr = os.Stderr
@@ -131,8 +134,14 @@ func killed(t *testing.T, url string) {
 		t.Error(err)
 		return
 	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "busy\n" {
+	said := bufio.NewReader(out)
+	if line, err := said.ReadString('\n'); err != nil || line != "busy\n" {
 		t.Errorf("it says %q: %v", line, err)
+	}
+	if changed {
+		if line, err := said.ReadString('\n'); err != nil || line != "changed\n" {
+			t.Errorf("it says %q: %v", line, err)
+		}
 	}
 	time.Sleep(time.Duration(rand.Int64N(int64(150 * time.Millisecond))))
 	_ = cmd.Process.Kill() // SIGKILL
