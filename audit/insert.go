@@ -28,8 +28,7 @@ func insert(ctx context.Context, tx *store.Tx, rows []row) error {
 			args = append(args, e.Organization, e.ID, store.At(e.OccurredAt), store.At(e.RecordedAt),
 				string(e.Class), string(e.Action), string(e.Outcome), e.Actor.ID, r.canonical)
 		}
-		_, err := tx.ExecPrepared(ctx, insertEvents[n], args...)
-		return err
+		return tx.ExecLater(ctx, insertEvents[n], args...)
 	})
 	if err != nil {
 		return err
@@ -39,8 +38,7 @@ func insert(ctx context.Context, tx *store.Tx, rows []row) error {
 		for _, r := range piece {
 			args = append(args, r.event.Organization, r.event.ID, r.salt, string(r.personal))
 		}
-		_, err := tx.ExecPrepared(ctx, insertPersons[n], args...)
-		return err
+		return tx.ExecLater(ctx, insertPersons[n], args...)
 	})
 	if err != nil {
 		return err
@@ -55,8 +53,7 @@ func insertTerms(ctx context.Context, tx *store.Tx, terms []term) error {
 		for _, t := range piece {
 			args = append(args, t.organization, t.text, t.at, t.event)
 		}
-		_, err := tx.ExecPrepared(ctx, insertEventTerms[n], args...)
-		return err
+		return tx.ExecLater(ctx, insertEventTerms[n], args...)
 	})
 }
 

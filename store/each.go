@@ -48,17 +48,7 @@ func (tx *Tx) ExecEach(ctx context.Context, query string, all [][]any) (changed 
 	return changed, nil
 }
 
-// ExecContext implements [driver.ExecerContext].
-func (c tenantConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	if len(args) == 1 {
-		if all, is := args[0].Value.(rows); is {
-			return c.execEach(ctx, query, all)
-		}
-	}
-	return c.Conn.ExecContext(ctx, query, args)
-}
-
-func (c tenantConn) execEach(ctx context.Context, query string, all rows) (driver.Result, error) {
+func (c *tenantConn) execEach(ctx context.Context, query string, all rows) (driver.Result, error) {
 	session := c.Conn.Conn()
 	if session.IsClosed() {
 		return nil, driver.ErrBadConn

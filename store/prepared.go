@@ -30,9 +30,16 @@ func (tx *Tx) ExecPrepared(ctx context.Context, query string, args ...any) (int6
 	if known == nil {
 		return tx.Exec(ctx, query, args...)
 	}
-	statement := tx.tx.StmtContext(ctx, known)
+	if err := ctx.Err(); err != nil {
+		tx.failed = err
+		return 0, err
+	}
+	// The driver starts a goroutine for each statement that can be canceled, which
+	// costs as much as a small statement itself.
+	whole := context.WithoutCancel(ctx)
+	statement := tx.tx.StmtContext(whole, known)
 	defer func() { _ = statement.Close() }() // of this transaction; known stays
-	res, err := statement.ExecContext(ctx, args...)
+	res, err := statement.ExecContext(whole, args...)
 	if err != nil {
 		tx.failed = tx.db.mapError(err)
 		return 0, tx.failed

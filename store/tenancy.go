@@ -57,14 +57,17 @@ func (c tenantConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("store: the driver gave a %T", conn), conn.Close())
 	}
-	return tenantConn{session}, nil
+	return &tenantConn{Conn: session}, nil
 }
 
-type tenantConn struct{ *stdlib.Conn }
+type tenantConn struct {
+	*stdlib.Conn
+	waiting *pgx.Batch // statements of [Tx.ExecLater] that have not been sent; nil: none
+}
 
 // BeginTx implements [driver.ConnBeginTx]. A transaction that is named for
 // nobody sees no row of any organization.
-func (c tenantConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+func (c *tenantConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	organization, named := ctx.Value(organizationKey{}).(string)
 	if !named {
 		return c.Conn.BeginTx(ctx, opts)
@@ -88,7 +91,7 @@ func (c tenantConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.
 	if err != nil {
 		return nil, err // a session that is in a transaction is not given out again (stdlib.Conn.ResetSession)
 	}
-	return tenantTx{ctx, tx}, nil
+	return tenantTx{ctx, c, tx}, nil
 }
 
 // setOrganization gives the statement that names the running transaction. The
@@ -98,12 +101,10 @@ func setOrganization(organization string) string {
 }
 
 type tenantTx struct {
-	ctx context.Context
-	tx  pgx.Tx
+	ctx  context.Context
+	conn *tenantConn
+	tx   pgx.Tx
 }
-
-func (t tenantTx) Commit() error   { return t.tx.Commit(t.ctx) }
-func (t tenantTx) Rollback() error { return t.tx.Rollback(t.ctx) }
 
 // Across runs fn with the sight of every organization, inside a transaction
 // that is named for one: for the few statements of a tenant's own change that
