@@ -13,6 +13,7 @@ import (
 type Columns struct {
 	Organization, ID                string
 	OccurredAt                      time.Time
+	RecordedAt                      time.Time // zero: not looked at
 	Class, Action, Outcome, ActorID string
 }
 
@@ -21,7 +22,7 @@ type Columns struct {
 // binds the event's personal data, "" where the event has none. It names
 // "canonical" where the bytes are no event.
 func (c *Columns) Differ(canonical []byte) (column, commitment string) {
-	var said [7][]byte
+	var said [8][]byte
 	ok := eachMember(canonical, func(name, value []byte) bool {
 		switch string(name) {
 		case "id":
@@ -36,6 +37,8 @@ func (c *Columns) Differ(canonical []byte) (column, commitment string) {
 			said[4] = value
 		case "outcome":
 			said[5] = value
+		case "recordedAt":
+			said[7] = value
 		case "personal":
 			commitment = string(text(value))
 		case "actor":
@@ -51,10 +54,15 @@ func (c *Columns) Differ(canonical []byte) (column, commitment string) {
 	if !ok {
 		return "canonical", ""
 	}
-	var at [len(canonicalTime)]byte
+	var at, recorded [len(canonicalTime)]byte
+	last := string(text(said[7]))
+	if said[7] != nil && !c.RecordedAt.IsZero() { // an event of version 1 does not say it
+		last = string(c.RecordedAt.UTC().AppendFormat(recorded[:0], canonicalTime))
+	}
 	for i, column := range [...]struct{ name, value string }{
 		{"id", c.ID}, {"occurred_at", string(c.OccurredAt.UTC().AppendFormat(at[:0], canonicalTime))}, {"organization", c.Organization},
 		{"class", c.Class}, {"action", c.Action}, {"outcome", c.Outcome}, {"actor_id", c.ActorID},
+		{"recorded_at", last},
 	} {
 		if string(text(said[i])) != column.value {
 			return column.name, commitment

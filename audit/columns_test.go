@@ -28,7 +28,7 @@ func TestColumnsDiffer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		right := audit.Columns{Organization: e.Organization, ID: e.ID, OccurredAt: e.OccurredAt, Class: string(e.Class),
+		right := audit.Columns{Organization: e.Organization, ID: e.ID, OccurredAt: e.OccurredAt, RecordedAt: e.RecordedAt, Class: string(e.Class),
 			Action: string(e.Action), Outcome: string(e.Outcome), ActorID: e.Actor.ID}
 		column, commitment := right.Differ(canonical)
 		if column != "" || !audit.Committed(commitment, salt, personal) || audit.Committed(commitment, salt, append(personal, ' ')) {
@@ -37,6 +37,7 @@ func TestColumnsDiffer(t *testing.T) {
 		for name, change := range map[string]func(*audit.Columns){
 			"organization": func(c *audit.Columns) { c.Organization += "x" }, "id": func(c *audit.Columns) { c.ID += "x" },
 			"occurred_at": func(c *audit.Columns) { c.OccurredAt = c.OccurredAt.Add(time.Microsecond) },
+			"recorded_at": func(c *audit.Columns) { c.RecordedAt = c.RecordedAt.Add(-time.Microsecond) },
 			"class":       func(c *audit.Columns) { c.Class = "" }, "action": func(c *audit.Columns) { c.Action += " " },
 			"outcome": func(c *audit.Columns) { c.Outcome = "denied" }, "actor_id": func(c *audit.Columns) { c.ActorID += "\x00" },
 		} {

@@ -127,10 +127,10 @@ func (v *verification) chunk(ctx context.Context, id logID, from, to int64) *chu
 		columns := audit.Columns{Organization: id.organization, Class: id.class}
 		var canonical, salt []byte
 		var person *string
-		var at store.Time
+		var at, recorded store.Time
 		var index int64
 		return tx.Each(ctx, func(scan func(...any) error) error {
-			if err := scan(&index, &columns.ID, &at, &columns.Action, &columns.Outcome, &columns.ActorID, &canonical, &salt, &person); err != nil {
+			if err := scan(&index, &columns.ID, &at, &recorded, &columns.Action, &columns.Outcome, &columns.ActorID, &canonical, &salt, &person); err != nil {
 				return err
 			}
 			i := index - from
@@ -140,7 +140,7 @@ func (v *verification) chunk(ctx context.Context, id logID, from, to int64) *chu
 			}
 			c.events++
 			c.have[i], c.ids[i], c.leaves[i] = true, columns.ID, tlog.RecordHash(canonical)
-			columns.OccurredAt = at.Time
+			columns.OccurredAt, columns.RecordedAt = at.Time, recorded.Time
 			column, commitment := columns.Differ(canonical)
 			if column != "" {
 				c.wrong = append(c.wrong, Finding{ColumnAltered, id.organization, id.class, index, columns.ID, -1, "the column " + column + " says something else than the event"})
@@ -152,7 +152,7 @@ func (v *verification) chunk(ctx context.Context, id logID, from, to int64) *chu
 				c.wrong = append(c.wrong, Finding{PersonAltered, id.organization, id.class, index, columns.ID, -1, "its personal data is not what the event is bound to"})
 			}
 			return nil
-		}, `SELECT e.log_index, e.id, e.occurred_at, e.action, e.outcome, e.actor_id, e.canonical, p.salt, p.data FROM events e
+		}, `SELECT e.log_index, e.id, e.occurred_at, e.recorded_at, e.action, e.outcome, e.actor_id, e.canonical, p.salt, p.data FROM events e
 			LEFT JOIN event_persons p ON p.organization = e.organization AND p.event_id = e.id
 			WHERE e.organization = $1 AND e.class = $2 AND e.log_index >= $3 AND e.log_index < $4 ORDER BY e.log_index`,
 			id.organization, id.class, from, to)
