@@ -33,9 +33,9 @@ import (
 	"unicode"
 
 	"github.com/golang-jwt/jwt/v5"
-	"github.com/maypok86/otter/v2"
 
 	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/internal/bounded"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/org"
 )
@@ -75,7 +75,7 @@ type Authenticator struct {
 	issuers  *Issuers
 	tokens   *Tokens
 	now      func() time.Time
-	verified *otter.Cache[[sha256.Size]byte, verified]
+	verified *bounded.Map[[sha256.Size]byte, verified]
 }
 
 // verified is what a token that was verified before says. A signature that
@@ -102,7 +102,7 @@ func New(orgs *org.Directory, opts Options) *Authenticator {
 	}
 	return &Authenticator{
 		secret: opts.Secret, issuer: opts.Issuer, audience: opts.Audience, orgs: orgs, issuers: opts.Issuers, tokens: opts.Tokens, now: opts.Now,
-		verified: otter.Must(&otter.Options[[sha256.Size]byte, verified]{MaximumSize: maxVerified}),
+		verified: bounded.New[[sha256.Size]byte, verified](maxVerified),
 	}
 }
 
@@ -170,7 +170,7 @@ func (a *Authenticator) Verify(ctx context.Context, token string) (access.Caller
 		return access.Caller{}, ErrBadToken
 	}
 	key := sha256.Sum256([]byte(token))
-	if v, ok := a.verified.GetIfPresent(key); ok && v.check(a.now()) == nil && v.stillSigned() {
+	if v, ok := a.verified.Get(key); ok && v.check(a.now()) == nil && v.stillSigned() {
 		return v.caller, nil
 	}
 	v, err := a.parse(ctx, token)

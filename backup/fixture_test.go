@@ -18,6 +18,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/backup"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 	"github.com/gatehouse-io/gatehouse/instance"
 	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
@@ -41,13 +42,13 @@ var kinds = map[string]func(t testing.TB) string{
 	"postgresql": gatehousetest.Postgres,
 }
 
-func serve(t testing.TB, url string) *gatehousetest.GatehouseServer {
+func serve(t testing.TB, url string) *instancetest.Server {
 	t.Helper()
-	return gatehousetest.Serve(t, map[string]string{"DATABASE_URL": url})
+	return instancetest.Serve(t, map[string]string{"DATABASE_URL": url})
 }
 
 // put stores a credential of the organization and gives its id.
-func put(t testing.TB, s *gatehousetest.GatehouseServer, organization, name string) string {
+func put(t testing.TB, s *instancetest.Server, organization, name string) string {
 	t.Helper()
 	caller := ownerOf(organization)
 	if err := s.Orgs.Admit(t.Context(), caller); err != nil {

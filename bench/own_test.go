@@ -12,7 +12,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // BenchmarkOwnWork measures what the pipeline does itself: a request is handed to
@@ -27,7 +27,7 @@ func BenchmarkOwnWork(b *testing.B) {
 		_, _ = io.WriteString(w, answerJSON)
 	}))
 	defer upstream.Close()
-	s := gatehousetest.Serve(b, map[string]string{
+	s := instancetest.Serve(b, map[string]string{
 		"CHAT_HOSTS": "up=" + upstream.URL, "CHAT_IP_LIMIT": "1000000/1m", "CHAT_ORG_LIMIT": "1000000/1m",
 	})
 	token := s.Token(b, "acme", "u_1", access.Owner)

@@ -18,7 +18,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 const (
@@ -35,7 +35,7 @@ func descriptor(pairs ...string) *ratelimitv3.RateLimitDescriptor {
 	return d
 }
 
-func dial(t *testing.T, s *gatehousetest.GatehouseServer) servicev3.RateLimitServiceClient {
+func dial(t *testing.T, s *instancetest.Server) servicev3.RateLimitServiceClient {
 	t.Helper()
 	conn, err := grpc.NewClient(strings.TrimPrefix(s.ServiceURLs["envoy"], "http://"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -46,7 +46,7 @@ func dial(t *testing.T, s *gatehousetest.GatehouseServer) servicev3.RateLimitSer
 }
 
 // operate makes a policy as an operator.
-func operate(t *testing.T, s *gatehousetest.GatehouseServer, body string) {
+func operate(t *testing.T, s *instancetest.Server, body string) {
 	t.Helper()
 	r, err := http.NewRequest("POST", s.URL+"/api/rate-limit/policies", strings.NewReader(body))
 	if err != nil {
@@ -75,7 +75,7 @@ func header(out *servicev3.RateLimitResponse, key string) string {
 }
 
 func TestShouldRateLimit(t *testing.T) {
-	s := gatehousetest.Serve(t, map[string]string{"GATEHOUSE_ENVOY_ADDR": "127.0.0.1:0", "CHAT_IP_LIMIT": "3/1m", "CHAT_ORG_LIMIT": "4/90s"})
+	s := instancetest.Serve(t, map[string]string{"GATEHOUSE_ENVOY_ADDR": "127.0.0.1:0", "CHAT_IP_LIMIT": "3/1m", "CHAT_ORG_LIMIT": "4/90s"})
 	operate(t, s, `{"effect":"block","cidr":"203.0.113.0/24","reason":"x"}`)
 	operate(t, s, `{"effect":"exempt","organization":"vip","reason":"x"}`)
 	operate(t, s, `{"effect":"limit","subject":"org","service":"app","path":"messages/*","limits":["1/1h"],"reason":"x"}`)

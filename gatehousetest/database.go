@@ -7,7 +7,22 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver pgx
 )
+
+// The secrets that test servers use unless told otherwise.
+const (
+	JWTSecret     = "test-signing-secret-0123456789abcdefghijklmnop"
+	EncryptionKey = "test-master-secret-0123456789abcdefghijklmnopq"
+)
+
+// Databases runs test once on SQLite and once on PostgreSQL, each with the URL
+// of a fresh database.
+func Databases(t *testing.T, test func(t *testing.T, url string)) {
+	t.Run("sqlite", func(t *testing.T) { test(t, filepath.Join(t.TempDir(), "gatehouse.db")) })
+	t.Run("postgresql", func(t *testing.T) { test(t, Postgres(t)) })
+}
 
 // Shut ends every session of a database that [Postgres] made and lets no new one begin, until the function it gives
 // is called.

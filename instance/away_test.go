@@ -11,6 +11,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // TestDatabaseGoesAwayInTheMiddle cuts a running server off from its
@@ -19,7 +20,7 @@ import (
 func TestDatabaseGoesAwayInTheMiddle(t *testing.T) {
 	link := gatehousetest.NewLink(t, gatehousetest.Postgres(t))
 	fake := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{"DATABASE_URL": link.URL, "SERVICE_HOSTS": "openai=" + fake.URL})
+	s := instancetest.Serve(t, map[string]string{"DATABASE_URL": link.URL, "SERVICE_HOSTS": "openai=" + fake.URL})
 	c := api.Client{BaseURL: s.URL, Token: s.Token(t, "acme", "u_1", access.Owner)}
 	ctx := t.Context()
 	get := func(path string) int {

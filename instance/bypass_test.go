@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // A role that walks past row-level security is said at start; the ordinary one
@@ -14,7 +15,7 @@ import (
 func TestBypassingRoleIsWarnedOf(t *testing.T) {
 	const warning = "bypasses row-level security"
 	address := gatehousetest.Postgres(t)
-	s := gatehousetest.Serve(t, map[string]string{"DATABASE_URL": address, "REDIS_URL": ""})
+	s := instancetest.Serve(t, map[string]string{"DATABASE_URL": address, "REDIS_URL": ""})
 	if s.Stop(); strings.Contains(s.Logs.String(), warning) {
 		t.Errorf("an ordinary role is warned of: %s", s.Logs.String())
 	}
@@ -30,7 +31,7 @@ func TestBypassingRoleIsWarnedOf(t *testing.T) {
 		}
 		u.User = admin.User
 	}
-	s = gatehousetest.Serve(t, map[string]string{"DATABASE_URL": u.String()})
+	s = instancetest.Serve(t, map[string]string{"DATABASE_URL": u.String()})
 	if s.Stop(); !strings.Contains(s.Logs.String(), warning) {
 		t.Errorf("a superuser is not warned of: %s", s.Logs.String())
 	}

@@ -13,7 +13,7 @@ import (
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 	"github.com/gatehouse-io/gatehouse/ledger"
 )
 
@@ -43,7 +43,7 @@ func TestCheckpointsByWebhook(t *testing.T) {
 		}
 	}))
 	t.Cleanup(sink.Close)
-	gatehousetest.Serve(t, map[string]string{
+	instancetest.Serve(t, map[string]string{
 		"AUDIT_SINK_URL": sink.URL, "AUDIT_SINK_SECRET": secret, "AUDIT_CHECKPOINTS": "webhook", "AUDIT_CHECKPOINT_EVERY": "1s",
 	})
 	var all []message

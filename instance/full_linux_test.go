@@ -15,7 +15,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // TestFullDisk fills the disk under a running server's SQLite, a file system of its
@@ -31,7 +31,7 @@ func TestFullDisk(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	s := gatehousetest.Serve(t, map[string]string{"GATEHOUSE_DATA": filepath.Join(dir, "data")})
+	s := instancetest.Serve(t, map[string]string{"GATEHOUSE_DATA": filepath.Join(dir, "data")})
 	t.Cleanup(s.Stop)
 	ctx := t.Context()
 	c := api.Client{BaseURL: s.URL, Token: s.Token(t, "acme", "u_1", access.Owner)}

@@ -15,21 +15,22 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 	"github.com/gatehouse-io/gatehouse/vault"
 )
 
 // through points at a Gatehouse in front of the fake, with the fake's key stored for the organization. route is what
 // stands between Gatehouse's address and the provider's own path.
-func through(t *testing.T, fake *gatehousetest.Provider, service, field, route string) (target, *gatehousetest.GatehouseServer) {
+func through(t *testing.T, fake *gatehousetest.Provider, service, field, route string) (target, *instancetest.Server) {
 	t.Helper()
-	s := gatehousetest.Serve(t, map[string]string{
+	s := instancetest.Serve(t, map[string]string{
 		"SERVICE_HOSTS": service + "=" + fake.URL, "GATEHOUSE_LISTEN_STRIPE": "127.0.0.1:0", "CHAT_IP_LIMIT": "10000/1m", "CHAT_ORG_LIMIT": "10000/1m",
 	})
 	store(t, s, service, field, fake.Key())
 	return target{baseURL: s.URL + route, key: s.Token(t, "acme", "u_1", access.Developer), fake: fake}, s
 }
 
-func store(t *testing.T, s *gatehousetest.GatehouseServer, service, field, key string) {
+func store(t *testing.T, s *instancetest.Server, service, field, key string) {
 	t.Helper()
 	caller := access.NewCaller("acme", access.User, "u_1", access.Developer)
 	if err := s.Orgs.Admit(t.Context(), caller); err != nil {
@@ -69,7 +70,7 @@ func TestStripeThroughGatehouse(t *testing.T) {
 }
 
 // neverUpstream checks that the caller's token reached the provider in no request, and the key no log line.
-func neverUpstream(t *testing.T, at target, s *gatehousetest.GatehouseServer) {
+func neverUpstream(t *testing.T, at target, s *instancetest.Server) {
 	t.Helper()
 	for _, r := range at.fake.Requests() {
 		for name, values := range r.Header {
@@ -87,7 +88,7 @@ func neverUpstream(t *testing.T, at target, s *gatehousetest.GatehouseServer) {
 func TestOwnErrorsAsSDKsReadThem(t *testing.T) {
 	t.Parallel()
 	fake := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + fake.URL, "CHAT_IP_LIMIT": "2/1h", "AUTH_FAILURE_LIMIT": "1000/1m", "GATEHOUSE_LISTEN_STRIPE": "127.0.0.1:0"})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + fake.URL, "CHAT_IP_LIMIT": "2/1h", "AUTH_FAILURE_LIMIT": "1000/1m", "GATEHOUSE_LISTEN_STRIPE": "127.0.0.1:0"})
 	token := s.Token(t, "acme", "u_1", access.Developer)
 
 	askOpenAI := func(key string) *openai.Error {

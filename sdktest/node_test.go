@@ -19,6 +19,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 	"github.com/gatehouse-io/gatehouse/vault"
 )
 
@@ -114,7 +115,7 @@ type nodeCase struct {
 }
 
 // nodeSDK drives an SDK through its scenarios: each prints, through Gatehouse, what it prints without.
-func nodeSDK(t *testing.T, sdk string, fake *gatehousetest.Provider, s *gatehousetest.GatehouseServer, direct, through, directKey string, cases []nodeCase) {
+func nodeSDK(t *testing.T, sdk string, fake *gatehousetest.Provider, s *instancetest.Server, direct, through, directKey string, cases []nodeCase) {
 	token := s.Token(t, "acme", "u_1", access.Developer)
 	for _, c := range cases {
 		t.Run(c.scenario, func(t *testing.T) {
@@ -148,9 +149,9 @@ func nodeSDK(t *testing.T, sdk string, fake *gatehousetest.Provider, s *gatehous
 	neverUpstream(t, target{key: token, fake: fake}, s)
 }
 
-func nodeServer(t *testing.T, fake *gatehousetest.Provider, service string, fields map[string]string) *gatehousetest.GatehouseServer {
+func nodeServer(t *testing.T, fake *gatehousetest.Provider, service string, fields map[string]string) *instancetest.Server {
 	t.Helper()
-	s := gatehousetest.Serve(t, map[string]string{
+	s := instancetest.Serve(t, map[string]string{
 		"SERVICE_HOSTS": service + "=" + fake.URL, "GATEHOUSE_LISTEN_STRIPE": "127.0.0.1:0", "GATEHOUSE_DOMAIN": "localhost",
 		"CHAT_IP_LIMIT": "10000/1m", "CHAT_ORG_LIMIT": "10000/1m",
 	})
@@ -376,7 +377,7 @@ func throws(said string) func(*testing.T, came, []gatehousetest.Request) {
 func TestNodeWaitsOutOurLimit(t *testing.T) {
 	t.Parallel()
 	fake := gatehousetest.OpenAI(t, gatehousetest.Reply(openAIReply))
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + fake.URL, "CHAT_IP_LIMIT": "1/3s"})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + fake.URL, "CHAT_IP_LIMIT": "1/3s"})
 	store(t, s, "openai", "apiKey", fake.Key())
 	token := s.Token(t, "acme", "u_1", access.Developer)
 	for range 2 { // the second finds the first one's request in the window, unless its process took 3 s to start

@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // TestUsageIsCountedUnseen streams with the SDKs as most programs do, without asking for usage: the SDKs see the chunks
@@ -20,7 +21,7 @@ import (
 func TestUsageIsCountedUnseen(t *testing.T) {
 	t.Parallel()
 	openAI, claude := gatehousetest.OpenAI(t, gatehousetest.Reply(openAIReply)), gatehousetest.Anthropic(t, gatehousetest.Reply(anthropicReply))
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openAI.URL + ",anthropic=" + claude.URL})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openAI.URL + ",anthropic=" + claude.URL})
 	store(t, s, "openai", "apiKey", openAI.Key())
 	store(t, s, "anthropic", "apiKey", claude.Key())
 	token := s.Token(t, "acme", "u_1", access.Owner)

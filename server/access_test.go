@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 func inDays(days int) string {
@@ -50,9 +51,9 @@ func until(t *testing.T, status int, ask func() answer) answer {
 }
 
 // twoServers starts two instances over one database.
-func twoServers(t *testing.T, database string) (here, there *gatehousetest.GatehouseServer) {
+func twoServers(t *testing.T, database string) (here, there *instancetest.Server) {
 	variables := map[string]string{"DATABASE_URL": database, "AUTH_FAILURE_LIMIT": "100000/1h"}
-	return gatehousetest.Serve(t, variables), gatehousetest.Serve(t, variables)
+	return instancetest.Serve(t, variables), instancetest.Serve(t, variables)
 }
 
 func TestServiceTokenLife(t *testing.T) {
@@ -185,7 +186,7 @@ func TestTokensFollowTheirMakers(t *testing.T) {
 }
 
 func TestRolesAreChecked(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	owner, admin := as(t, s, "acme", "boss", access.Owner), as(t, s, "acme", "admin", access.Admin)
 	for name, test := range map[string]struct {
 		body   string
@@ -249,7 +250,7 @@ func TestRolesAreChecked(t *testing.T) {
 }
 
 func TestCheckAccess(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	owner, viewer := as(t, s, "acme", "boss", access.Owner), as(t, s, "acme", "ann", access.Viewer)
 	if a := owner.do("POST", "/api/roles", `{"name":"lister","permissions":["credential:use"]}`); a.Status != 201 {
 		t.Fatalf("%d %s", a.Status, a.Body)
@@ -298,7 +299,7 @@ func TestCheckAccess(t *testing.T) {
 
 // A role with one permission opens the routes that name it, and no other.
 func TestMatrixOfCustomRoles(t *testing.T) {
-	s := gatehousetest.Serve(t, map[string]string{"CHAT_IP_LIMIT": "100000/1m", "CREDENTIAL_TEST_LIMIT": "10000/1m", "AUTH_FAILURE_LIMIT": "100000/1h"})
+	s := instancetest.Serve(t, map[string]string{"CHAT_IP_LIMIT": "100000/1m", "CREDENTIAL_TEST_LIMIT": "10000/1m", "AUTH_FAILURE_LIMIT": "100000/1h"})
 	owner := as(t, s, "acme", "boss", access.Owner)
 	document := decode[struct {
 		Paths map[string]map[string]struct {
@@ -344,7 +345,7 @@ func TestMatrixOfCustomRoles(t *testing.T) {
 // The token's digits are in no file of the database.
 func TestServiceTokensAreNotKept(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "gatehouse.db")
-	s := gatehousetest.Serve(t, map[string]string{"DATABASE_URL": path})
+	s := instancetest.Serve(t, map[string]string{"DATABASE_URL": path})
 	service, _ := as(t, s, "acme", "boss", access.Owner).makeToken(map[string]any{"permissions": []string{"credential:list"}})
 	if a := service.get(credentialsPath); a.Status != 200 {
 		t.Fatalf("%d %s", a.Status, a.Body)

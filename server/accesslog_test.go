@@ -12,12 +12,13 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // Every request has one line, which tells a visit's service, outcome and usage.
 func TestAccessLog(t *testing.T) {
 	openai := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL, "GATEHOUSE_METRICS_ADDR": "127.0.0.1:0"})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL, "GATEHOUSE_METRICS_ADDR": "127.0.0.1:0"})
 	c := as(t, s, "acme", "u1", access.Developer)
 	id := c.store("openai", map[string]string{"apiKey": openai.Key()})
 	visit := map[string]any{

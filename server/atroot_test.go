@@ -9,13 +9,14 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // {service}.GATEHOUSE_DOMAIN is the service at its root: no route of ours is
 // there, and no other host is one.
 func TestServiceByHostName(t *testing.T) {
 	stripe := gatehousetest.Stripe(t)
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "stripe=" + stripe.URL, "GATEHOUSE_DOMAIN": "gw.example.com"})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "stripe=" + stripe.URL, "GATEHOUSE_DOMAIN": "gw.example.com"})
 	c := as(t, s, "acme", "u1", access.Owner)
 	c.store("stripe", map[string]string{"secretKey": stripe.Key()})
 	get := func(host, path string) answer {
@@ -55,7 +56,7 @@ func TestServiceByHostName(t *testing.T) {
 func TestProvidersLinksLeadThroughGatehouse(t *testing.T) {
 	zendesk := gatehousetest.Zendesk(t, gatehousetest.Items(5))
 	github := gatehousetest.Stripe(t) // any provider: what it answers is said below
-	s := gatehousetest.Serve(t, map[string]string{
+	s := instancetest.Serve(t, map[string]string{
 		"SERVICE_HOSTS": "zendesk=" + zendesk.URL + ",stripe=" + github.URL, "GATEHOUSE_LISTEN_ZENDESK": "127.0.0.1:0",
 		"GATEHOUSE_DOMAIN": "gw.example.com", "TRUSTED_PROXIES": "127.0.0.1",
 	})

@@ -16,14 +16,14 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/audit"
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
 // TestTrailParameters tries what a route of the trail does not know, and what it
 // knows and cannot take.
 func TestTrailParameters(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	c := as(t, s, "acme", "u1", access.Owner)
 	for query, field := range map[string]string{
 		"acton=credential.create": "acton", "sk-live-0123456789=1": "query", "action=a.b&action=c.d": "action", "class=controls": "class",
@@ -43,7 +43,7 @@ func TestTrailParameters(t *testing.T) {
 // TestTrailSchema holds events that are answered, exported and sent to the schema,
 // which names every action.
 func TestTrailSchema(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	c := as(t, s, "acme", "u1", access.Owner)
 	c.store("openai", map[string]string{"apiKey": "sk-0123456789abcdefghijklmn"})
 	a := as(t, s, "acme", "u2", access.Viewer).get("/api/audit/schema")
@@ -111,7 +111,7 @@ func mustJSON(t *testing.T, v any) string {
 
 // TestTrailExport reads an export to its manifest, and leaves one half read.
 func TestTrailExport(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	c := as(t, s, "acme", "u1", access.Owner)
 	c.store("openai", map[string]string{"apiKey": "sk-0123456789abcdefghijklmn"})
 	client := api.Client{BaseURL: s.URL, Token: c.token}
@@ -135,7 +135,7 @@ func TestTrailExport(t *testing.T) {
 
 // TestTrailLive follows a trail until the member is disabled.
 func TestTrailLive(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	c := as(t, s, "acme", "u1", access.Owner)
 	c.get(statusPath) // makes the organization
 	client := api.Client{BaseURL: s.URL, Token: c.token}
@@ -172,7 +172,7 @@ func TestTrailLive(t *testing.T) {
 }
 
 // sealTrail gives events their place in the log, where no sealer does.
-func sealTrail(t *testing.T, s *gatehousetest.GatehouseServer) {
+func sealTrail(t *testing.T, s *instancetest.Server) {
 	t.Helper()
 	err := s.DB.UpdateAcross(t.Context(), func(tx *store.Tx) error {
 		_, err := tx.Exec(t.Context(), `UPDATE events SET log_index = n.place FROM (

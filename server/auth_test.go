@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // sign makes a token of any claims, by any method.
@@ -46,7 +47,7 @@ func with(changes map[string]any) map[string]any {
 }
 
 func TestRefusedTokens(t *testing.T) {
-	s := gatehousetest.Serve(t, map[string]string{"AUTH_FAILURE_LIMIT": "1000/1h", "JWT_ISSUER": "host", "JWT_AUDIENCE": "gate"})
+	s := instancetest.Serve(t, map[string]string{"AUTH_FAILURE_LIMIT": "1000/1h", "JWT_ISSUER": "host", "JWT_AUDIENCE": "gate"})
 	key := []byte(gatehousetest.JWTSecret)
 	hs256 := jwt.SigningMethodHS256
 	base := map[string]any{"iss": "host", "aud": []string{"gate", "other"}}
@@ -125,7 +126,7 @@ func TestRefusedTokens(t *testing.T) {
 
 // A token is taken wherever an SDK puts a provider's key.
 func TestPlacesOfTokens(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	c := anonymous(t, s)
 	token, other := s.Token(t, "acme", "u1", access.Owner), s.Token(t, "acme", "u2", access.Owner)
 	basic := func(user, password string) string {
@@ -173,7 +174,7 @@ func TestPlacesOfTokens(t *testing.T) {
 // An address that sent too many bad tokens is shut out, whatever it sends
 // then; a request without a token is no try.
 func TestAuthenticationBudget(t *testing.T) {
-	s := gatehousetest.Serve(t, map[string]string{"AUTH_FAILURE_LIMIT": "3/1h", "TRUSTED_PROXIES": "127.0.0.1"})
+	s := instancetest.Serve(t, map[string]string{"AUTH_FAILURE_LIMIT": "3/1h", "TRUSTED_PROXIES": "127.0.0.1"})
 	good := s.Token(t, "acme", "u1", access.Owner, access.Operator)
 	c := anonymous(t, s)
 	from := func(ip, token string) answer {
@@ -218,7 +219,7 @@ func TestAuthenticationBudget(t *testing.T) {
 
 	// Every one of them is in the trail of the instance, repeats as a count.
 	s.Stop()
-	again := gatehousetest.ServeConfig(t, s.Config)
+	again := instancetest.ServeConfig(t, s.Config)
 	operator := as(t, again, "acme", "u1", access.Operator)
 	got := map[string]int{}
 	for _, e := range operator.events("organization", "_instance", "action", "access.deny") {
@@ -232,7 +233,7 @@ func TestAuthenticationBudget(t *testing.T) {
 // Without organizations from tokens, a good token of an unknown organization is
 // denied, and the operator reads of it.
 func TestUnknownOrganization(t *testing.T) {
-	s := gatehousetest.Serve(t, map[string]string{"ORGANIZATIONS_FROM_TOKENS": "false", "AUTH_FAILURE_LIMIT": "2/1h"})
+	s := instancetest.Serve(t, map[string]string{"ORGANIZATIONS_FROM_TOKENS": "false", "AUTH_FAILURE_LIMIT": "2/1h"})
 	stranger := as(t, s, "acme", "u1", access.Owner)
 	for range 5 { // a good token is no failure
 		checkProblem(t, stranger.get(statusPath), 403, "unknown_organization")
@@ -263,7 +264,7 @@ func TestUnknownOrganization(t *testing.T) {
 // A disabled member is refused whatever its token says, and the denial is in
 // its organization's trail.
 func TestDisabledMember(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	owner, member := as(t, s, "acme", "u1", access.Owner), as(t, s, "acme", "u2", access.Owner)
 	if a := member.get(statusPath); a.Status != 200 {
 		t.Fatalf("%d %s", a.Status, a.Body)
@@ -291,7 +292,7 @@ func TestDisabledMember(t *testing.T) {
 // Roles that nobody knows grant nothing, and a token without any is let in to
 // what any caller may do.
 func TestUnknownRoles(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	for _, roles := range [][]access.Role{{}, {"root"}, {"Owner"}, {"owner "}, {"superuser", "*"}} {
 		c := as(t, s, "acme", "u1", roles...)
 		if a := c.get(statusPath); a.Status != 200 {

@@ -7,7 +7,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // A rejected request is one of the tables below: what was sent and what it is
@@ -36,7 +36,7 @@ func (r rejected) run(t *testing.T, c *client) {
 }
 
 func TestBadBody(t *testing.T) {
-	s := gatehousetest.Serve(t, map[string]string{"CREDENTIAL_REVEAL": "true"})
+	s := instancetest.Serve(t, map[string]string{"CREDENTIAL_REVEAL": "true"})
 	c := as(t, s, "acme", "u1", access.Owner, access.Operator)
 	id := c.store("openai", map[string]string{"apiKey": "sk-0123456789abcdefghijklmn"})
 	one := credentialsPath + "/" + id
@@ -165,7 +165,7 @@ func TestBadBody(t *testing.T) {
 }
 
 func TestBadQuery(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	c := as(t, s, "acme", "u1", access.Owner, access.Operator)
 	c.store("openai", map[string]string{"apiKey": "sk-0123456789abcdefghijklmn"})
 	get := func(path string, fields ...string) rejected {

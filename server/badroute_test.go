@@ -17,13 +17,13 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // An id that is malformed, unknown or another organization's answers alike, to
 // the last byte but the request's id.
 func TestStrangeIDsAnswerAlike(t *testing.T) {
-	s := gatehousetest.Serve(t, map[string]string{"CREDENTIAL_REVEAL": "true"})
+	s := instancetest.Serve(t, map[string]string{"CREDENTIAL_REVEAL": "true"})
 	theirs := as(t, s, "other", "u1", access.Owner).store("openai", map[string]string{"apiKey": "sk-0123456789abcdefghijklmn"})
 	c := as(t, s, "acme", "u1", access.Owner)
 	deleted := c.store("openai", map[string]string{"apiKey": "sk-0123456789abcdefghijklmn"})
@@ -53,7 +53,7 @@ func TestStrangeIDsAnswerAlike(t *testing.T) {
 }
 
 func TestUnknownRoutes(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	c := as(t, s, "acme", "u1", access.Owner)
 	for _, path := range []string{
 		"/", "/api", "/api/", "/favicon.ico", "/api/api-credentials/", "/api/api-credentials/a/b/c", "/api/chat", "/api/proxy", "/api/CHAT/openai",
@@ -66,7 +66,7 @@ func TestUnknownRoutes(t *testing.T) {
 }
 
 func TestMethods(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	c := as(t, s, "acme", "u1", access.Owner)
 	for _, call := range []struct {
 		method, path string
@@ -109,7 +109,7 @@ func TestMethods(t *testing.T) {
 }
 
 func TestLargeBodies(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	c := as(t, s, "acme", "u1", access.Owner)
 	const ten = 10 << 20
 	for _, path := range []string{credentialsPath, credentialsPath + "/" + unknownID + "/rotate"} {
@@ -138,7 +138,7 @@ func (e endless) Read(p []byte) (int, error) {
 
 // A body that stops coming, or breaks off, is the client's fault and says so.
 func TestBrokenBodies(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	c := as(t, s, "acme", "u1", access.Owner)
 	for name, err := range map[string]error{
 		"slow": fmt.Errorf("read tcp: %w", os.ErrDeadlineExceeded), "cut": io.ErrUnexpectedEOF, "no chunk": errors.New("invalid byte in chunk length"),
@@ -161,7 +161,7 @@ type broken struct{ err error }
 func (b broken) Read([]byte) (int, error) { return 0, b.err }
 
 // raw sends bytes as they are and gives the answer's status, 0 for none.
-func raw(t *testing.T, s *gatehousetest.GatehouseServer, text string) (int, string) {
+func raw(t *testing.T, s *instancetest.Server, text string) (int, string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
 	if err != nil {
@@ -181,7 +181,7 @@ func raw(t *testing.T, s *gatehousetest.GatehouseServer, text string) (int, stri
 // What is not HTTP, or could be read in two ways by two servers, is refused
 // before anything of ours sees it.
 func TestHostileHTTP(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	token := as(t, s, "acme", "u1", access.Owner).token
 	const host = "Host: x\r\nConnection: close\r\n"
 	for name, test := range map[string]struct {

@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/gatehouse-io/gatehouse/access"
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // FuzzBodies sends any body to any operation that takes one, as a caller who
@@ -38,7 +38,7 @@ func FuzzBodies(f *testing.F) {
 	} {
 		f.Add(seed[0], seed[1])
 	}
-	s := gatehousetest.Serve(f, map[string]string{"CREDENTIAL_REVEAL": "true", "CHAT_ORG_LIMIT": "1000000/1s"})
+	s := instancetest.Serve(f, map[string]string{"CREDENTIAL_REVEAL": "true", "CHAT_ORG_LIMIT": "1000000/1s"})
 	c := as(f, s, "acme", "u1", access.Owner, access.Operator)
 	id := c.store("openai", map[string]string{"apiKey": "sk-0123456789abcdefghijklmn"})
 	operations, words := operationsWithBody(f, anonymous(f, s).get("/openapi.json").Body)
@@ -130,7 +130,7 @@ func TestEveryBodyHasACorpus(t *testing.T) {
 			saved[operation] = true
 		}
 	}
-	operations, _ := operationsWithBody(t, anonymous(t, gatehousetest.Serve(t, nil)).get("/openapi.json").Body)
+	operations, _ := operationsWithBody(t, anonymous(t, instancetest.Serve(t, nil)).get("/openapi.json").Body)
 	for _, operation := range operations {
 		if !saved[operation] {
 			t.Errorf("no file in %s has a body for %s", folder, operation)

@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/gatehouse-io/gatehouse/access"
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // startCaddy runs the configuration of docs/limits.md in front of an application,
@@ -54,7 +54,7 @@ func TestCaddy(t *testing.T) {
 		fmt.Fprint(w, "served ", r.URL.Path)
 	}))
 	t.Cleanup(app.Close)
-	s := gatehousetest.Serve(t, map[string]string{"CHAT_IP_LIMIT": "5/1h", "TRUSTED_PROXIES": "127.0.0.1"})
+	s := instancetest.Serve(t, map[string]string{"CHAT_IP_LIMIT": "5/1h", "TRUSTED_PROXIES": "127.0.0.1"})
 	as(t, s, "ops", "o", access.Operator).makePolicy(`{"effect":"block","service":"app","path":"admin/**","reason":"x"}`)
 	c := as(t, s, "acme", "u", access.Developer)
 	c.url = startCaddy(t, s.URL, app.URL)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // canary is in every planted value. It has the form of a key, so that it gets as
@@ -58,7 +59,7 @@ func nothingPlantedComesBack(t *testing.T, environ map[string]string, search fun
 		"GATEHOUSE_LOG_LEVEL": "debug", "SERVICE_HOSTS": "openai=" + openai.URL, "AUTH_FAILURE_LIMIT": "1000000/1h", "CHAT_IP_LIMIT": "1000/1m",
 	}
 	maps.Copy(variables, environ)
-	s := gatehousetest.Serve(t, variables)
+	s := instancetest.Serve(t, variables)
 	owner := as(t, s, "acme", "u1", access.Owner, access.Operator)
 	viewer := as(t, s, "acme", "u2", access.Viewer)
 	nobody := anonymous(t, s)
@@ -314,7 +315,7 @@ func plantedHeaders(p *planted) [][]string {
 
 // A panic tells nobody its value.
 func TestPanicsTellNothing(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	r := as(t, s, "acme", "u1", access.Owner).request("POST", credentialsPath, io.NopCloser(panicking{}))
 	r.URL.Path, r.URL.Opaque, r.RequestURI, r.ContentLength = credentialsPath, "", credentialsPath, 10
 	w := httptest.NewRecorder()

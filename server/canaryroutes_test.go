@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 var placeholders = regexp.MustCompile(`\{[a-z]+\}`)
@@ -79,7 +79,7 @@ func removal(op string) string {
 // The test above goes by the API document; what is not in it is listed here, so
 // that no route is in neither.
 func TestEveryRouteMeetsTheCanary(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	inDocument := make(map[string]bool)
 	for _, op := range operations(t, anonymous(t, s)) {
 		inDocument[op] = true

@@ -15,12 +15,13 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // The provider gets the organization's key, and nothing of the caller's.
 func TestChatCarriesTheKeyAndNothingElse(t *testing.T) {
 	openai, stripe := gatehousetest.OpenAI(t), gatehousetest.Stripe(t)
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL + ",stripe=" + stripe.URL})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL + ",stripe=" + stripe.URL})
 	c := as(t, s, "acme", "u1", access.Developer)
 	c.store("openai", map[string]string{"apiKey": openai.Key(), "organization": "org-theirs"})
 	c.store("stripe", map[string]string{"secretKey": stripe.Key()})
@@ -88,7 +89,7 @@ func TestChatCarriesTheKeyAndNothingElse(t *testing.T) {
 // What a provider says itself is passed on as it is, and is not marked as ours.
 func TestProvidersOwnErrors(t *testing.T) {
 	openai := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL})
 	c := as(t, s, "acme", "u1", access.Owner)
 	c.store("openai", map[string]string{"apiKey": openai.Key()})
 	for _, test := range []struct {
@@ -135,7 +136,7 @@ func TestProvidersOwnErrors(t *testing.T) {
 // Without a usable credential the answer is 424 and says why.
 func TestNoUsableCredential(t *testing.T) {
 	openai := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL})
 	c := as(t, s, "acme", "u1", access.Owner)
 	key := map[string]string{"apiKey": openai.Key()}
 	refused := func(code string, header ...string) {
@@ -193,7 +194,7 @@ func TestAppUpstream(t *testing.T) {
 		_, _ = w.Write([]byte("ok"))
 	}))
 	defer app.Close()
-	s := gatehousetest.Serve(t, map[string]string{"CHAT_UPSTREAM": app.URL})
+	s := instancetest.Serve(t, map[string]string{"CHAT_UPSTREAM": app.URL})
 	c := as(t, s, "acme", "u 1/ö\u202e", access.Developer, access.Viewer)
 	a := c.do("POST", "/api/chat/app/chat?x=1", `{}`, "Gatehouse-Organization", "other", "Gatehouse-Roles", "owner", "X-Api-Key", c.token, "Cookie", "a=b")
 	if a.Status != 200 || a.Body != "ok" || a.Header.Get("Gatehouse-Error") != "" {
@@ -224,7 +225,7 @@ func TestAppUpstream(t *testing.T) {
 		t.Errorf("the timestamp is %q", stamp)
 	}
 
-	bare := gatehousetest.Serve(t, nil)
+	bare := instancetest.Serve(t, nil)
 	checkProblem(t, as(t, bare, "acme", "u1", access.Owner).get("/api/chat/app/x"), 404, "unknown_service")
 	checkProblem(t, as(t, bare, "acme", "u1", access.Owner).get("/api/chat/echo/v1/models"), 404, "unknown_service")
 }
@@ -232,7 +233,7 @@ func TestAppUpstream(t *testing.T) {
 // A host of the operator's own is a service like any other.
 func TestChatHosts(t *testing.T) {
 	fake := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{"CHAT_HOSTS": "local=" + fake.URL + "/v1"})
+	s := instancetest.Serve(t, map[string]string{"CHAT_HOSTS": "local=" + fake.URL + "/v1"})
 	c := as(t, s, "acme", "u1", access.Owner)
 	c.store("local", map[string]string{"apiKey": fake.Key()})
 	if a := c.do("POST", "/api/chat/local/chat/completions", chatBody); a.Status != 200 {

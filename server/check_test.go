@@ -9,14 +9,14 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 const checkPath = "/api/rate-limit/check"
 
 // A check is the decision that a request would have met, and counts with those.
 func TestCheck(t *testing.T) {
-	s := gatehousetest.Serve(t, map[string]string{"CHAT_IP_LIMIT": "3/1h", "CHAT_ORG_LIMIT": "5/1h"})
+	s := instancetest.Serve(t, map[string]string{"CHAT_IP_LIMIT": "3/1h", "CHAT_ORG_LIMIT": "5/1h"})
 	ops := as(t, s, "ops", "o", access.Operator)
 	backend := as(t, s, "acme", "b", access.ServiceRole)
 	viewer := as(t, s, "acme", "v", access.Viewer)
@@ -110,7 +110,7 @@ func TestCheck(t *testing.T) {
 
 // The sub-request decides as the chat routes do.
 func TestAuthRequest(t *testing.T) {
-	s := gatehousetest.Serve(t, map[string]string{"CHAT_IP_LIMIT": "4/1h", "TRUSTED_PROXIES": "127.0.0.1"})
+	s := instancetest.Serve(t, map[string]string{"CHAT_IP_LIMIT": "4/1h", "TRUSTED_PROXIES": "127.0.0.1"})
 	ops := as(t, s, "ops", "o", access.Operator)
 	c := as(t, s, "acme", "u", access.Developer)
 	const path = "/api/rate-limit/auth"

@@ -6,13 +6,13 @@ import (
 	"testing"
 
 	"github.com/gatehouse-io/gatehouse/access"
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // A denial that an operator asked about stands in the trail of the organization
 // it is about, and the end user's address in nobody else's.
 func TestCheckedDenialsStandWhereTheyBelong(t *testing.T) {
-	s := gatehousetest.Serve(t, map[string]string{"CHAT_IP_LIMIT": "2/1h"})
+	s := instancetest.Serve(t, map[string]string{"CHAT_IP_LIMIT": "2/1h"})
 	operator := as(t, s, "acme", "op", access.Owner, access.Operator)
 	other := as(t, s, "other", "u1", access.Owner)
 	other.get(statusPath) // makes the organization

@@ -13,7 +13,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // The routes that most tests ask for.
@@ -39,13 +39,13 @@ type client struct {
 }
 
 // as gives a client of a member of organization with the roles.
-func as(t testing.TB, s *gatehousetest.GatehouseServer, organization, sub string, roles ...access.Role) *client {
+func as(t testing.TB, s *instancetest.Server, organization, sub string, roles ...access.Role) *client {
 	t.Helper()
 	return &client{t: t, url: s.URL, token: s.Token(t, organization, sub, roles...), http: newHTTP(t)}
 }
 
 // anonymous gives a client without a token.
-func anonymous(t testing.TB, s *gatehousetest.GatehouseServer) *client {
+func anonymous(t testing.TB, s *instancetest.Server) *client {
 	return &client{t: t, url: s.URL, http: newHTTP(t)}
 }
 

@@ -11,14 +11,14 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // Every method of the Go client asks for a route that there is, by its method,
 // with a body whose fields that route takes. What is asked of it is nobody's or
 // not valid, so that most are refused; how they are refused is what counts.
 func TestEveryMethodOfTheClientHasItsRoute(t *testing.T) {
-	s := gatehousetest.Serve(t, map[string]string{"CREDENTIAL_REVEAL": "true"})
+	s := instancetest.Serve(t, map[string]string{"CREDENTIAL_REVEAL": "true"})
 	asked := &lastAnswer{next: newHTTP(t).Transport}
 	c := reflect.ValueOf(&api.Client{
 		BaseURL: s.URL, Token: s.Token(t, "acme", "u1", access.Owner, access.Operator), HTTP: &http.Client{Transport: asked},

@@ -13,7 +13,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/catalog"
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // Each saved answer of a provider (usage/tokens/testdata/answers), given by the service of that
@@ -54,7 +54,7 @@ func TestUsageOfEverySavedAnswer(t *testing.T) {
 			moved, passing = append(moved, s.Name+"="+upstream.URL), append(passing, s.Name+"=X-Client-Name")
 		}
 	}
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": strings.Join(moved, ","), "UPSTREAM_FORWARD_HEADERS": strings.Join(passing, ",")})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": strings.Join(moved, ","), "UPSTREAM_FORWARD_HEADERS": strings.Join(passing, ",")})
 	owner := as(t, s, "acme", "boss", access.Owner)
 	stored, asked := map[string]bool{}, int64(0)
 	entries, err := os.ReadDir(folder)

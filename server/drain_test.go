@@ -10,13 +10,14 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // After a stop signal the instance is not ready at once, and serves on for the
 // delay, so that a load balancer that asks now and then loses no request.
 func TestDraining(t *testing.T) {
 	openai := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{
+	s := instancetest.Serve(t, map[string]string{
 		"SERVICE_HOSTS": "openai=" + openai.URL, "GATEHOUSE_DRAIN_DELAY": "1500ms", "GATEHOUSE_STOP_GRACE": "1m", "CHAT_IP_LIMIT": "100000/1m", "CHAT_ORG_LIMIT": "100000/1h",
 	})
 	c := as(t, s, "acme", "u1", access.Owner)

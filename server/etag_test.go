@@ -5,13 +5,13 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // Whatever answer holds a credential has an ETag: a list's changes with what is
 // in it, and a revealed one's is that of its metadata, good for If-Match.
 func TestEveryAnswerWithACredentialHasAnETag(t *testing.T) {
-	s := gatehousetest.Serve(t, map[string]string{"CREDENTIAL_REVEAL": "true"})
+	s := instancetest.Serve(t, map[string]string{"CREDENTIAL_REVEAL": "true"})
 	c := as(t, s, "acme", "u1", access.Owner)
 	empty := c.get(credentialsPath).Header.Get("ETag")
 	id := c.store("openai", map[string]string{"apiKey": firstKey})

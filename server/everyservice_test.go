@@ -14,7 +14,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/catalog"
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // sampleFields gives what a whole credential of a service may be, by the service's own
@@ -99,7 +99,7 @@ func TestEveryServiceIsReached(t *testing.T) {
 	if len(moved) < 22 {
 		t.Fatalf("only %d services: %v", len(moved), moved)
 	}
-	s := gatehousetest.Serve(t, map[string]string{
+	s := instancetest.Serve(t, map[string]string{
 		"SERVICE_HOSTS": strings.Join(moved, ","), "GATEHOUSE_DOMAIN": "gw.example.com", "CHAT_IP_LIMIT": "100000/1m", "CHAT_ORG_LIMIT": "100000/1m",
 	})
 	c := as(t, s, "acme", "u1", access.Owner)

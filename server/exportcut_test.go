@@ -10,14 +10,14 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
 // TestExportsLeft leaves exports half read: each frees its place, and the trail tells
 // of it.
 func TestExportsLeft(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	c := as(t, s, "acme", "u1", access.Owner)
 	c.get(statusPath) // makes the organization
 	caller := access.NewCaller("acme", access.System, "test", access.Owner)

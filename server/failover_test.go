@@ -7,13 +7,14 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // Another credential of the organization steps in where the one that is asked for
 // names it, and the trail says which one served.
 func TestFailoverIsTold(t *testing.T) {
 	openai := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL})
 	owner := as(t, s, "acme", "u1", access.Owner)
 	first := owner.store("openai", map[string]string{"apiKey": openai.Key()})
 	second := owner.store("openai", map[string]string{"apiKey": "sk-second-0123456789abcdefghij"}, "name", "second")

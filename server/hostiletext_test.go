@@ -9,6 +9,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // hostileTexts are what a database, a log or a page might choke on.
@@ -22,7 +23,7 @@ var hostileTexts = []string{
 func TestHostileTexts(t *testing.T) {
 	gatehousetest.Databases(t, func(t *testing.T, database string) {
 		fake := gatehousetest.OpenAI(t)
-		s := gatehousetest.Serve(t, map[string]string{
+		s := instancetest.Serve(t, map[string]string{
 			"DATABASE_URL": database, "SERVICE_HOSTS": "openai=" + fake.URL, "CHAT_IP_LIMIT": "10000/1m", "AUTH_FAILURE_LIMIT": "10000/1m",
 		})
 		c := as(t, s, "acme", "u1", access.Owner, access.Operator)

@@ -11,6 +11,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // TestHostileTextsEverywhere puts texts that databases and logs choke on into
@@ -19,7 +20,7 @@ import (
 func TestHostileTextsEverywhere(t *testing.T) {
 	gatehousetest.Databases(t, func(t *testing.T, database string) {
 		openai := gatehousetest.OpenAI(t)
-		s := gatehousetest.Serve(t, map[string]string{
+		s := instancetest.Serve(t, map[string]string{
 			"DATABASE_URL": database, "SERVICE_HOSTS": "openai=" + openai.URL, "CREDENTIAL_REVEAL": "true",
 			"CHAT_IP_LIMIT": "100000/1m", "CREDENTIAL_TEST_LIMIT": "100000/1m",
 		})
@@ -77,7 +78,7 @@ func TestHostileTextsEverywhere(t *testing.T) {
 // No body takes a member that its operation does not know: what a server sets
 // itself (whose a thing is, its id, who made it) cannot be set from outside.
 func TestNothingIsAssignedInPassing(t *testing.T) {
-	s := gatehousetest.Serve(t, map[string]string{"CREDENTIAL_REVEAL": "true"})
+	s := instancetest.Serve(t, map[string]string{"CREDENTIAL_REVEAL": "true"})
 	c := as(t, s, "acme", "u1", access.Owner, access.Operator)
 	id := c.store("openai", map[string]string{"apiKey": "sk-0123456789abcdefghijklmn"})
 	d := document(t, c)

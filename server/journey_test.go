@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/api"
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 	"github.com/gatehouse-io/gatehouse/instance"
 )
 
@@ -27,7 +27,7 @@ func TestNewcomersJourney(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := gatehousetest.ServeConfig(t, config)
+	s := instancetest.ServeConfig(t, config)
 	c := &client{t: t, url: s.URL, token: token, http: newHTTP(t)}
 
 	const key = "sk-try-0123456789abcdefghij"
@@ -73,7 +73,7 @@ func TestNewcomersJourney(t *testing.T) {
 	if config, err = config.ForDev(); err != nil {
 		t.Fatal(err)
 	}
-	c.url = gatehousetest.ServeConfig(t, config).URL
+	c.url = instancetest.ServeConfig(t, config).URL
 	revealed := decode[api.RevealedCredential](t, c.do("POST", credentialsPath+"/"+credential.ID+"/reveal", `{"reason":"moving"}`), 200)
 	if revealed.Credentials["apiKey"] != key {
 		t.Error("6. after a restart the key is another")

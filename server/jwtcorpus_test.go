@@ -24,6 +24,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // An identityProvider publishes real keys, as an issuer does.
@@ -105,7 +106,7 @@ func handmade(method jwt.SigningMethod, key any, header, payload string) string 
 // server; each is answered 401, and the good tokens beside them are let in.
 func TestJWTAttackCorpus(t *testing.T) {
 	idp := newIdentityProvider(t)
-	s := gatehousetest.Serve(t, map[string]string{
+	s := instancetest.Serve(t, map[string]string{
 		"AUTH_FAILURE_LIMIT": "100000/1h", "GATEHOUSE_ENV": "development", "AUTH_ISSUERS": idp.issuers(), "JWT_AUDIENCE": "gatehouse",
 	})
 	secret := []byte(gatehousetest.JWTSecret)
@@ -298,7 +299,7 @@ func many(n int) string {
 func TestIssuersRoles(t *testing.T) {
 	idp := newIdentityProvider(t)
 	issuers := fmt.Sprintf(`[{"issuer":"https://plain.example","jwks":%q,"algorithm":"EdDSA","audience":"g","fixedOrganization":"acme","roles":"groups","memberPrefix":"idp|"}]`, idp.url)
-	s := gatehousetest.Serve(t, map[string]string{"GATEHOUSE_ENV": "development", "AUTH_ISSUERS": issuers})
+	s := instancetest.Serve(t, map[string]string{"GATEHOUSE_ENV": "development", "AUTH_ISSUERS": issuers})
 	owner := as(t, s, "acme", "boss", access.Owner)
 	base := map[string]any{"iss": "https://plain.example", "aud": "g", "sub": "ann", "exp": time.Now().Add(time.Hour).Unix()}
 	token := func(groups any) *client {

@@ -8,6 +8,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 const secondMaster = "another-master-secret-0123456789abcdefghijkl"
@@ -16,10 +17,10 @@ const secondMaster = "another-master-secret-0123456789abcdefghijkl"
 func TestKeysOverHTTP(t *testing.T) {
 	gatehousetest.Databases(t, func(t *testing.T, url string) {
 		ctx := t.Context()
-		s := gatehousetest.Serve(t, map[string]string{"DATABASE_URL": url})
+		s := instancetest.Serve(t, map[string]string{"DATABASE_URL": url})
 		as(t, s, "acme", "u1", access.Owner).store("openai", map[string]string{"apiKey": "sk-0123456789abcdefghijklmn"})
 		s.Stop()
-		s = gatehousetest.Serve(t, map[string]string{"DATABASE_URL": url, "ENCRYPTION_KEY": secondMaster, "ENCRYPTION_KEYS_OLD": gatehousetest.EncryptionKey})
+		s = instancetest.Serve(t, map[string]string{"DATABASE_URL": url, "ENCRYPTION_KEY": secondMaster, "ENCRYPTION_KEYS_OLD": gatehousetest.EncryptionKey})
 		c := api.Client{BaseURL: s.URL, Token: s.Token(t, "ops", "o", access.Operator)}
 
 		st, err := c.Keys(ctx)

@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // standing is what the headers of one answer tell of one subject.
@@ -77,7 +78,7 @@ func subjectItems(t testing.TB, h http.Header, name string) map[string]map[strin
 // subjects stand, whatever its status, and the status route says the same.
 func TestLimitHeadersOnEveryAnswer(t *testing.T) {
 	openai := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{
+	s := instancetest.Serve(t, map[string]string{
 		"SERVICE_HOSTS": "openai=" + openai.URL + ",anthropic=http://127.0.0.1:1", "CHAT_IP_LIMIT": "9/1h", "CHAT_ORG_LIMIT": "50/2h", "CHAT_UPSTREAM": "http://127.0.0.1:1", "REQUEST_BODY_MIB": "10",
 	})
 	c := as(t, s, "acme", "u1", access.Owner)
@@ -154,7 +155,7 @@ func checkSDKError(t testing.TB, a answer) {
 // Denials are counted exactly, and a reset admits again.
 func TestExceedAndReset(t *testing.T) {
 	openai := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{
+	s := instancetest.Serve(t, map[string]string{
 		"SERVICE_HOSTS": "openai=" + openai.URL, "CHAT_IP_LIMIT": "100/1h", "CHAT_ORG_LIMIT": "3/1h", "TRUSTED_PROXIES": "127.0.0.0/8",
 	})
 	c := as(t, s, "acme", "u1", access.Owner)
@@ -189,7 +190,7 @@ func TestExceedAndReset(t *testing.T) {
 	}
 
 	s.Stop() // repeats are written now
-	again := gatehousetest.ServeConfig(t, s.Config)
+	again := instancetest.ServeConfig(t, s.Config)
 	events := as(t, again, "acme", "u1", access.Owner).events("action", "limit.exceed")
 	if n := tally(events); n != 17+1 {
 		t.Errorf("the trail counts %d denials in %d events, want 18", n, len(events))
@@ -205,7 +206,7 @@ func TestExceedAndReset(t *testing.T) {
 // the client writes; behind them the address that they vouch for.
 func TestForgedForwardedFor(t *testing.T) {
 	environ := map[string]string{"CHAT_IP_LIMIT": "2/1h", "CHAT_UPSTREAM": "http://127.0.0.1:1"}
-	bare := gatehousetest.Serve(t, environ)
+	bare := instancetest.Serve(t, environ)
 	c := as(t, bare, "acme", "u1", access.Owner)
 	statuses := func(c *client, headers ...string) (got []int) {
 		for _, h := range headers {
@@ -218,7 +219,7 @@ func TestForgedForwardedFor(t *testing.T) {
 	}
 
 	environ["TRUSTED_PROXIES"] = "127.0.0.1, 10.0.0.0/8"
-	behind := gatehousetest.Serve(t, environ)
+	behind := instancetest.Serve(t, environ)
 	c = as(t, behind, "acme", "u1", access.Owner)
 	if got := statuses(c, "203.0.113.1", "1.1.1.1, 203.0.113.1", "2.2.2.2,203.0.113.1, 10.1.1.1", "203.0.113.1:5555"); fmt.Sprint(got) != "[502 502 429 429]" {
 		t.Errorf("one address behind forged ones: %v", got)

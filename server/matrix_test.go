@@ -11,6 +11,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // call is an operation of the document with the roles that may use it, as the
@@ -160,7 +161,7 @@ func operations(t *testing.T, c *client) []string {
 
 func TestMatrix(t *testing.T) {
 	fake := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{
+	s := instancetest.Serve(t, map[string]string{
 		"CREDENTIAL_REVEAL": "true", "CHAT_IP_LIMIT": "10000/1m", "SERVICE_HOSTS": "openai=" + fake.URL + ",stripe=" + fake.URL,
 	})
 	theirs := as(t, s, "other", "u1", access.Owner).store("openai", map[string]string{"apiKey": "sk-0123456789abcdefghijklmn"})
@@ -223,7 +224,7 @@ func TestMatrix(t *testing.T) {
 }
 
 // checkDenialRecorded looks for the denial in the caller's own organization.
-func checkDenialRecorded(t *testing.T, s *gatehousetest.GatehouseServer, owner, c *client, role access.Role, template string) {
+func checkDenialRecorded(t *testing.T, s *instancetest.Server, owner, c *client, role access.Role, template string) {
 	t.Helper()
 	route := strings.Replace(template, "{path}", "{path...}", 1)
 	found := slices.ContainsFunc(owner.events("action", "access.deny", "actor", "m-"+string(role)), func(e api.Event) bool {
@@ -238,7 +239,7 @@ func checkDenialRecorded(t *testing.T, s *gatehousetest.GatehouseServer, owner, 
 // The cells that the walk cannot see: those over another organization, and over
 // the reserved one.
 func TestMatrixAcrossOrganizations(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	as(t, s, "other", "u1", access.Owner).get(statusPath) // makes it
 	for letter, role := range letters {
 		c := as(t, s, "acme", "m-"+string(role), role)

@@ -10,13 +10,14 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // A client that waits as long as an answer says is admitted, and one that comes
 // earlier is told the rest of the same wait: all headers mean one instant.
 func TestHeadersAreObeyed(t *testing.T) {
 	openai := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL})
 	c := as(t, s, "acme", "u", access.Owner)
 	c.store("openai", map[string]string{"apiKey": openai.Key()})
 	as(t, s, "ops", "o", access.Operator).makePolicy(`{"effect":"limit","subject":"org","organization":"acme","limits":["2/300ms","5/1500ms"],"reason":"x"}`)
@@ -76,7 +77,7 @@ func promise(t *testing.T, a answer) (at time.Time, wait time.Duration) {
 // the caller.
 func TestDenyingWithoutRedis(t *testing.T) {
 	openai := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{
+	s := instancetest.Serve(t, map[string]string{
 		"SERVICE_HOSTS": "openai=" + openai.URL, "REDIS_URL": "redis://127.0.0.1:1", "LIMITS_WITHOUT_REDIS": "deny",
 	})
 	c := as(t, s, "acme", "u", access.Owner)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // operation is what the tests read of one.
@@ -29,7 +30,7 @@ type operation struct {
 }
 
 func TestDocumentIsWhole(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	a := anonymous(t, s).get("/openapi.json")
 	if a.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("Content-Type %q", a.Header.Get("Content-Type"))
@@ -136,7 +137,7 @@ func checkReferences(t *testing.T, root, at any, where string) {
 // The reader of the document comes out of the binary: it works without a
 // network, and asks nobody else.
 func TestDocsWorkOffline(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	c := anonymous(t, s)
 	page := c.get("/docs")
 	if page.Status != 200 || !strings.HasPrefix(page.Header.Get("Content-Type"), "text/html") {
@@ -179,7 +180,7 @@ func TestDocsWorkOffline(t *testing.T) {
 
 // The instance's own routes need no token and tell nothing.
 func TestInstanceRoutes(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	c := anonymous(t, s)
 	for _, path := range []string{"/healthz", "/readyz", "/openapi.json", "/docs"} {
 		a := c.do("GET", path, "", "X-Request-Id", "host-1")

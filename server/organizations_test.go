@@ -9,6 +9,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // pastGatehouse reads and writes a database past Gatehouse, as an attacker or a restore would.
@@ -36,8 +37,8 @@ func TestDeletedOrganization(t *testing.T) {
 	url := gatehousetest.Postgres(t)
 	fake := gatehousetest.OpenAI(t)
 	environ := map[string]string{"DATABASE_URL": url, "SERVICE_HOSTS": "openai=" + fake.URL, "CHAT_IP_LIMIT": "100000/1m", "CREDENTIAL_REVEAL": "true", "AUTH_FAILURE_LIMIT": "1000000/1m"}
-	one, two := gatehousetest.Serve(t, environ), gatehousetest.Serve(t, environ)
-	owner := map[*gatehousetest.GatehouseServer]*client{one: as(t, one, "acme", "u1", access.Owner), two: as(t, two, "acme", "u1", access.Owner)}
+	one, two := instancetest.Serve(t, environ), instancetest.Serve(t, environ)
+	owner := map[*instancetest.Server]*client{one: as(t, one, "acme", "u1", access.Owner), two: as(t, two, "acme", "u1", access.Owner)}
 	id := owner[one].store("openai", map[string]string{"apiKey": fake.Key()})
 	theirs := as(t, one, "globex", "u1", access.Owner)
 	theirID := theirs.store("openai", map[string]string{"apiKey": fake.Key()})
@@ -97,13 +98,13 @@ func TestDeletedOrganization(t *testing.T) {
 	execute(t, db, `INSERT INTO credential_versions SELECT * FROM saved_versions`)
 	execute(t, db, `UPDATE organizations SET deleted_at = NULL WHERE id = 'acme'`)
 	time.Sleep(3500 * time.Millisecond) // what instances know of an organization is three seconds old at most
-	for _, s := range []*gatehousetest.GatehouseServer{one, two} {
+	for _, s := range []*instancetest.Server{one, two} {
 		checkProblem(t, owner[s].do("POST", credentialsPath+"/"+id+"/reveal", `{"reason":"x"}`), 500, "credential_unreadable")
 		checkProblem(t, owner[s].get("/api/chat/openai/v1/models"), 500, "credential_unreadable")
 	}
 	// Nor once a new salt stands where the old one was.
 	owner[one].store("openai", map[string]string{"apiKey": fake.Key()}, "name", "new")
-	for _, s := range []*gatehousetest.GatehouseServer{one, two} {
+	for _, s := range []*instancetest.Server{one, two} {
 		checkProblem(t, owner[s].do("POST", credentialsPath+"/"+id+"/reveal", `{"reason":"x"}`), 500, "credential_unreadable")
 	}
 

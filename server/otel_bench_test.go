@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // BenchmarkExport measures chat requests through a whole server with telemetry
@@ -23,10 +23,10 @@ func BenchmarkExport(b *testing.B) {
 	}))
 	b.Cleanup(upstream.Close)
 	environ := map[string]string{"CHAT_HOSTS": "local=" + upstream.URL, "CHAT_IP_LIMIT": "1000000/1m", "CHAT_ORG_LIMIT": "1000000/1m"}
-	off := gatehousetest.Serve(b, environ)
+	off := instancetest.Serve(b, environ)
 	on, _ := traced(b, environ)
 	var sides [2]*client
-	for i, s := range []*gatehousetest.GatehouseServer{off, on} {
+	for i, s := range []*instancetest.Server{off, on} {
 		sides[i] = as(b, s, "acme", "u1", access.Developer)
 		sides[i].store("local", map[string]string{"apiKey": "sk-0123456789abcdefghij"})
 	}

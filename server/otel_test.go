@@ -17,10 +17,11 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // traced starts a server that exports to a collector.
-func traced(t testing.TB, environ map[string]string) (*gatehousetest.GatehouseServer, *gatehousetest.OTLPCollector) {
+func traced(t testing.TB, environ map[string]string) (*instancetest.Server, *gatehousetest.OTLPCollector) {
 	t.Helper()
 	c := gatehousetest.Collector(t)
 	variables := map[string]string{
@@ -33,7 +34,7 @@ func traced(t testing.TB, environ map[string]string) (*gatehousetest.GatehouseSe
 			t.Setenv(name, value) // the SDK reads the environment itself
 		}
 	}
-	return gatehousetest.Serve(t, variables), c
+	return instancetest.Serve(t, variables), c
 }
 
 // What a caller sends along: a trace, and free text that belongs to nobody else.

@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 const policiesPath = "/api/rate-limit/policies"
@@ -23,7 +24,7 @@ func (c *client) makePolicy(body string) api.LimitPolicy {
 
 func TestPoliciesOverHTTP(t *testing.T) {
 	gatehousetest.Databases(t, func(t *testing.T, url string) {
-		s := gatehousetest.Serve(t, map[string]string{"DATABASE_URL": url})
+		s := instancetest.Serve(t, map[string]string{"DATABASE_URL": url})
 		ops := as(t, s, "ops", "o", access.Operator)
 		admin := as(t, s, "acme", "a", access.Admin)
 		made := ops.do("POST", policiesPath, `{"effect":"limit","subject":"org","organization":"acme","cidr":"192.0.2.0/24","limits":["20/1s","500/1h"],
@@ -107,7 +108,7 @@ func TestPoliciesOverHTTP(t *testing.T) {
 func TestPoliciesOnChat(t *testing.T) {
 	openai := gatehousetest.OpenAI(t)
 	metrics := map[string]string{"GATEHOUSE_METRICS_ADDR": "127.0.0.1:0", "SERVICE_HOSTS": "openai=" + openai.URL, "TRUSTED_PROXIES": "127.0.0.1"}
-	s := gatehousetest.Serve(t, metrics)
+	s := instancetest.Serve(t, metrics)
 	ops := as(t, s, "ops", "o", access.Operator)
 	c := as(t, s, "acme", "u", access.Owner)
 	c.store("openai", map[string]string{"apiKey": openai.Key()})
@@ -185,8 +186,8 @@ func TestPoliciesOnChat(t *testing.T) {
 // A change on one instance holds on another over the same database.
 func TestPoliciesReachOtherInstances(t *testing.T) {
 	url := gatehousetest.Postgres(t)
-	one := gatehousetest.Serve(t, map[string]string{"DATABASE_URL": url})
-	two := gatehousetest.Serve(t, map[string]string{"DATABASE_URL": url})
+	one := instancetest.Serve(t, map[string]string{"DATABASE_URL": url})
+	two := instancetest.Serve(t, map[string]string{"DATABASE_URL": url})
 	ops := as(t, one, "ops", "o", access.Operator)
 	c := as(t, two, "acme", "u", access.Owner)
 	limit := func() int { return decode[api.LimitOverview](t, c.get(statusPath), 200).Organization.Limit }
@@ -219,7 +220,7 @@ func TestPoliciesReachOtherInstances(t *testing.T) {
 // Instances over one Redis share the counts of scopes, too.
 func TestScopesAreSharedOnRedis(t *testing.T) {
 	environ := map[string]string{"DATABASE_URL": gatehousetest.Postgres(t), "REDIS_URL": gatehousetest.Redis(t).URL()}
-	one, two := gatehousetest.Serve(t, environ), gatehousetest.Serve(t, environ)
+	one, two := instancetest.Serve(t, environ), instancetest.Serve(t, environ)
 	as(t, one, "ops", "o", access.Operator).makePolicy(`{"effect":"limit","subject":"org","service":"openai","path":"v1/**","limits":["7/1h"],"reason":"x"}`)
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		// A look does not count.
@@ -234,7 +235,7 @@ func TestScopesAreSharedOnRedis(t *testing.T) {
 	}
 	passed := 0
 	for i := range 20 {
-		s := []*gatehousetest.GatehouseServer{one, two}[i%2]
+		s := []*instancetest.Server{one, two}[i%2]
 		d := decode[api.LimitDecision](t, as(t, s, "acme", "b", access.ServiceRole).do("POST", checkPath,
 			`{"subjects":[{"type":"org","key":"acme"}],"service":"openai","path":"v1/x"}`), 200)
 		if d.Store != "redis" || d.Degraded {
@@ -255,7 +256,7 @@ func TestDocumentedPolicies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	ops := as(t, s, "ops", "o", access.Operator)
 	policies, checks := 0, 0
 	for line := range strings.Lines(string(text)) {

@@ -6,12 +6,12 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // Retention over HTTP: what tenants and operators may do, and what they may not.
 func TestRetention(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	owner, ops := as(t, s, "acme", "boss", access.Owner), as(t, s, "ops", "root", access.Operator)
 	stranger := as(t, s, "globex", "boss", access.Owner)
 	const policy, bounds, holds = "/api/retention/policy", "/api/retention/bounds", "/api/retention/holds"

@@ -8,16 +8,17 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
-func scoped(t *testing.T, opts ...func(map[string]string)) (*gatehousetest.GatehouseServer, *gatehousetest.Provider, *client, string) {
+func scoped(t *testing.T, opts ...func(map[string]string)) (*instancetest.Server, *gatehousetest.Provider, *client, string) {
 	t.Helper()
 	openai := gatehousetest.OpenAI(t)
 	environ := map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL}
 	for _, o := range opts {
 		o(environ)
 	}
-	s := gatehousetest.Serve(t, environ)
+	s := instancetest.Serve(t, environ)
 	owner := as(t, s, "acme", "u1", access.Owner)
 	return s, openai, owner, owner.store("openai", map[string]string{"apiKey": openai.Key()})
 }

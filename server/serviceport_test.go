@@ -8,13 +8,14 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // A service's own port serves that service and nothing else, whatever stands on
 // the request line.
 func TestServicePort(t *testing.T) {
 	stripe := gatehousetest.Stripe(t)
-	s := gatehousetest.Serve(t, map[string]string{
+	s := instancetest.Serve(t, map[string]string{
 		"SERVICE_HOSTS": "stripe=" + stripe.URL, "GATEHOUSE_LISTEN_STRIPE": "127.0.0.1:0", "GATEHOUSE_METRICS_ADDR": "127.0.0.1:0",
 	})
 	c := as(t, s, "acme", "u1", access.Owner)
@@ -40,7 +41,7 @@ func TestServicePort(t *testing.T) {
 		}
 	}
 	before := len(stripe.Requests())
-	onPort := &gatehousetest.GatehouseServer{Instance: s.Instance, URL: port.url}
+	onPort := &instancetest.Server{Instance: s.Instance, URL: port.url}
 	for _, target := range []string{
 		"/../../api-credentials", "/..", "/../../chat/openai/v1/models", "http://example.com/api/api-credentials", "*", "//v1/charges", "/%2e%2e/x", "/\\x",
 	} {

@@ -15,6 +15,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 const operatorsFile = `{"services":[
@@ -30,13 +31,13 @@ const operatorsFile = `{"services":[
 
 // withServices serves with everything that an operator can add, on hosts whose
 // names are not to be told.
-func withServices(t *testing.T, intranet string) *gatehousetest.GatehouseServer {
+func withServices(t *testing.T, intranet string) *instancetest.Server {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "services.json")
 	if err := os.WriteFile(file, []byte(strings.Replace(operatorsFile, "ORIGIN", intranet, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return gatehousetest.Serve(t, map[string]string{
+	return instancetest.Serve(t, map[string]string{
 		"GATEHOUSE_SERVICES": file, "CHAT_HOSTS": "local=http://inside-chat.corp:8000/v1",
 		"SERVICE_HOSTS": "stripe=http://inside-stripe.corp:12111,azure-openai=http://inside-azure.corp", "GITHUB_HOSTS": "https://inside-github.corp",
 	})

@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // soakStreams is how many streams TestNoStreamIsTruncated makes by itself.
@@ -144,7 +144,7 @@ func TestNoStreamIsTruncated(t *testing.T) {
 	if n, err := strconv.ParseUint(os.Getenv("GATEHOUSE_SOAK_SEED"), 10, 64); err == nil {
 		first = n
 	}
-	s := gatehousetest.Serve(t, map[string]string{
+	s := instancetest.Serve(t, map[string]string{
 		"CHAT_HOSTS": "up=" + soakUpstream(t), "CHAT_IP_LIMIT": "1000000/1s", "CHAT_ORG_LIMIT": "1000000/1s", "GATEHOUSE_LOG_LEVEL": "error",
 	})
 	c := as(t, s, "acme", "u1", access.Owner)

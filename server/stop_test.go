@@ -10,6 +10,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 const streamBody = `{"model":"m","stream":true,"messages":[{"role":"user","content":"one two three"}]}`
@@ -35,7 +36,7 @@ func stream(t *testing.T, c *client) (*http.Response, *bufio.Reader) {
 // Events reach the caller as they come, and the visit is recorded at its end.
 func TestStream(t *testing.T) {
 	openai := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL})
 	c := as(t, s, "acme", "u1", access.Owner)
 	c.store("openai", map[string]string{"apiKey": openai.Key()})
 	release := make(chan struct{})
@@ -78,7 +79,7 @@ func TestStream(t *testing.T) {
 // and what was acknowledged is on disk.
 func TestStopLetsStreamsEnd(t *testing.T) {
 	openai := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL, "GATEHOUSE_STOP_GRACE": "1m"})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL, "GATEHOUSE_STOP_GRACE": "1m"})
 	c := as(t, s, "acme", "u1", access.Owner)
 	id := c.store("openai", map[string]string{"apiKey": openai.Key()})
 	release := make(chan struct{})
@@ -114,7 +115,7 @@ func TestStopLetsStreamsEnd(t *testing.T) {
 // A stream that outlasts the grace ends with an event that says why.
 func TestStopCutsWhatOutlastsTheGrace(t *testing.T) {
 	openai := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL, "GATEHOUSE_STOP_GRACE": "50ms"})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL, "GATEHOUSE_STOP_GRACE": "50ms"})
 	c := as(t, s, "acme", "u1", access.Owner)
 	id := c.store("openai", map[string]string{"apiKey": openai.Key()})
 	openai.Next(gatehousetest.Hold(nil))
@@ -130,9 +131,9 @@ func TestStopCutsWhatOutlastsTheGrace(t *testing.T) {
 }
 
 // checkAfterRestart starts a server on what another left behind.
-func checkAfterRestart(t *testing.T, s *gatehousetest.GatehouseServer, id, outcome string) {
+func checkAfterRestart(t *testing.T, s *instancetest.Server, id, outcome string) {
 	t.Helper()
-	again := gatehousetest.ServeConfig(t, s.Config)
+	again := instancetest.ServeConfig(t, s.Config)
 	c := as(t, again, "acme", "u1", access.Owner)
 	if a := c.get(credentialsPath + "/" + id); a.Status != 200 || !strings.Contains(a.Body, "lastUsedAt") {
 		t.Errorf("the credential after a restart: %d %s", a.Status, a.Body)

@@ -15,6 +15,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // theirMark stands in every text that the other organization wrote and that is
@@ -114,7 +115,7 @@ func TestAnotherTenantsIDs(t *testing.T) {
 		receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		defer receiver.Close()
 		openai := gatehousetest.OpenAI(t)
-		s := gatehousetest.Serve(t, map[string]string{
+		s := instancetest.Serve(t, map[string]string{
 			"DATABASE_URL": database, "WEBHOOK_HOSTS": receiver.URL, "SERVICE_HOSTS": "openai=" + openai.URL, "CREDENTIAL_REVEAL": "true",
 			"CHAT_IP_LIMIT": "100000/1m", "CREDENTIAL_TEST_LIMIT": "100000/1m", "AUTH_FAILURE_LIMIT": "100000/1h",
 		})
@@ -146,7 +147,7 @@ func TestAnotherTenantsIDs(t *testing.T) {
 
 // visitors are callers of acme: one of each role, one with every permission by
 // a role of its own, and a service token with all that a token can have.
-func visitors(t *testing.T, s *gatehousetest.GatehouseServer, owner *client) map[string]*client {
+func visitors(t *testing.T, s *instancetest.Server, owner *client) map[string]*client {
 	t.Helper()
 	all := map[string]*client{}
 	for _, role := range letters {

@@ -9,6 +9,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // TestTesters asks each provider's fake about stored and unstored credentials
@@ -16,7 +17,7 @@ import (
 func TestTesters(t *testing.T) {
 	openai, anthropic, stripe := gatehousetest.OpenAI(t), gatehousetest.Anthropic(t), gatehousetest.Stripe(t)
 	zendesk, intercom := gatehousetest.Zendesk(t), gatehousetest.Intercom(t)
-	s := gatehousetest.Serve(t, map[string]string{
+	s := instancetest.Serve(t, map[string]string{
 		"SERVICE_HOSTS": fmt.Sprintf("openai=%s,anthropic=%s,stripe=%s,zendesk=%s,intercom=%s",
 			openai.URL, anthropic.URL, stripe.URL, zendesk.URL, intercom.URL),
 		"CREDENTIAL_TEST_LIMIT": "1000/1m",
@@ -99,7 +100,7 @@ func TestTesters(t *testing.T) {
 // limit is the organization's, whoever asks.
 func TestTestersAreLimited(t *testing.T) {
 	fake := gatehousetest.Stripe(t)
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "stripe=" + fake.URL, "CREDENTIAL_TEST_LIMIT": "3/1h"})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "stripe=" + fake.URL, "CREDENTIAL_TEST_LIMIT": "3/1h"})
 	test := func(organization, sub string) answer {
 		return as(t, s, organization, sub, access.Developer).json("POST", credentialsPath+"/test",
 			api.CredentialTest{Service: "stripe", Credentials: map[string]string{"secretKey": fake.Key()}})
@@ -123,7 +124,7 @@ func TestTestersAreLimited(t *testing.T) {
 
 // TestTestersGoNowhereElse tries to make the tester call a private address.
 func TestTestersGoNowhereElse(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	c := as(t, s, "acme", "u1", access.Developer)
 	for _, fields := range []map[string]string{
 		{"host": "127.0.0.1", "port": "25", "user": "u", "pass": "long-enough-password"},

@@ -11,6 +11,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // documentedService is a service whose fake is gatehousetest.Documented: where
@@ -60,7 +61,7 @@ func TestEveryTester(t *testing.T) {
 		fakes[d.name] = gatehousetest.Documented(t, d.name, opts...)
 		hosts = append(hosts, d.name+"="+fakes[d.name].URL)
 	}
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": strings.Join(hosts, ","), "CREDENTIAL_TEST_LIMIT": "10000/1m"})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": strings.Join(hosts, ","), "CREDENTIAL_TEST_LIMIT": "10000/1m"})
 	c := as(t, s, "acme", "u1", access.Developer)
 	for _, d := range documentedServices {
 		fake := fakes[d.name]
@@ -125,7 +126,7 @@ func TestEveryTester(t *testing.T) {
 // credential's, and goes with the token.
 func TestProvidersExpiry(t *testing.T) {
 	fake := gatehousetest.Documented(t, "github", gatehousetest.Key("ghp_first0123456789", "ghp_second0123456789"))
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "github=" + fake.URL})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "github=" + fake.URL})
 	c := as(t, s, "acme", "u1", access.Owner)
 	expiry := func(id string) string {
 		t.Helper()

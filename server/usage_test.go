@@ -17,6 +17,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/usage"
 )
@@ -52,7 +53,7 @@ func awaitUsage(t *testing.T, c *client, query string, n int64) api.UsageRow {
 func TestUsageOfEveryDialect(t *testing.T) {
 	openai, anthropic := gatehousetest.OpenAI(t), gatehousetest.Anthropic(t)
 	gemini, cohere := gatehousetest.Gemini(t), gatehousetest.Cohere(t)
-	s := gatehousetest.Serve(t, map[string]string{
+	s := instancetest.Serve(t, map[string]string{
 		"SERVICE_HOSTS": "openai=" + openai.URL + ",anthropic=" + anthropic.URL, "CHAT_HOSTS": "google=" + gemini.URL + ",coral=" + cohere.URL,
 		"GATEHOUSE_METRICS_ADDR": "127.0.0.1:0",
 	})
@@ -126,7 +127,7 @@ func TestUsageOfEveryDialect(t *testing.T) {
 // A stream that is left, or breaks, is partial and its tokens are not known.
 func TestUsageOfBrokenStreams(t *testing.T) {
 	openai := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL})
 	c := as(t, s, "acme", "u1", access.Owner)
 	c.store("openai", map[string]string{"apiKey": openai.Key()})
 	openai.Next(gatehousetest.CutAfter(400), gatehousetest.Hold(nil), gatehousetest.RateLimited(time.Second))
@@ -147,7 +148,7 @@ func TestUsageOfBrokenStreams(t *testing.T) {
 // The report as a file, in which no cell is a formula.
 func TestUsageAsCSV(t *testing.T) {
 	openai := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL})
 	as(t, s, "acme", "u1", access.Owner).store("openai", map[string]string{"apiKey": openai.Key()})
 	for _, member := range []string{"=cmd|'/c calc'!A1", "@x", "a,\"b\"c", "plain"} {
 		c := as(t, s, "acme", member, access.Owner)
@@ -194,7 +195,7 @@ func TestUsageAsCSV(t *testing.T) {
 // Others' usage is others' business.
 func TestUsageAcrossOrganizationsAndMembers(t *testing.T) {
 	openai := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL})
 	for _, organization := range []string{"acme", "globex"} {
 		as(t, s, organization, "boss", access.Owner).store("openai", map[string]string{"apiKey": openai.Key()})
 		for _, member := range []string{"u1", "u2"} {
@@ -241,7 +242,7 @@ func TestUsageAcrossOrganizationsAndMembers(t *testing.T) {
 // leave no trace of them.
 func TestUsageHoldsNoSecrets(t *testing.T) {
 	openai := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL})
 	c := as(t, s, "acme", "u1", access.Owner)
 	c.store("openai", map[string]string{"apiKey": openai.Key()})
 	openai.Next(gatehousetest.Handler(func(w http.ResponseWriter, r *http.Request) {
@@ -264,7 +265,7 @@ func TestUsageHoldsNoSecrets(t *testing.T) {
 // stand in the answer.
 func TestStreamsPerOrganization(t *testing.T) {
 	openai := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL, "CHAT_STREAMS_PER_ORG": "1"})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL, "CHAT_STREAMS_PER_ORG": "1"})
 	c := as(t, s, "acme", "u1", access.Owner)
 	c.store("openai", map[string]string{"apiKey": openai.Key()})
 	release := make(chan struct{})
@@ -289,7 +290,7 @@ func TestStreamsPerOrganization(t *testing.T) {
 // takes the question.
 func TestUsageOfOwnHosts(t *testing.T) {
 	fake := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{"CHAT_HOSTS": "vllm=" + fake.URL + ",old=" + fake.URL, "CHAT_HOSTS_USAGE": "vllm"})
+	s := instancetest.Serve(t, map[string]string{"CHAT_HOSTS": "vllm=" + fake.URL + ",old=" + fake.URL, "CHAT_HOSTS_USAGE": "vllm"})
 	c := as(t, s, "acme", "u1", access.Owner)
 	for _, service := range []string{"vllm", "old"} {
 		c.store(service, map[string]string{"apiKey": fake.Key()})
@@ -315,7 +316,7 @@ func TestUsageOfOwnHosts(t *testing.T) {
 // and it goes on once the database is back.
 func TestFullSpoolRefusesVisits(t *testing.T) {
 	openai := gatehousetest.OpenAI(t)
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL, "USAGE_SPOOL_MIB": "1"})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL, "USAGE_SPOOL_MIB": "1"})
 	c := as(t, s, "acme", "u1", access.Owner)
 	c.store("openai", map[string]string{"apiKey": openai.Key()})
 	if a := c.do("POST", chatPath, chatBody); a.Status != 200 {

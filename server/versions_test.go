@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 const (
@@ -36,7 +37,7 @@ func stateOf(t testing.TB, c *client, id string) string {
 // The life of versions over HTTP: statuses, ETags and what is told.
 func TestVersionRoutes(t *testing.T) {
 	fake := gatehousetest.OpenAI(t, gatehousetest.Key(firstKey))
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + fake.URL})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + fake.URL})
 	c := as(t, s, "acme", "u1", access.Developer)
 	id := c.store("openai", map[string]string{"apiKey": firstKey})
 	path := credentialsPath + "/" + id
@@ -124,7 +125,7 @@ func TestVersionRoutes(t *testing.T) {
 // The client's methods are the calls of the API.
 func TestVersionsClient(t *testing.T) {
 	ctx := t.Context()
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	c := api.Client{BaseURL: s.URL, Token: s.Token(t, "acme", "u1", access.Owner)}
 	made, err := c.CreateCredential(ctx, api.CredentialCreate{Service: "openai", Credentials: map[string]string{"apiKey": firstKey}})
 	if err != nil {
@@ -154,7 +155,7 @@ func TestVersionsClient(t *testing.T) {
 // the old one, and everything that should tells of it.
 func TestFallbackThroughTheServer(t *testing.T) {
 	fake := gatehousetest.OpenAI(t, gatehousetest.Key(firstKey))
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + fake.URL, "GATEHOUSE_METRICS_ADDR": "127.0.0.1:0"})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + fake.URL, "GATEHOUSE_METRICS_ADDR": "127.0.0.1:0"})
 	c := as(t, s, "acme", "u1", access.Owner)
 	id := c.store("openai", map[string]string{"apiKey": firstKey})
 	path := credentialsPath + "/" + id
@@ -216,7 +217,7 @@ func TestFallbackThroughTheServer(t *testing.T) {
 func TestGraceEndsOverARestart(t *testing.T) {
 	gatehousetest.Databases(t, func(t *testing.T, url string) {
 		environ := map[string]string{"DATABASE_URL": url}
-		s := gatehousetest.Serve(t, environ)
+		s := instancetest.Serve(t, environ)
 		c := as(t, s, "acme", "u1", access.Owner)
 		id := c.store("openai", map[string]string{"apiKey": firstKey})
 		if a := c.do("POST", credentialsPath+"/"+id+"/rotate", `{"credentials":{"apiKey":"`+secondKey+`"},"graceSeconds":1}`); a.Status != 200 {
@@ -224,7 +225,7 @@ func TestGraceEndsOverARestart(t *testing.T) {
 		}
 		s.Stop()
 		time.Sleep(time.Second) // the grace ends
-		s = gatehousetest.Serve(t, environ)
+		s = instancetest.Serve(t, environ)
 		c = as(t, s, "acme", "u1", access.Owner)
 		for deadline := time.Now().Add(20 * time.Second); stateOf(t, c, id) != "2 active, 1 retired"; time.Sleep(50 * time.Millisecond) {
 			if time.Now().After(deadline) {
@@ -251,7 +252,7 @@ func TestDocumentOfCredentialsRuns(t *testing.T) {
 		t.Fatalf("the document's requests need curl: %v", err)
 	}
 	fake := gatehousetest.OpenAI(t, gatehousetest.Key("sk-two-0123456789abcdefghij"))
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + fake.URL})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + fake.URL})
 	c := as(t, s, "acme", "u1", access.Owner)
 	script := "set -euo pipefail\ncurl() { command curl -sS --fail-with-body \"$@\"; }\n"
 	for _, block := range blocks[:len(blocks)-1] {

@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 const (
@@ -41,7 +42,7 @@ func TestWebhooksAndHealth(t *testing.T) {
 	defer receiver.Close()
 	const key = "sk-0123456789abcdefghijklmn"
 	fake := gatehousetest.OpenAI(t, gatehousetest.Key(key))
-	s := gatehousetest.Serve(t, map[string]string{
+	s := instancetest.Serve(t, map[string]string{
 		"WEBHOOK_HOSTS": receiver.URL, "CREDENTIAL_TEST_EVERY": "1s", "SERVICE_HOSTS": "openai=" + fake.URL, "GATEHOUSE_METRICS_ADDR": "127.0.0.1:0",
 	})
 	ctx := t.Context()
@@ -156,7 +157,7 @@ func TestWebhooksAndHealth(t *testing.T) {
 
 // What an attacker tries at the new routes.
 func TestHostileWebhooks(t *testing.T) {
-	s := gatehousetest.Serve(t, map[string]string{"CREDENTIAL_TEST_LIMIT": "3/1m"})
+	s := instancetest.Serve(t, map[string]string{"CREDENTIAL_TEST_LIMIT": "3/1m"})
 	owner, stranger := as(t, s, "acme", "u1", access.Owner), as(t, s, "other", "u1", access.Owner)
 	made := owner.do("POST", webhooksPath, `{"url":"https://hooks.example.com/`+canary+`"}`)
 	id := decode[api.WebhookWithSecret](t, made, 201).ID

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
-	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // A wire is a listener that keeps every byte sent to it.
@@ -70,7 +70,7 @@ func (c wired) Read(b []byte) (int, error) {
 // A tapped is a whole server, its provider and somebody else, both of whom keep
 // every byte that reaches them.
 type tapped struct {
-	*gatehousetest.GatehouseServer
+	*instancetest.Server
 	token     string
 	provider  *wire
 	bystander *wire
@@ -92,10 +92,10 @@ func tap(t *testing.T) tapped {
 	}
 	serve(p.provider)
 	serve(p.bystander)
-	p.GatehouseServer = gatehousetest.Serve(t, map[string]string{
+	p.Server = instancetest.Serve(t, map[string]string{
 		"CHAT_HOSTS": "up=http://" + p.provider.Addr().String(), "CHAT_IP_LIMIT": "100000/1m", "CHAT_ORG_LIMIT": "100000/1h",
 	})
-	c := as(t, p.GatehouseServer, "acme", "u1", access.Owner)
+	c := as(t, p.Server, "acme", "u1", access.Owner)
 	c.store("up", map[string]string{"apiKey": tappedKey})
 	p.token = c.token
 	return p

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 	"github.com/gatehouse-io/gatehouse/vault"
 )
 
@@ -26,7 +27,7 @@ func TestExpiryGoesWithItsVersion(t *testing.T) {
 			}
 			fmt.Fprintf(w, `{"data":{"limit":null,"expires_at":"%sT00:00:00Z"}}`, day)
 		}))
-		s := gatehousetest.Serve(t, map[string]string{"DATABASE_URL": url, "SERVICE_HOSTS": "openrouter=" + fake.URL})
+		s := instancetest.Serve(t, map[string]string{"DATABASE_URL": url, "SERVICE_HOSTS": "openrouter=" + fake.URL})
 		owner := access.NewCaller("acme", access.User, "u_1", access.Owner)
 		if err := s.Orgs.Admit(t.Context(), owner); err != nil {
 			t.Fatal(err)

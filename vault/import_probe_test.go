@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 	"github.com/gatehouse-io/gatehouse/vault"
 )
 
@@ -23,7 +24,7 @@ func TestImportWithTest(t *testing.T) {
 		stripe, slack := gatehousetest.Stripe(t), gatehousetest.Documented(t, "slack", gatehousetest.Key("xoxb-canary-0123456789"))
 		groq := gatehousetest.Documented(t, "groq", gatehousetest.Key("gsk_canary0123456789"))
 		groq.Always(gatehousetest.RateLimited(time.Second))
-		s := gatehousetest.Serve(t, map[string]string{"DATABASE_URL": url, "CREDENTIAL_REVEAL": "true",
+		s := instancetest.Serve(t, map[string]string{"DATABASE_URL": url, "CREDENTIAL_REVEAL": "true",
 			"SERVICE_HOSTS": fmt.Sprintf("github=%s,stripe=%s,slack=%s,groq=%s", gitHub.URL, stripe.URL, slack.URL, groq.URL)})
 		owner := access.NewCaller("acme", access.User, "u_1", access.Owner)
 		if err := s.Orgs.Admit(t.Context(), owner); err != nil {
@@ -117,7 +118,7 @@ func TestImportWithTest(t *testing.T) {
 func TestExpiryFollowsTheProvider(t *testing.T) {
 	t.Parallel()
 	fake := gatehousetest.Documented(t, "openrouter", gatehousetest.Key("sk-or-v1-0123456789abcdef"))
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openrouter=" + fake.URL})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openrouter=" + fake.URL})
 	owner := access.NewCaller("acme", access.User, "u_1", access.Owner)
 	if err := s.Orgs.Admit(t.Context(), owner); err != nil {
 		t.Fatal(err)

@@ -9,12 +9,13 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 // TestSecretsDoNotMove tries, with the right to change a credential but not to
 // reveal it, to have the stored secret sent to another host.
 func TestSecretsDoNotMove(t *testing.T) {
-	s := gatehousetest.Serve(t, nil)
+	s := instancetest.Serve(t, nil)
 	c := api.Client{BaseURL: s.URL, Token: s.Token(t, "acme", "u_1", access.Developer)}
 	made, err := c.CreateCredential(t.Context(), api.CredentialCreate{Service: "smtp", Credentials: map[string]string{
 		"host": "smtp.example.com", "port": "587", "user": "mailer", "pass": "a long enough password"}})
@@ -48,7 +49,7 @@ func TestSecretsDoNotMove(t *testing.T) {
 // expired: neither the old test nor the old expiry is the new values'.
 func TestNewValuesStartAfresh(t *testing.T) {
 	fake := gatehousetest.Stripe(t)
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "stripe=" + fake.URL})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "stripe=" + fake.URL})
 	c := api.Client{BaseURL: s.URL, Token: s.Token(t, "acme", "u_1", access.Developer)}
 	soon := time.Now().Add(time.Second)
 	made, err := c.CreateCredential(t.Context(), api.CredentialCreate{Service: "stripe", ExpiresAt: api.At(soon),

@@ -8,6 +8,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 	"github.com/gatehouse-io/gatehouse/vault"
 )
 
@@ -15,7 +16,7 @@ import (
 // key in its hands: the event is written all the same.
 func TestATestThatIsLeftIsTold(t *testing.T) {
 	fake := gatehousetest.Stripe(t)
-	s := gatehousetest.Serve(t, map[string]string{"SERVICE_HOSTS": "stripe=" + fake.URL})
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "stripe=" + fake.URL})
 	caller := access.NewCaller("acme", access.User, "u_1", access.Owner)
 	if err := s.Orgs.Admit(t.Context(), caller); err != nil {
 		t.Fatal(err)

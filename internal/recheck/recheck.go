@@ -14,7 +14,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/maypok86/otter/v2"
+	"github.com/gatehouse-io/gatehouse/internal/bounded"
 )
 
 // Options bounds a [Cache].
@@ -29,7 +29,7 @@ type Options struct {
 // Cache holds values by key. Its methods may be called by several goroutines.
 type Cache[K comparable, V any] struct {
 	opts    Options
-	entries *otter.Cache[K, entry[V]]
+	entries *bounded.Map[K, entry[V]]
 
 	mu      sync.Mutex
 	looking map[K]*look[V]
@@ -59,7 +59,7 @@ func New[K comparable, V any](opts Options) *Cache[K, V] {
 	}
 	return &Cache[K, V]{
 		opts:    opts,
-		entries: otter.Must(&otter.Options[K, entry[V]]{MaximumSize: opts.Size}),
+		entries: bounded.New[K, entry[V]](opts.Size),
 		looking: make(map[K]*look[V]),
 	}
 }
@@ -68,7 +68,7 @@ func New[K comparable, V any](opts Options) *Cache[K, V] {
 // ctx's end, so that a caller that leaves does not fail the others.
 func (c *Cache[K, V]) Get(ctx context.Context, key K, load func(context.Context) (V, error)) (V, error) {
 	now := c.opts.Now()
-	known, ok := c.entries.GetIfPresent(key)
+	known, ok := c.entries.Get(key)
 	if ok && now.Sub(known.at) < c.opts.Fresh {
 		return known.value, nil
 	}
@@ -91,7 +91,7 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K, load func(context.Context)
 	}
 	if l.err != nil && c.away(l.err) {
 		// Looked for again: it may have been forgotten while the look went on.
-		if known, ok := c.entries.GetIfPresent(key); ok && c.opts.Now().Sub(known.at) < c.opts.StaleMax {
+		if known, ok := c.entries.Get(key); ok && c.opts.Now().Sub(known.at) < c.opts.StaleMax {
 			return known.value, nil
 		}
 	}
@@ -112,9 +112,9 @@ func (c *Cache[K, V]) run(ctx context.Context, key K, l *look[V], load func(cont
 	case l.err == nil:
 		c.entries.Set(key, entry[V]{value: l.value, at: at})
 	case !c.away(l.err):
-		c.entries.Invalidate(key) // the old value is known to be wrong: it must not come back once look-ups fail
+		c.entries.Delete(key) // the old value is known to be wrong: it must not come back once look-ups fail
 	default:
-		if known, ok := c.entries.GetIfPresent(key); ok {
+		if known, ok := c.entries.Get(key); ok {
 			known.failed = c.opts.Now()
 			c.entries.Set(key, known)
 		}
@@ -133,7 +133,7 @@ func (c *Cache[K, V]) Forget(key K) {
 		l.forgotten = true
 		delete(c.looking, key)
 	}
-	c.entries.Invalidate(key)
+	c.entries.Delete(key)
 	c.mu.Unlock()
 }
 
@@ -149,7 +149,7 @@ func (c *Cache[K, V]) ForgetWhere(match func(K) bool) {
 	}
 	for key := range c.entries.Keys() {
 		if match(key) {
-			c.entries.Invalidate(key)
+			c.entries.Delete(key)
 		}
 	}
 }

@@ -1,7 +1,13 @@
-package gatehousetest
+// Package instancetest runs a whole Gatehouse inside a test:
+//
+//	s := instancetest.Serve(t, map[string]string{"CHAT_IP_LIMIT": "2/1h"})
+//	... http.Get(s.URL + "/healthz")
+//
+// It stands apart from [gatehousetest], which knows no room of Gatehouse, so that the
+// tests of a room are not built with all the others.
+package instancetest
 
 import (
-	"bytes"
 	"context"
 	"path/filepath"
 	"sync"
@@ -10,23 +16,18 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/auth"
+	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/instance"
 )
 
-// The secrets that test servers use unless told otherwise.
-const (
-	JWTSecret     = "test-signing-secret-0123456789abcdefghijklmnop"
-	EncryptionKey = "test-master-secret-0123456789abcdefghijklmnopq"
-)
-
-// GatehouseServer is a whole Gatehouse on a loopback port, wired as the command
+// Server is a whole Gatehouse on a loopback port, wired as the command
 // line wires it.
-type GatehouseServer struct {
+type Server struct {
 	*instance.Instance
 	Config      instance.Config // as it was given; that of the Instance is without the master keys
 	URL         string
-	ServiceURLs map[string]string // of what has a port of its own: services, metrics and envoy
-	Logs        *Buffer           // everything it logged
+	ServiceURLs map[string]string     // of what has a port of its own: services, metrics and envoy
+	Logs        *gatehousetest.Buffer // everything it logged
 
 	stop func()
 }
@@ -34,10 +35,10 @@ type GatehouseServer struct {
 // Serve starts a Gatehouse with the variables of environ on top of secrets, a
 // fresh SQLite database in a temporary folder, and organizations made by
 // tokens. It is stopped when the test ends.
-func Serve(t testing.TB, environ map[string]string) *GatehouseServer {
+func Serve(t testing.TB, environ map[string]string) *Server {
 	t.Helper()
 	variables := map[string]string{
-		"JWT_SECRET": JWTSecret, "ENCRYPTION_KEY": EncryptionKey, "GATEHOUSE_ENV": "test",
+		"JWT_SECRET": gatehousetest.JWTSecret, "ENCRYPTION_KEY": gatehousetest.EncryptionKey, "GATEHOUSE_ENV": "test",
 		"GATEHOUSE_DATA": filepath.Join(t.TempDir(), "data"), "GATEHOUSE_ADDR": "127.0.0.1:0",
 		"ORGANIZATIONS_FROM_TOKENS": "true", "GATEHOUSE_STOP_GRACE": "2s",
 	}
@@ -52,9 +53,9 @@ func Serve(t testing.TB, environ map[string]string) *GatehouseServer {
 }
 
 // ServeConfig starts a Gatehouse with exactly this configuration.
-func ServeConfig(t testing.TB, config instance.Config) *GatehouseServer {
+func ServeConfig(t testing.TB, config instance.Config) *Server {
 	t.Helper()
-	s := &GatehouseServer{Config: config, Logs: new(Buffer)}
+	s := &Server{Config: config, Logs: new(gatehousetest.Buffer)}
 	in, err := instance.Open(t.Context(), config, s.Logs)
 	if err != nil {
 		t.Fatal(err)
@@ -90,10 +91,10 @@ func ServeConfig(t testing.TB, config instance.Config) *GatehouseServer {
 }
 
 // Stop stops the server as a signal would, and waits until it has.
-func (s *GatehouseServer) Stop() { s.stop() }
+func (s *Server) Stop() { s.stop() }
 
 // Token signs a token for an hour.
-func (s *GatehouseServer) Token(t testing.TB, organization, sub string, roles ...access.Role) string {
+func (s *Server) Token(t testing.TB, organization, sub string, roles ...access.Role) string {
 	t.Helper()
 	caller := access.NewCaller(organization, access.User, sub, roles...)
 	token, err := auth.Sign([]byte(s.Config.JWTSecret), caller, s.Config.JWTIssuer, s.Config.JWTAudience, time.Now(), time.Hour)
@@ -101,31 +102,4 @@ func (s *GatehouseServer) Token(t testing.TB, organization, sub string, roles ..
 		t.Fatal(err)
 	}
 	return token
-}
-
-// Databases runs test once on SQLite and once on PostgreSQL, each with the URL
-// of a fresh database.
-func Databases(t *testing.T, test func(t *testing.T, url string)) {
-	t.Run("sqlite", func(t *testing.T) { test(t, filepath.Join(t.TempDir(), "gatehouse.db")) })
-	t.Run("postgresql", func(t *testing.T) { test(t, Postgres(t)) })
-}
-
-// Buffer is a bytes.Buffer for several goroutines.
-type Buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (b *Buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-// String gives what was written so far.
-func (b *Buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
