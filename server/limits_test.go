@@ -241,3 +241,22 @@ func TestForgedForwardedFor(t *testing.T) {
 		t.Errorf("a mapped IPv4 address stands at %+v", got)
 	}
 }
+
+// With CHAT_IPV6_PREFIX=48 all networks of one site are one client, and another
+// site is another.
+func TestIPv6Prefix(t *testing.T) {
+	s := instancetest.Serve(t, map[string]string{"CHAT_IP_LIMIT": "2/1h", "CHAT_UPSTREAM": "http://127.0.0.1:1",
+		"TRUSTED_PROXIES": "127.0.0.1", "CHAT_IPV6_PREFIX": "48"})
+	c := as(t, s, "acme", "u1", access.Owner)
+	var got []int
+	for _, address := range []string{"2001:db8:7:1::1", "2001:db8:7:2::1", "2001:db8:7:ffff::1", "2001:db8:8:1::1"} {
+		got = append(got, c.get("/api/chat/app/x", "X-Forwarded-For", address).Status)
+	}
+	if fmt.Sprint(got) != "[502 502 429 502]" {
+		t.Errorf("three networks of one site, and another site: %v", got)
+	}
+	own := decode[api.LimitOverview](t, c.get(statusPath, "X-Forwarded-For", "2001:db8:7:9::"), 200)
+	if own.IP.Key != "2001:db8:7::" || own.IP.Used != 2 {
+		t.Errorf("the site stands at %+v", own.IP)
+	}
+}
