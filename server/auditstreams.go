@@ -36,6 +36,61 @@ func (p progress) Write(b []byte) (int, error) {
 	return p.w.Write(b)
 }
 
+// standing makes a caller of a request again while its answer lasts: its token may
+// have ended or been revoked, its member disabled, its roles changed.
+type standing struct {
+	server       *Server
+	request      *http.Request
+	organization string // "": the caller's own
+	permission   access.Permission
+	checked      time.Time
+}
+
+// recheckEvery is how long an answer that lasts goes on without another look;
+// a change is effective within five seconds.
+const recheckEvery = 4 * time.Second
+
+func (s *Server) standingOf(hctx huma.Context, organization string, permission access.Permission) *standing {
+	r, _ := humago.Unwrap(hctx)
+	return &standing{s, r, organization, permission, time.Now()}
+}
+
+// check gives why the caller may not go on. Mostly it is too early to look.
+func (s *standing) check(ctx context.Context) error {
+	if now := time.Now(); now.Sub(s.checked) >= recheckEvery {
+		s.checked = now
+	} else {
+		return nil
+	}
+	token, err := auth.TokenOf(s.request.Header)
+	if err != nil {
+		return err
+	}
+	caller, err := s.server.cfg.Auth.Caller(ctx, token)
+	if err != nil {
+		return err
+	}
+	organization := s.organization
+	if organization == "" {
+		organization = caller.Organization
+	}
+	return access.Allow(caller, s.permission, organization)
+}
+
+// allowed writes while its caller stands.
+type allowed struct {
+	progress
+	ctx context.Context //nolint:containedctx // of the one request that is answered
+	*standing
+}
+
+func (a allowed) Write(b []byte) (int, error) {
+	if err := a.check(a.ctx); err != nil {
+		return 0, err
+	}
+	return a.progress.Write(b)
+}
+
 type exportIn struct {
 	EventPick
 	Format string `query:"format" doc:"ndjson or csv" default:"ndjson"`
@@ -54,7 +109,8 @@ func (s *Server) exportEvents(ctx context.Context, caller access.Caller, in *exp
 	return &huma.StreamResponse{Body: func(hctx huma.Context) {
 		hctx.SetHeader("Content-Type", map[audit.Format]string{audit.NDJSON: "application/x-ndjson", audit.CSV: "text/csv; charset=utf-8"}[format])
 		hctx.SetHeader("Content-Disposition", `attachment; filename="events.`+string(format)+`"`)
-		if _, err := x.Write(hctx.Context(), progressOf(hctx)); err != nil {
+		out := allowed{progressOf(hctx), hctx.Context(), s.standingOf(hctx, in.Organization, access.AuditExport)}
+		if _, err := x.Write(hctx.Context(), out); err != nil {
 			if hctx.Context().Err() == nil {
 				s.log.WarnContext(hctx.Context(), "an export was cut off", "error", err)
 			}
@@ -70,11 +126,8 @@ type tailIn struct {
 	Seconds     int    `query:"seconds" doc:"End the stream after so long, 1 to 86400; it lasts while the client stays when left out"`
 }
 
-// How a live tail goes on beside its events.
-const (
-	tailHeartbeat = 15 * time.Second
-	tailRecheck   = 4 * time.Second // permissions; effective within five seconds
-)
+// tailHeartbeat is how often a live tail without events says that it lives.
+const tailHeartbeat = 15 * time.Second
 
 func (s *Server) tailEvents(ctx context.Context, caller access.Caller, in *tailIn) (*huma.StreamResponse, error) {
 	f, err := in.filter()
@@ -106,14 +159,13 @@ func (s *Server) tailEvents(ctx context.Context, caller access.Caller, in *tailI
 	}
 	return &huma.StreamResponse{Body: func(hctx huma.Context) {
 		defer follower.Close()
-		t := tail{server: s, follower: follower, picks: picks, organization: in.Organization, out: progressOf(hctx)}
+		t := tail{standing: s.standingOf(hctx, in.Organization, access.AuditRead), follower: follower, picks: picks, out: progressOf(hctx)}
 		ctx := hctx.Context()
 		if in.Seconds > 0 {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, time.Duration(in.Seconds)*time.Second)
 			defer cancel()
 		}
-		t.request, _ = humago.Unwrap(hctx)
 		hctx.SetHeader("Content-Type", "text/event-stream")
 		hctx.SetHeader("X-Accel-Buffering", "no") // nginx would wait for more
 		t.run(ctx)
@@ -122,12 +174,10 @@ func (s *Server) tailEvents(ctx context.Context, caller access.Caller, in *tailI
 
 // tail is one live stream.
 type tail struct {
-	server       *Server
-	request      *http.Request
-	follower     *audit.Follower
-	picks        func(*audit.Event) bool
-	organization string
-	out          progress
+	*standing
+	follower *audit.Follower
+	picks    func(*audit.Event) bool
+	out      progress
 }
 
 // run sends events until the client leaves, its permission ends, it is too slow, or
@@ -136,7 +186,7 @@ func (t *tail) run(ctx context.Context) {
 	if t.send(": the trail of Gatehouse\nretry: 2000\n\n") != nil {
 		return
 	}
-	beat, checked := time.Now(), time.Now()
+	beat := time.Now()
 	for {
 		waiting, cancel := context.WithTimeout(ctx, time.Second)
 		some, err := t.follower.Next(waiting)
@@ -154,12 +204,9 @@ func (t *tail) run(ctx context.Context) {
 			t.end(errStopping)
 			return
 		}
-		if now.Sub(checked) >= tailRecheck {
-			checked = now
-			if err := t.recheck(ctx); err != nil {
-				t.end(err)
-				return
-			}
+		if err := t.check(ctx); err != nil {
+			t.end(err)
+			return
 		}
 		var text []byte
 		for i := range some {
@@ -199,24 +246,6 @@ func (t *tail) send(text string) error {
 		return err
 	}
 	return t.out.rc.Flush()
-}
-
-// recheck makes a caller of the request again: its token may have ended or been
-// revoked, its member disabled, its roles changed.
-func (t *tail) recheck(ctx context.Context) error {
-	token, err := auth.TokenOf(t.request.Header)
-	if err != nil {
-		return err
-	}
-	caller, err := t.server.cfg.Auth.Caller(ctx, token)
-	if err != nil {
-		return err
-	}
-	organization := t.organization
-	if organization == "" {
-		organization = caller.Organization
-	}
-	return access.Allow(caller, access.AuditRead, organization)
 }
 
 // end says why the stream ends.

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -43,18 +44,22 @@ func TestExportsLeft(t *testing.T) {
 		}
 		return conn, err
 	}}}
+	begin := func(client *http.Client) *http.Response {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/api/audit/export", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+c.token)
+		answer, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer
+	}
 	for range audit.MaxExports + 2 { // one after the other: a place that is not given back would be missed
 		for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/api/audit/export", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.Header.Set("Authorization", "Bearer "+c.token)
-			answer, err := narrow.Do(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, err = io.CopyN(io.Discard, answer.Body, 1000)
+			answer := begin(narrow)
+			_, err := io.CopyN(io.Discard, answer.Body, 1000)
 			_ = answer.Body.Close()
 			if answer.StatusCode == http.StatusOK && err == nil {
 				break
@@ -75,4 +80,19 @@ func TestExportsLeft(t *testing.T) {
 	if told != audit.MaxExports+2 {
 		t.Errorf("the trail tells of %d exports that were left, of %d", told, audit.MaxExports+2)
 	}
+
+	// One that is read slowly ends for a member who is disabled meanwhile.
+	answer := begin(http.DefaultClient)
+	if _, err := io.CopyN(io.Discard, answer.Body, 1000); err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatalf("an export answers %d, %v", answer.StatusCode, err)
+	}
+	if err := s.Orgs.SetDisabled(t.Context(), access.NewCaller("acme", access.System, "test", access.Owner), "acme", "u1", true); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(4500 * time.Millisecond) // the next look
+	rest, err := io.ReadAll(answer.Body)
+	if err == nil || bytes.Contains(rest, []byte(`"manifest"`)) {
+		t.Errorf("the export of a disabled member goes on to its end: %d bytes, %v", len(rest), err)
+	}
+	_ = answer.Body.Close()
 }
