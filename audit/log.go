@@ -71,7 +71,8 @@ func New(db *store.DB, opts Options) *Log {
 }
 
 // Append writes a control event inside tx, as caller's. The caller's change
-// must fail when Append does. Organization, Actor and Request are filled from
+// must fail when Append does; on PostgreSQL the event goes with the commit, which
+// then is what fails. Organization, Actor and Request are filled from
 // caller and ctx where e leaves them empty.
 func (l *Log) Append(ctx context.Context, tx *store.Tx, caller access.Caller, e Event) error {
 	e.Class = Control

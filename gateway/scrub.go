@@ -154,16 +154,23 @@ func (s *scrubber) Read(p []byte) (int, error) {
 	for len(s.ready) == 0 && s.err == nil {
 		var n int
 		n, s.err = s.from.Read(s.chunk[:])
-		text, cut := cutText(string(append(s.held, s.chunk[:n]...)), s.secrets)
-		if cut > 0 {
-			s.removed(cut)
-		}
-		keep := 0
+		text, keep, cut := string(append(s.held, s.chunk[:n]...)), 0, 0
 		if s.err == nil {
 			keep = begun(text, s.secrets)
 		}
-		s.ready = []byte(text[:len(text)-keep])
-		s.held = append(s.held[:0], text[len(text)-keep:]...)
+		// A short one that stands in what may become a longer one waits for it.
+		if end := len(text) - keep; keep == 0 || !crosses(text, end, s.secrets) {
+			text, s.held = text[:end], append(s.held[:0], text[end:]...)
+			text, cut = cutText(text, s.secrets)
+		} else {
+			text, cut = cutText(text, s.secrets)
+			end = len(text) - begun(text, s.secrets)
+			text, s.held = text[:end], append(s.held[:0], text[end:]...)
+		}
+		if cut > 0 {
+			s.removed(cut)
+		}
+		s.ready = []byte(text)
 	}
 	n := copy(p, s.ready)
 	s.ready = s.ready[n:]
@@ -185,6 +192,22 @@ func begun(text string, secrets []string) int {
 		}
 	}
 	return max(longest, begunSpelled(text, secrets))
+}
+
+// crosses reports whether a whole secret begins before a place in text and ends
+// behind it.
+func crosses(text string, place int, secrets []string) bool {
+	for _, secret := range secrets {
+		for i := max(0, place-longestEscape*len(secret)+1); i < place; i++ {
+			if strings.HasPrefix(text[i:], secret) && i+len(secret) > place {
+				return true
+			}
+			if length, whole := spells(text[i:], secret); whole && i+length > place {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // gunzip gives what a compressed error says; ok is false where that is longer
