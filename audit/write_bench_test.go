@@ -21,6 +21,7 @@ import (
 func BenchmarkWriters(b *testing.B) {
 	bench := func(b *testing.B, url string) {
 		db := openStore(b, url)
+		durable(b, db)
 		l := audit.New(db, audit.Options{})
 		ctx, cancel := context.WithCancel(b.Context())
 		done := make(chan struct{})
@@ -96,6 +97,7 @@ func BenchmarkControlChange(b *testing.B) {
 	bench := func(b *testing.B, url string) {
 		db := openStore(b, url)
 		l := audit.New(db, audit.Options{})
+		durable(b, db)
 		exec(b, db, `CREATE TABLE things (id BIGINT PRIMARY KEY, n BIGINT NOT NULL, name TEXT NOT NULL)`)
 		var id atomic.Int64
 		round := func(event bool) (all []time.Duration) {
@@ -138,4 +140,14 @@ func BenchmarkControlChange(b *testing.B) {
 	}
 	b.Run("sqlite", func(b *testing.B) { bench(b, filepath.Join(b.TempDir(), "gatehouse.db")) })
 	b.Run("postgresql", func(b *testing.B) { bench(b, gatehousetest.Postgres(b)) })
+}
+
+// durable makes commits wait for the disk, as they do outside of tests: the test
+// server of PostgreSQL is set up not to. It holds for sessions from now on.
+func durable(b *testing.B, db *store.DB) {
+	b.Helper()
+	if db.Kind() == "postgresql" {
+		exec(b, db, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = on', current_database()); END $$`)
+		exec(b, db, `SET synchronous_commit = on`) // the session that is there
+	}
 }
