@@ -12,8 +12,7 @@ import (
 // say, for finding it. They are not hashed, so verification compares them.
 type Columns struct {
 	Organization, ID                string
-	OccurredAt                      time.Time
-	RecordedAt                      time.Time // zero: not looked at
+	OccurredAt, RecordedAt          time.Time
 	Class, Action, Outcome, ActorID string
 }
 
@@ -54,19 +53,18 @@ func (c *Columns) Differ(canonical []byte) (column, commitment string) {
 	if !ok {
 		return "canonical", ""
 	}
-	var at, recorded [len(canonicalTime)]byte
-	last := string(text(said[7]))
-	if said[7] != nil && !c.RecordedAt.IsZero() { // an event of version 1 does not say it
-		last = string(c.RecordedAt.UTC().AppendFormat(recorded[:0], canonicalTime))
-	}
+	var at [len(canonicalTime)]byte
 	for i, column := range [...]struct{ name, value string }{
 		{"id", c.ID}, {"occurred_at", string(c.OccurredAt.UTC().AppendFormat(at[:0], canonicalTime))}, {"organization", c.Organization},
 		{"class", c.Class}, {"action", c.Action}, {"outcome", c.Outcome}, {"actor_id", c.ActorID},
-		{"recorded_at", last},
 	} {
 		if string(text(said[i])) != column.value {
 			return column.name, commitment
 		}
+	}
+	// An event of version 1 does not say it.
+	if said[7] != nil && string(text(said[7])) != string(c.RecordedAt.UTC().AppendFormat(at[:0], canonicalTime)) {
+		return "recorded_at", commitment
 	}
 	return "", commitment
 }

@@ -169,12 +169,13 @@ func checkedEvents(ctx context.Context, tx *store.Tx, id logID, from, to int64, 
 	all := make([]Candidate, 0, to-from)
 	err = tx.Each(ctx, func(scan func(...any) error) error {
 		var c Candidate
-		var at store.Time
+		var at, recorded store.Time
 		var outcome string
-		if err := scan(&c.ID, &c.Index, &at, &c.Action, &outcome, &c.Actor, &c.Canonical); err != nil {
+		if err := scan(&c.ID, &c.Index, &at, &recorded, &c.Action, &outcome, &c.Actor, &c.Canonical); err != nil {
 			return err
 		}
-		columns := audit.Columns{Organization: id.organization, ID: c.ID, OccurredAt: at.Time, Class: id.class, Action: c.Action, Outcome: outcome, ActorID: c.Actor}
+		columns := audit.Columns{Organization: id.organization, ID: c.ID, OccurredAt: at.Time, RecordedAt: recorded.Time, Class: id.class,
+			Action: c.Action, Outcome: outcome, ActorID: c.Actor}
 		if column, _ := columns.Differ(c.Canonical); column != "" {
 			return ErrAltered.Because(fmt.Errorf("the column %s of the event at place %d says something else than the event", column, c.Index))
 		}
@@ -185,7 +186,7 @@ func checkedEvents(ctx context.Context, tx *store.Tx, id logID, from, to int64, 
 		t.append(tlog.RecordHash(c.Canonical))
 		all = append(all, c)
 		return nil
-	}, `SELECT id, log_index, occurred_at, action, outcome, actor_id, canonical FROM events
+	}, `SELECT id, log_index, occurred_at, recorded_at, action, outcome, actor_id, canonical FROM events
 		WHERE organization = $1 AND class = $2 AND log_index >= $3 AND log_index < $4 ORDER BY log_index`, id.organization, id.class, from, to)
 	if err != nil {
 		return nil, tlog.Hash{}, err

@@ -78,6 +78,7 @@ var forgeries = []forgery{
 
 	{"the time of an event", []string{`UPDATE events SET occurred_at = occurred_at - 1` + acme + `AND log_index = 3`}, ledger.ColumnAltered, "acme/control", 3, -1, true},
 	{"the time at which an event was recorded", []string{`UPDATE events SET recorded_at = recorded_at + 1` + acme + `AND log_index = 3`}, ledger.ColumnAltered, "acme/control", 3, -1, true},
+	{"the time at which an event was recorded, to none", []string{`UPDATE events SET recorded_at = -62135596800000000` + acme + `AND log_index = 3`}, ledger.ColumnAltered, "acme/control", 3, -1, true},
 	{"the action of an event", []string{`UPDATE events SET action = 'credential.read'` + acme + `AND log_index = 3`}, ledger.ColumnAltered, "acme/control", 3, -1, true},
 	{"the outcome of an event", []string{`UPDATE events SET outcome = 'denied'` + acme + `AND log_index = 199`}, ledger.ColumnAltered, "acme/control", 199, -1, true},
 	{"the actor of an event", []string{`UPDATE events SET actor_id = 'u-2'` + acme + `AND log_index = 3`}, ledger.ColumnAltered, "acme/control", 3, -1, true},

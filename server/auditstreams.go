@@ -57,11 +57,10 @@ func (s *Server) standingOf(hctx huma.Context, organization string, permission a
 
 // check gives why the caller may not go on. Mostly it is too early to look.
 func (s *standing) check(ctx context.Context) error {
-	if now := time.Now(); now.Sub(s.checked) >= recheckEvery {
-		s.checked = now
-	} else {
+	if time.Since(s.checked) < recheckEvery {
 		return nil
 	}
+	s.checked = time.Now()
 	token, err := auth.TokenOf(s.request.Header)
 	if err != nil {
 		return err
@@ -80,12 +79,11 @@ func (s *standing) check(ctx context.Context) error {
 // allowed writes while its caller stands.
 type allowed struct {
 	progress
-	ctx context.Context //nolint:containedctx // of the one request that is answered
 	*standing
 }
 
 func (a allowed) Write(b []byte) (int, error) {
-	if err := a.check(a.ctx); err != nil {
+	if err := a.check(a.request.Context()); err != nil {
 		return 0, err
 	}
 	return a.progress.Write(b)
@@ -109,7 +107,7 @@ func (s *Server) exportEvents(ctx context.Context, caller access.Caller, in *exp
 	return &huma.StreamResponse{Body: func(hctx huma.Context) {
 		hctx.SetHeader("Content-Type", map[audit.Format]string{audit.NDJSON: "application/x-ndjson", audit.CSV: "text/csv; charset=utf-8"}[format])
 		hctx.SetHeader("Content-Disposition", `attachment; filename="events.`+string(format)+`"`)
-		out := allowed{progressOf(hctx), hctx.Context(), s.standingOf(hctx, in.Organization, access.AuditExport)}
+		out := allowed{progressOf(hctx), s.standingOf(hctx, in.Organization, access.AuditExport)}
 		if _, err := x.Write(hctx.Context(), out); err != nil {
 			if hctx.Context().Err() == nil {
 				s.log.WarnContext(hctx.Context(), "an export was cut off", "error", err)

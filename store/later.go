@@ -16,7 +16,8 @@ type later []any
 // that the transaction must not be committed without. On PostgreSQL it goes in one
 // message with others like it and the commit, or before the next statement of
 // another kind, so that it costs no round trip; what is wrong with it is then that
-// one's error. On SQLite it runs at once.
+// one's error. On SQLite it runs at once, and after an error the transaction is not
+// committed, whatever becomes of the error.
 func (tx *Tx) ExecLater(ctx context.Context, query string, args ...any) error {
 	if tx.db.dialect == dialectPostgres {
 		tx.wrote = true

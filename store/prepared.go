@@ -22,7 +22,12 @@ type prepared struct {
 // few texts: from its second use on it is not parsed again. After an error the
 // transaction is not committed, whatever becomes of the error, as PostgreSQL has it
 // with every statement.
-func (tx *Tx) ExecPrepared(ctx context.Context, query string, args ...any) (int64, error) {
+func (tx *Tx) ExecPrepared(ctx context.Context, query string, args ...any) (changed int64, err error) {
+	defer func() {
+		if err != nil {
+			tx.failed = err
+		}
+	}()
 	if tx.db.dialect == dialectPostgres { // its driver does the same for every statement
 		return tx.Exec(ctx, query, args...)
 	}
@@ -31,7 +36,6 @@ func (tx *Tx) ExecPrepared(ctx context.Context, query string, args ...any) (int6
 		return tx.Exec(ctx, query, args...)
 	}
 	if err := ctx.Err(); err != nil {
-		tx.failed = err
 		return 0, err
 	}
 	// The driver starts a goroutine for each statement that can be canceled, which
@@ -41,8 +45,7 @@ func (tx *Tx) ExecPrepared(ctx context.Context, query string, args ...any) (int6
 	defer func() { _ = statement.Close() }() // of this transaction; known stays
 	res, err := statement.ExecContext(whole, args...)
 	if err != nil {
-		tx.failed = tx.db.mapError(err)
-		return 0, tx.failed
+		return 0, tx.db.mapError(err)
 	}
 	return tx.changed(res)
 }

@@ -321,7 +321,7 @@ type Tx struct {
 	tx           *sql.Tx
 	organization string
 	wrote        bool  // a row was changed
-	failed       error // of a prepared statement, which may have left some of its rows
+	failed       error // of a statement of ExecPrepared: nothing is committed after it
 }
 
 // Exec runs a statement and gives how many rows it changed.

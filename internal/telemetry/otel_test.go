@@ -9,13 +9,13 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	collectortrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/grpc"
 
+	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/internal/telemetry"
 )
 
@@ -87,7 +87,7 @@ func TestACollectorInTrouble(t *testing.T) {
 			collector.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 			collector.Start()
 			t.Cleanup(collector.Close)
-			var lines lockedBuffer
+			var lines gatehousetest.Buffer
 			m := telemetry.NewMetrics()
 			otel := open(t, collector.URL, telemetry.OTelOptions{Metrics: m, Logger: slog.New(slog.NewTextHandler(&lines, nil))},
 				"OTEL_BSP_MAX_QUEUE_SIZE", strconv.Itoa(queue), "OTEL_BSP_EXPORT_TIMEOUT", "200", "OTEL_METRICS_EXPORTER", "none")
@@ -113,23 +113,6 @@ func TestACollectorInTrouble(t *testing.T) {
 			}
 		})
 	}
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 type traceService struct {
