@@ -140,21 +140,27 @@ func TestAppendFailsTheChange(t *testing.T) {
 		ctx, db := t.Context(), openStore(t, url)
 		l := audit.New(db, audit.Options{})
 		for name, statements := range breaks(db) {
-			t.Run(name, func(t *testing.T) {
-				err := db.Update(ctx, "acme", func(tx *store.Tx) error {
-					for _, s := range statements {
-						if _, err := tx.Exec(ctx, s); err != nil {
-							t.Error(err)
+			for _, heeded := range []bool{true, false} { // nor where the change goes on as if nothing had been
+				t.Run(fmt.Sprintf("%s, heeded %t", name, heeded), func(t *testing.T) {
+					err := db.Update(ctx, "acme", func(tx *store.Tx) error {
+						for _, s := range statements {
+							if _, err := tx.Exec(ctx, s); err != nil {
+								t.Error(err)
+							}
 						}
-					}
-					return l.Append(ctx, tx, owner, audit.Event{
-						Action: audit.CredentialCreate, Outcome: audit.Success, Request: audit.Request{IP: "192.0.2.1"},
+						err := l.Append(ctx, tx, owner, audit.Event{
+							Action: audit.CredentialCreate, Outcome: audit.Success, Request: audit.Request{IP: "192.0.2.1"},
+						})
+						if heeded {
+							return err
+						}
+						return nil
 					})
+					if err == nil {
+						t.Fatal("a change was committed without its event")
+					}
 				})
-				if err == nil {
-					t.Fatal("a change was committed without its event")
-				}
-			})
+			}
 		}
 	})
 }
