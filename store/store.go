@@ -14,8 +14,9 @@
 //	})
 //
 // [DB.Update] is serializable: on SQLite there is one writer, on PostgreSQL a
-// transaction that lost a race is run again, so fn must not have effects
-// outside tx that cannot be repeated. [DB.View] reads one consistent state.
+// transaction that lost a race is run again, after the others of its
+// organization that did, so fn must not have effects outside tx that cannot be
+// repeated. [DB.View] reads one consistent state.
 //
 // On PostgreSQL every table that says whose its rows are is under row-level
 // security, as a second line behind the organization in each query: a
@@ -69,6 +70,7 @@ type DB struct {
 	bound   sync.Map // queries in the dialect's form
 	bounds  atomic.Int64
 	ready   prepared
+	turns   turns                 // of transactions that lost a race
 	writing atomic.Pointer[error] // why the last change could not be written; nil: it could
 }
 
@@ -218,7 +220,7 @@ func (db *DB) Ping(ctx context.Context) error {
 	return db.mapError(db.read.QueryRowContext(ctx, "SELECT 1").Scan(&one))
 }
 
-// attempts bounds how often a transaction that lost a race is run again.
+// attempts bounds how often a transaction that lost a race is run.
 const attempts = 24
 
 // Update runs fn in one read-write transaction on behalf of organization and
@@ -239,11 +241,21 @@ func (db *DB) UpdateAcross(ctx context.Context, fn func(*Tx) error) error {
 
 func (db *DB) update(ctx context.Context, organization string, fn func(*Tx) error) error {
 	db.ready.prepare(ctx, db)
+	opts := &sql.TxOptions{Isolation: db.isolation()}
 	for attempt := 1; ; attempt++ {
-		err := db.run(ctx, db.write, &sql.TxOptions{Isolation: db.isolation()}, organization, fn)
+		err := db.run(ctx, db.write, opts, organization, fn)
 		db.noteFailed(err)
-		if err == nil || attempt == attempts || !isRetryable(err) {
+		switch {
+		case err == nil || !isRetryable(err):
 			return err
+		case attempt == attempts:
+			return fmt.Errorf("%w: a transaction lost %d races: %w", ErrUnavailable, attempts, err)
+		case attempt == 1:
+			done, err := db.turns.take(ctx, organization)
+			if err != nil {
+				return err
+			}
+			defer done()
 		}
 		if err := pause(ctx, attempt); err != nil {
 			return err
@@ -251,12 +263,14 @@ func (db *DB) update(ctx context.Context, organization string, fn func(*Tx) erro
 	}
 }
 
-// pause waits a random while, on average longer with each attempt.
+// pause waits a random while before another attempt, on average longer with each,
+// for the sake of those that other instances make.
 func pause(ctx context.Context, attempt int) error {
+	most := time.Duration(attempt) * 5 * time.Millisecond
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(time.Duration(rand.Int64N(int64(attempt) * int64(5*time.Millisecond)))):
+	case <-time.After(rand.N(most)):
 		return nil
 	}
 }
