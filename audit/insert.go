@@ -10,7 +10,7 @@ import (
 
 // Statements insert this many rows; they are prepared once, and few texts make
 // few of them. 64 rows keep one under the 32,766 parameters that SQLite takes.
-var rowsPerInsert = [...]int{64, 8, 4, 2, 1}
+var rowsPerInsert = [...]int{64, 8, 4, 3, 2, 1}
 
 func insert(ctx context.Context, tx *store.Tx, rows []row) error {
 	var args []any

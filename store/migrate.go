@@ -43,7 +43,7 @@ func (db *DB) migrations(locked bool) (*goose.Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
+	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true), goose.WithGoMigrations(db.rowless())}
 	dialect := goose.DialectSQLite3
 	if db.dialect == dialectPostgres {
 		dialect = goose.DialectPostgres
@@ -80,7 +80,7 @@ func (db *DB) migrateOnce(ctx context.Context, log *slog.Logger, migration int64
 		return fmt.Errorf("the database could not be brought up to date: %w", db.mapError(err))
 	}
 	for _, m := range done {
-		log.InfoContext(ctx, "database migrated", "migration", m.Source.Path, "tookMs", m.Duration.Milliseconds())
+		log.InfoContext(ctx, "database migrated", "migration", m.Source.Version, "tookMs", m.Duration.Milliseconds())
 	}
 	if db.dialect == dialectPostgres {
 		return db.secure(ctx)

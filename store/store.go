@@ -358,6 +358,10 @@ func (tx *Tx) Row(ctx context.Context, query string, args ...any) *Row {
 	return &Row{db: tx.db, row: tx.tx.QueryRowContext(ctx, tx.db.bind(query), args...)}
 }
 
+// Raw is what [Tx.Each] scans bytes into that are not copied: it holds until fn
+// returns.
+type Raw = sql.RawBytes
+
 // Each runs a query and calls fn for each row. fn scans and must not run
 // another statement on tx.
 func (tx *Tx) Each(ctx context.Context, fn func(scan func(dest ...any) error) error, query string, args ...any) error {

@@ -80,6 +80,38 @@ func TestOpenAt(t *testing.T) {
 	})
 }
 
+// The tables that SQLite keeps by their keys alone are filled with what was in them.
+func TestRowlessTables(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		db, err := store.OpenAt(t.Context(), url, 12, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sqlExec(t, db, `INSERT INTO event_terms (organization, term, occurred_at, event_id) VALUES ('acme', 'a1', 2, 'evt_2'), ('acme', 'a1', 1, 'evt_1')`,
+			`INSERT INTO event_persons (organization, event_id, salt, data) VALUES ('acme', 'evt_1', 'salt', '{"ip":"192.0.2.7"}')`)
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		var log gatehousetest.Buffer
+		if db, err = store.Open(t.Context(), url, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = db.Close() }()
+		if !strings.Contains(log.String(), "migration=13 ") {
+			t.Errorf("what was done is not told: %s", log.String())
+		}
+		if n := number(t, db, `SELECT count(*) FROM event_terms t JOIN event_persons p ON p.event_id = 'evt_1' AND p.data = '{"ip":"192.0.2.7"}'
+			WHERE t.organization = 'acme' AND t.term = 'a1' AND t.event_id = 'evt_' || t.occurred_at`); n != 2 {
+			t.Errorf("%d of 2 rows are left as they were", n)
+		}
+		if db.Kind() == "sqlite" {
+			if n := number(t, db, `SELECT count(*) FROM sqlite_master WHERE name IN ('event_terms', 'event_persons') AND sql LIKE '%WITHOUT ROWID'`); n != 2 {
+				t.Errorf("%d of 2 tables are kept by their keys", n)
+			}
+		}
+	})
+}
+
 // Attach makes nothing, neither a file nor a table.
 func TestAttach(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "none.db")
