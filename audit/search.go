@@ -23,6 +23,10 @@ const (
 	decodeLook = 2_000  // the same where each has to be decoded
 )
 
+// pageSizes are how many events of each stream are merged for a page. They are
+// few, so that the texts of statements are.
+var pageSizes = [...]int{1, 10, DefaultLimit, MaxLimit}
+
 // streams is a search over the streams of one index.
 type streams struct {
 	*search
@@ -265,12 +269,13 @@ func (q *streams) cut(found []Event, low *place, err error) ([]Event, *place, er
 func (q *streams) readTo(ctx context.Context, tx *store.Tx, low *place) ([]Event, error) {
 	own := *q
 	own.args = slices.Clone(q.args)
-	most := DefaultLimit + 1 // few texts of statements
-	switch {
-	case q.match:
-		most = decodeLook + 1
-	case q.limit > DefaultLimit:
-		most = MaxLimit + 1
+	most := decodeLook + 1
+	if !q.match {
+		for _, size := range pageSizes {
+			if most = size + 1; q.limit <= size {
+				break
+			}
+		}
 	}
 	query := own.merged(low, most, 0, true)
 	var found []Event
