@@ -2,6 +2,7 @@ package audit
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -39,4 +40,14 @@ func same(t *rapid.T, v any, appendTo func([]byte) ([]byte, error)) {
 	if diff := cmp.Diff(string(want), string(got)); diff != "" || (err == nil) != (wantErr == nil) {
 		t.Fatalf("errors %v and %v (-encoding/json +appended):\n%s", wantErr, err, diff)
 	}
+}
+
+func TestAppendedIsTheTime(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		micros := rapid.OneOf(rapid.Int64(), rapid.Int64Range(-70_000_000_000_000_000, 260_000_000_000_000_000)).Draw(t, "microseconds")
+		at := time.UnixMicro(micros).In(time.FixedZone("", rapid.IntRange(-50_000, 50_000).Draw(t, "zone")))
+		if got, want := string(appendTime([]byte("x"), at)), "x"+at.UTC().Format(canonicalTime); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	})
 }

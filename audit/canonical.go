@@ -60,6 +60,28 @@ type personalData struct {
 
 const canonicalTime = "2006-01-02T15:04:05.000000Z"
 
+// appendTime adds t as canonicalTime has it. Writing the digits takes a third of
+// the time of a layout, which verification would spend twice for each event.
+func appendTime(b []byte, t time.Time) []byte {
+	t = t.UTC()
+	year, month, day := t.Date()
+	if year < 0 || year > 9999 {
+		return t.AppendFormat(b, canonicalTime)
+	}
+	hour, minute, second := t.Clock()
+	const form = "0000-00-00T00:00:00.000000Z"
+	first := len(b)
+	b = append(b, form...)
+	for _, n := range [...]struct{ end, value int }{
+		{4, year}, {7, int(month)}, {10, day}, {13, hour}, {16, minute}, {19, second}, {26, t.Nanosecond() / 1000},
+	} {
+		for i, rest := first+n.end-1, n.value; rest > 0; i, rest = i-1, rest/10 {
+			b[i] += byte(rest % 10)
+		}
+	}
+	return b
+}
+
 // row is an event as the tables hold it.
 type row struct {
 	event     Event

@@ -55,7 +55,7 @@ func (c *Columns) Differ(canonical []byte) (column, commitment string) {
 	}
 	var at [len(canonicalTime)]byte
 	for i, column := range [...]struct{ name, value string }{
-		{"id", c.ID}, {"occurred_at", string(c.OccurredAt.UTC().AppendFormat(at[:0], canonicalTime))}, {"organization", c.Organization},
+		{"id", c.ID}, {"occurred_at", string(appendTime(at[:0], c.OccurredAt))}, {"organization", c.Organization},
 		{"class", c.Class}, {"action", c.Action}, {"outcome", c.Outcome}, {"actor_id", c.ActorID},
 	} {
 		if string(text(said[i])) != column.value {
@@ -63,7 +63,7 @@ func (c *Columns) Differ(canonical []byte) (column, commitment string) {
 		}
 	}
 	// An event of version 1 does not say it.
-	if said[7] != nil && string(text(said[7])) != string(c.RecordedAt.UTC().AppendFormat(at[:0], canonicalTime)) {
+	if said[7] != nil && string(text(said[7])) != string(appendTime(at[:0], c.RecordedAt)) {
 		return "recorded_at", commitment
 	}
 	return "", commitment

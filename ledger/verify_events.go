@@ -125,7 +125,7 @@ func (v *verification) chunk(ctx context.Context, id logID, from, to int64) *chu
 			c.stored = append(c.stored, tile[i%tileWidth])
 		}
 		columns := audit.Columns{Organization: id.organization, Class: id.class}
-		var canonical, salt []byte
+		var canonical, salt store.Raw // looked at before the next row is read
 		var person *string
 		var at, recorded store.Time
 		var index int64
