@@ -30,8 +30,9 @@ var ErrFull = fault.New(fault.Unavailable, "audit_unavailable",
 // Log writes and reads the trail. [Log.Run] must be running for access and
 // security events to reach the disk.
 type Log struct {
-	db   *store.DB
-	opts Options
+	db     *store.DB
+	opts   Options
+	insert func(context.Context, *store.Tx, []row) error // how Append writes: a benchmark measures changes without
 
 	mu       sync.Mutex
 	queue    queue
@@ -64,7 +65,7 @@ func New(db *store.DB, opts Options) *Log {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Log{
-		db: db, opts: opts,
+		db: db, opts: opts, insert: insert,
 		series: seriesTable{open: make(map[seriesKey]*series), of: make(map[string]int)},
 		wake:   make(chan struct{}, 1), flushes: make(chan chan struct{}),
 	}
@@ -81,7 +82,7 @@ func (l *Log) Append(ctx context.Context, tx *store.Tx, caller access.Caller, e 
 	if err != nil {
 		return err
 	}
-	return insert(ctx, tx, []row{r})
+	return l.insert(ctx, tx, []row{r})
 }
 
 func (l *Log) fill(ctx context.Context, caller access.Caller, e *Event) {

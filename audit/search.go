@@ -152,7 +152,7 @@ func (s *search) terms(ctx context.Context, tx *store.Tx, kind byte, w word) (te
 	if len(terms) == 0 {
 		terms = append(terms, text) // a stream of nothing
 	}
-	for len(terms)&(len(terms)-1) != 0 { // few texts of statements: 1, 2, 4, ... of them
+	for n := len(terms); n > 8 && n&(n-1) != 0; n++ { // few texts of statements: up to 8 streams, 16, 32, 64
 		terms = append(terms, terms[0])
 	}
 	return terms, true, nil
