@@ -67,8 +67,12 @@ func (db *DB) migrateOnce(ctx context.Context, log *slog.Logger, migration int64
 	if err != nil {
 		return err
 	}
-	if err := refuseNewer(ctx, provider, migration); err != nil {
+	current, target, err := versions(ctx, provider, migration)
+	if err != nil {
 		return err
+	}
+	if current > 0 && current < target {
+		log.InfoContext(ctx, "the database is brought up to date; a large one takes a while", "from", current, "to", target)
 	}
 	var done []*goose.MigrationResult
 	if migration > 0 {
@@ -88,18 +92,18 @@ func (db *DB) migrateOnce(ctx context.Context, log *slog.Logger, migration int64
 	return nil
 }
 
-// refuseNewer keeps an old binary from writing to tables it does not know, and
-// data of an older migration out of newer tables.
-func refuseNewer(ctx context.Context, provider *goose.Provider, migration int64) error {
-	current, target, err := provider.GetVersions(ctx)
-	if err != nil {
-		return fmt.Errorf("the database's version could not be read: %w", err)
+// versions gives the migration that the database is at, and the newest. It keeps an
+// old binary from writing to tables it does not know, and data of an older
+// migration out of newer tables.
+func versions(ctx context.Context, provider *goose.Provider, migration int64) (current, target int64, err error) {
+	current, target, err = provider.GetVersions(ctx)
+	switch {
+	case err != nil:
+		return 0, 0, fmt.Errorf("the database's version could not be read: %w", err)
+	case current > target:
+		return 0, 0, errors.New("this database was written by a newer Gatehouse; start that version or a later one")
+	case migration > 0 && current > migration:
+		return 0, 0, ErrOtherSchema
 	}
-	if current > target {
-		return errors.New("this database was written by a newer Gatehouse; start that version or a later one")
-	}
-	if migration > 0 && current > migration {
-		return ErrOtherSchema
-	}
-	return nil
+	return current, target, nil
 }
