@@ -171,15 +171,15 @@ func (p *peak) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// 60,000 events, about 30 MB, go through a few megabytes of memory.
+// 200,000 events, about 100 MB, go through a few megabytes of memory.
 func TestExportInFlatMemory(t *testing.T) {
 	if testing.Short() {
-		t.Skip("writes 60,000 events")
+		t.Skip("writes 200,000 events")
 	}
 	db := openStore(t, t.TempDir()+"/gatehouse.db")
 	l := audit.New(db, audit.Options{FlushEvery: time.Millisecond})
 	run(t, l)
-	const n = 60_000
+	const n = 200_000
 	fill(t, db, "acme", n)
 	var before runtime.MemStats
 	runtime.GC()
