@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -82,6 +83,36 @@ func TestLosersGetTheirTurn(t *testing.T) {
 	}))
 	if n := number(t, db, `SELECT n FROM things WHERE id = 'a'`); n != writers {
 		t.Errorf("%d of %d read-modify-writes were lost", writers-n, writers)
+	}
+}
+
+// One that always loses is told that the database is not available, after a bounded
+// number of tries. That others may write is not in doubt for it.
+func TestOneThatAlwaysLoses(t *testing.T) {
+	url := gatehousetest.Postgres(t)
+	db, rival := open(t, url), open(t, url)
+	counter(t, db)
+	tries := 0
+	err := db.Update(t.Context(), organization, func(tx *store.Tx) error {
+		tries++
+		var n int64
+		if err := tx.Row(t.Context(), `SELECT n FROM things WHERE id = 'a'`).Scan(&n); err != nil {
+			return err
+		}
+		if err := add(t, rival); err != nil {
+			t.Error(err)
+		}
+		_, err := tx.Exec(t.Context(), `UPDATE things SET n = $1 WHERE id = 'a'`, n+1)
+		return err
+	})
+	if !errors.Is(err, store.ErrUnavailable) || tries < 2 {
+		t.Errorf("after %d tries: %v", tries, err)
+	}
+	if n := number(t, db, `SELECT n FROM things WHERE id = 'a'`); n != int64(tries) {
+		t.Errorf("the number is %d after %d of the rival's changes", n, tries)
+	}
+	if why, err := db.Writing(); err != nil {
+		t.Errorf("changes are said to fail: %s, %v", why, err)
 	}
 }
 
