@@ -44,7 +44,7 @@ func TestSearchPicksWhatAWalkPicks(t *testing.T) {
 				Action:  []audit.Action{audit.CredentialCreate, audit.CredentialDelete, audit.PolicyUpdate}[i%7%3],
 				Outcome: []audit.Outcome{audit.Success, audit.Success, audit.Failure}[i%11%3],
 				Actor:   audit.Actor{Type: "user", ID: fmt.Sprintf("usr_%d", i%100)},
-				Targets: []audit.Target{{Type: "credential", ID: fmt.Sprintf("cred_%d", i%90)}, {Type: "x", ID: fmt.Sprintf("_%d%%", i%4)}},
+				Targets: []audit.Target{{Type: "credential", ID: fmt.Sprintf("cred_%d", i%90)}, {Type: "x", ID: fmt.Sprintf("_%d%%", i%5)}},
 			})
 		}
 		put(t, db, l, events...)
@@ -87,6 +87,17 @@ func TestSearchPicksWhatAWalkPicks(t *testing.T) {
 				f.To = f.From.Add(time.Duration(1+random.IntN(1000)) * time.Millisecond)
 			}
 			check(t, f)
+		}
+		// Pages on either side of how many events a stream gives, of streams that are merged as
+		// they are, five, and with others of nothing, eleven: over an end of the range.
+		for _, limit := range []int{1, 2, 10, 11, 50, 51} {
+			for _, f := range []audit.Filter{{}, {Target: "_*"}, {Actor: "usr_1*"}, {Target: "_*", Outcome: "failure"}} {
+				f.Limit, f.To = limit, noon.Add(20*time.Millisecond)
+				if limit > 2 {
+					f.To = noon.Add(100 * time.Millisecond)
+				}
+				check(t, f)
+			}
 		}
 	})
 }
