@@ -65,8 +65,8 @@ func timeText(t time.Time) string {
 	return string(appendTime(b[:0], t))
 }
 
-// appendTime adds t as canonicalTime has it. Writing the digits takes a third of
-// the time of a layout, which verification would spend twice for each event.
+// appendTime adds t as canonicalTime has it. Verification does so twice for each
+// event, and digits are cheaper than a layout.
 func appendTime(b []byte, t time.Time) []byte {
 	t = t.UTC()
 	year, month, day := t.Date()

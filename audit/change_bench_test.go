@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
@@ -28,12 +26,8 @@ type rooms struct {
 	members  *org.Directory
 }
 
-func openRooms(b *testing.B, db *store.DB, keyLog, l *audit.Log) rooms {
+func openRooms(b *testing.B, db *store.DB, ring *seal.Keyring, l *audit.Log) rooms {
 	b.Helper()
-	keys, err := masterkey.Open(b.Context(), db, keyLog, masterkey.Options{Environment: "test", Secret: seal.NewSecret(gatehousetest.EncryptionKey)})
-	if err != nil {
-		b.Fatal(err)
-	}
 	services, err := catalog.New(catalog.Options{})
 	if err != nil {
 		b.Fatal(err)
@@ -44,7 +38,7 @@ func openRooms(b *testing.B, db *store.DB, keyLog, l *audit.Log) rooms {
 	}
 	limits := []ratelimit.Limit{limit}
 	return rooms{
-		vault.New(db, l, services, keys.Ring(), vault.Options{Environment: "test"}),
+		vault.New(db, l, services, ring, vault.Options{Environment: "test"}),
 		policy.New(ratelimit.NewMemory(ratelimit.MemoryOptions{}), db, l, policy.Defaults{IP: limits, Organization: limits, Tests: limits}, policy.Options{}),
 		org.New(db, l, org.Options{}),
 	}
@@ -53,20 +47,23 @@ func openRooms(b *testing.B, db *store.DB, keyLog, l *audit.Log) rooms {
 // BenchmarkChanges compares the product's own changes to the same without their
 // events, 8 writers with an organization each, in turns. Asked are at most 1.5 times.
 func BenchmarkChanges(b *testing.B) {
-	const writers, each = 8, 12
 	bench := func(b *testing.B, url string) {
 		db := openStore(b, url)
 		durable(b, db)
-		real, none := audit.New(db, audit.Options{}), audit.New(db, audit.Options{})
-		none.AppendNothing()
-		run(b, real)
-		run(b, none)
-		with, without := openRooms(b, db, real, real), openRooms(b, db, real, none)
-		var callers [writers]access.Caller
-		var credentials, policies [writers]string
+		trail, silent := audit.New(db, audit.Options{}), audit.New(db, audit.Options{})
+		silent.AppendNothing()
+		run(b, trail)
+		run(b, silent)
+		keys, err := masterkey.Open(b.Context(), db, trail, masterkey.Options{Environment: "test", Secret: seal.NewSecret(gatehousetest.EncryptionKey)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		with, without := openRooms(b, db, keys.Ring(), trail), openRooms(b, db, keys.Ring(), silent)
+		var callers [changeWriters]access.Caller
+		var credentials, policies [changeWriters]string
 		operator := access.NewCaller(access.InstanceOrganization, access.User, "op", access.Operator)
 		draft := policy.Draft{Effect: "limit", Subject: "ip", Limits: []string{"50/1m"}, Reason: "seen scraping"}
-		for i := range writers {
+		for i := range changeWriters {
 			name := fmt.Sprint("org-", i)
 			callers[i] = access.NewCaller(name, access.User, "u-1", access.Owner)
 			if _, err := with.members.Create(b.Context(), operator, name, name); err != nil {
@@ -109,41 +106,12 @@ func BenchmarkChanges(b *testing.B) {
 			}},
 		} {
 			b.Run(change.name, func(b *testing.B) {
-				n := 0
-				round := func(r rooms) (all []time.Duration) {
-					var mu sync.Mutex
-					var wg sync.WaitGroup
-					for w := range writers {
-						first := n + w*each
-						wg.Go(func() {
-							for i := range each {
-								start := time.Now()
-								if err := change.make(request, r, w, first+i); err != nil {
-									b.Error(err)
-									return
-								}
-								took := time.Since(start)
-								mu.Lock()
-								all = append(all, took)
-								mu.Unlock()
-							}
-						})
+				compareChanges(b, func(event bool, writer, n int) error {
+					if event {
+						return change.make(request, with, writer, n)
 					}
-					wg.Wait()
-					n += writers * each
-					return all
-				}
-				round(with)
-				round(without)
-				var having, bare []time.Duration
-				for b.Loop() {
-					bare, having = append(bare, round(without)...), append(having, round(with)...)
-				}
-				h, o := median(having), median(bare) // sorts both
-				b.ReportMetric(0, "ns/op")
-				b.ReportMetric(float64(o.Microseconds()), "µs-without")
-				b.ReportMetric(float64(h)/float64(o), "ratio-p50")
-				b.ReportMetric(float64(having[len(having)*99/100])/float64(bare[len(bare)*99/100]), "ratio-p99")
+					return change.make(request, without, writer, n)
+				})
 			})
 		}
 	}

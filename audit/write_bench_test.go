@@ -99,47 +99,64 @@ func BenchmarkControlChange(b *testing.B) {
 		l := audit.New(db, audit.Options{})
 		durable(b, db)
 		exec(b, db, `CREATE TABLE things (id BIGINT PRIMARY KEY, n BIGINT NOT NULL, name TEXT NOT NULL)`)
-		var id atomic.Int64
-		round := func(event bool) (all []time.Duration) {
-			var mu sync.Mutex
-			var writers sync.WaitGroup
-			for range 8 {
-				writers.Go(func() {
-					for range 25 {
-						start := time.Now()
-						err := db.Update(b.Context(), "acme", func(tx *store.Tx) error {
-							if _, err := tx.Exec(b.Context(), `INSERT INTO things (id, n, name) VALUES ($1, 1, 'a thing with a name')`, id.Add(1)); err != nil || !event {
-								return err
-							}
-							return l.Append(b.Context(), tx, owner, audit.Event{Action: audit.PolicyUpdate, Outcome: audit.Success,
-								Targets: []audit.Target{{Type: "policy", ID: "pol_1"}}, Request: audit.Request{IP: "192.0.2.7", UserAgent: "curl", Route: "/api/x"}})
-						})
-						if err != nil {
-							b.Error(err)
-						}
-						took := time.Since(start)
-						mu.Lock()
-						all = append(all, took)
-						mu.Unlock()
-					}
-				})
-			}
-			writers.Wait()
-			return all
-		}
-		round(true)
-		var with, without []time.Duration
-		for b.Loop() {
-			without, with = append(without, round(false)...), append(with, round(true)...)
-		}
-		w, o := median(with), median(without) // sorts both
-		b.ReportMetric(0, "ns/op")
-		b.ReportMetric(float64(o.Microseconds()), "µs-without")
-		b.ReportMetric(float64(w)/float64(o), "ratio-p50")
-		b.ReportMetric(float64(with[len(with)*99/100])/float64(without[len(without)*99/100]), "ratio-p99")
+		compareChanges(b, func(event bool, _, n int) error {
+			return db.Update(b.Context(), "acme", func(tx *store.Tx) error {
+				if _, err := tx.Exec(b.Context(), `INSERT INTO things (id, n, name) VALUES ($1, 1, 'a thing with a name')`, n); err != nil || !event {
+					return err
+				}
+				return l.Append(b.Context(), tx, owner, audit.Event{Action: audit.PolicyUpdate, Outcome: audit.Success,
+					Targets: []audit.Target{{Type: "policy", ID: "pol_1"}}, Request: audit.Request{IP: "192.0.2.7", UserAgent: "curl", Route: "/api/x"}})
+			})
+		})
 	}
 	b.Run("sqlite", func(b *testing.B) { bench(b, filepath.Join(b.TempDir(), "gatehouse.db")) })
 	b.Run("postgresql", func(b *testing.B) { bench(b, gatehousetest.Postgres(b)) })
+}
+
+// changeWriters are how many make changes at once.
+const changeWriters = 8
+
+// compareChanges measures a change with its event and without it, in turns, and
+// reports the ratio. n is another number each time.
+func compareChanges(b *testing.B, change func(event bool, writer, n int) error) {
+	b.Helper()
+	const each = 25
+	var n atomic.Int64
+	round := func(event bool) (all []time.Duration) {
+		var mu sync.Mutex
+		var writers sync.WaitGroup
+		for w := range changeWriters {
+			writers.Go(func() {
+				for range each {
+					start := time.Now()
+					if err := change(event, w, int(n.Add(1))); err != nil {
+						b.Error(err)
+						return
+					}
+					took := time.Since(start)
+					mu.Lock()
+					all = append(all, took)
+					mu.Unlock()
+				}
+			})
+		}
+		writers.Wait()
+		return all
+	}
+	round(true)
+	round(false)
+	var with, without []time.Duration
+	for b.Loop() {
+		without, with = append(without, round(false)...), append(with, round(true)...)
+	}
+	if b.Failed() {
+		return
+	}
+	w, o := median(with), median(without) // sorts both
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(o.Microseconds()), "µs-without")
+	b.ReportMetric(float64(w)/float64(o), "ratio-p50")
+	b.ReportMetric(float64(with[len(with)*99/100])/float64(without[len(without)*99/100]), "ratio-p99")
 }
 
 // durable makes commits wait for the disk, as they do outside of tests: the test
