@@ -31,6 +31,7 @@ type denials struct {
 
 	mu    sync.RWMutex
 	known map[string]*standing
+	some  atomic.Bool // whether anything is known: written under mu, read without
 
 	// hot holds some of what is known, for a look-up without a lock: it is put there
 	// by who found it, and taken away before it is not known any more.
@@ -109,9 +110,12 @@ func (m *denials) replace(name string, old, found *standing) {
 	}
 	if found == nil {
 		delete(m.known, name)
-		return
+	} else {
+		m.known[name] = found
 	}
-	m.known[name] = found
+	if some := len(m.known) > 0; some != m.some.Load() {
+		m.some.Store(some)
+	}
 }
 
 // answer decides from memory if it can. Otherwise it returns the age to give to
@@ -121,6 +125,9 @@ func (m *denials) answer(at time.Duration, subjects []Subject, d *Decision) (age
 		return 0, false
 	}
 	age = m.age.Load()
+	if !m.some.Load() {
+		return age, false
+	}
 	var standings [MaxSubjects]*standing
 	// The latest answer tells the time on Redis's clock best.
 	denied, latest := false, (*standing)(nil)
@@ -168,7 +175,7 @@ func (m *denials) answer(at time.Duration, subjects []Subject, d *Decision) (age
 // learn notes an answer of Redis: of a denial all subjects, of an admission what
 // is known already.
 func (m *denials) learn(age uint64, sent time.Duration, names []string, subjects []Subject, d *Decision) {
-	if m.max < 0 {
+	if m.max < 0 || d.Admitted && !m.some.Load() {
 		return
 	}
 	m.mu.Lock()

@@ -31,11 +31,13 @@ type RedisOptions struct {
 
 	// MaxInFlight bounds the calls that Redis has not answered yet, those that
 	// nobody waits for any more included; 0 means [DefaultMaxInFlight]. Past
-	// it, calls fail at once.
+	// it, calls fail at once. Calls that are sent together, for at most 16
+	// decisions, count as one.
 	MaxInFlight int
 
 	// MaxShared is how many decisions one call may carry, at most 16; 0 means
-	// [DefaultMaxShared], and with 1 each has a call of its own. See [Redis].
+	// [DefaultMaxShared], and with 1 each has a call of its own, those that
+	// gathered being sent together. See [Redis].
 	MaxShared int
 
 	// MaxExact is up to how many requests a limit's window is exact; 0 means
@@ -81,15 +83,16 @@ type Redis struct {
 	timeout   time.Duration
 	exact     int
 	inFlight  chan struct{}
+	shared    int // decisions a call may carry
 	sharer    sharer
 	calls     atomic.Uint64 // for decisions
 	spread    atomic.Bool   // on a cluster, where subjects are in different slots: no call is shared
-	take      *rueidis.Lua
-	reset     *rueidis.Lua
-	noteReset *rueidis.Lua
-	giveBack  *rueidis.Lua
-	mergeLua  *rueidis.Lua
-	aliveLua  *rueidis.Lua
+	take      luaScript
+	reset     luaScript
+	noteReset luaScript
+	giveBack  luaScript
+	mergeLua  luaScript
+	aliveLua  luaScript
 	denials   *denials
 	began     time.Time
 
@@ -132,7 +135,7 @@ func newRedis(connect func() (rueidis.Client, error), closeClient func(), option
 		prefix:    options.Prefix,
 		timeout:   options.Timeout,
 		inFlight:  make(chan struct{}, options.MaxInFlight),
-		sharer:    sharer{most: options.MaxShared},
+		shared:    options.MaxShared,
 		take:      script("take"),
 		reset:     script("reset"),
 		noteReset: script("notereset"),

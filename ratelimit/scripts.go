@@ -1,7 +1,9 @@
 package ratelimit
 
 import (
+	"crypto/sha1" //nolint:gosec // Redis names scripts by it
 	"embed"
+	"encoding/hex"
 	"strings"
 
 	"github.com/redis/rueidis"
@@ -12,10 +14,17 @@ var luaFiles embed.FS
 
 // script makes one of the scripts, with the files that it includes in place of its
 // lines "--include FILE".
-func script(name string) *rueidis.Lua {
+func script(name string) luaScript {
 	var text strings.Builder
 	include(&text, name+".lua")
-	return rueidis.NewLuaScript(text.String())
+	sum := sha1.Sum([]byte(text.String())) //nolint:gosec // the name that Redis gives a script
+	return luaScript{rueidis.NewLuaScript(text.String()), hex.EncodeToString(sum[:])}
+}
+
+// luaScript is a script and its name in Redis, by which it is run where [rueidis.Lua] does not do.
+type luaScript struct {
+	*rueidis.Lua
+	sha string
 }
 
 func include(text *strings.Builder, file string) {

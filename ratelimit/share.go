@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,15 +17,16 @@ import (
 // none would ever meet another.
 const callsAtOnce = 2
 
+// mostTogether is how many questions are sent together, in one call or several.
+const mostTogether = 16
+
 // sharer gathers questions while calls are under way, as a database gathers
 // commits. None waits for another to come: it is sent at once, or when the next
-// call comes back, or when as many have gathered as one call may carry.
+// call comes back, or when as many have gathered as are sent together.
 type sharer struct {
-	most int
-
 	mu        sync.Mutex
 	gathering []*question
-	calls     int // under way
+	calls     int // under way, those that are sent together counted as one
 }
 
 // join adds a question and says whether a call is to be made now.
@@ -32,7 +34,7 @@ func (s *sharer) join(q *question) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gathering = append(s.gathering, q)
-	if s.calls >= callsAtOnce && len(s.gathering) < s.most {
+	if s.calls >= callsAtOnce && len(s.gathering) < mostTogether {
 		return false
 	}
 	s.calls++
@@ -43,7 +45,7 @@ func (s *sharer) join(q *question) bool {
 func (s *sharer) next(into []*question) []*question {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := min(s.most, len(s.gathering))
+	n := min(mostTogether, len(s.gathering))
 	if n == 0 {
 		s.calls--
 		return nil
@@ -103,13 +105,13 @@ func (r *Redis) ask(ctx context.Context, q *question, a *aside) (*answer, error)
 
 // start begins a call for a question, or lets it gather for the next.
 func (r *Redis) start(q *question) {
-	shared := r.sharer.most > 1 && !r.spread.Load()
-	if shared && !r.sharer.join(q) {
+	together := !r.spread.Load()
+	if together && !r.sharer.join(q) {
 		return
 	}
 	select {
 	case r.inFlight <- struct{}{}:
-		if shared {
+		if together {
 			go r.sendGathered()
 		} else {
 			go r.sendAlone(q)
@@ -117,7 +119,7 @@ func (r *Redis) start(q *question) {
 		return
 	default:
 	}
-	if !shared {
+	if !together {
 		answerAll([]*question{q}, nil, unavailable(errTooMany))
 		return
 	}
@@ -129,7 +131,7 @@ func (r *Redis) start(q *question) {
 // sendGathered sends what gathered, until nothing is left.
 func (r *Redis) sendGathered() {
 	defer func() { <-r.inFlight }()
-	questions := make([]*question, 0, r.sharer.most)
+	questions := make([]*question, 0, mostTogether)
 	for {
 		// Callers that have their answers, or are about to ask, come first: they
 		// are ready to run, so this waits for nobody.
@@ -160,7 +162,7 @@ func (r *Redis) send(questions []*question) {
 	}
 }
 
-// exchange makes one call and hands out the answers. The client is not given a
+// exchange makes a call, or several at once where not so many may share one, and hands out the answers. The client is not given a
 // deadline: on one it would close a connection that is merely slow, and while its
 // pipeline is stuck it would not look at it. Instead, nobody waits any longer, and
 // MaxInFlight bounds what is left behind.
@@ -185,14 +187,18 @@ func (r *Redis) exchange(questions []*question) {
 		all.Wait()
 		return
 	}
-	replies, err := r.run(client, questions)
-	if err != nil {
-		err = unavailable(err)
+	if len(questions) <= r.shared {
+		replies, err := r.run(client, questions)
+		if err != nil {
+			err = unavailable(err)
+		}
+		answerAll(questions, replies, err)
+		return
 	}
-	answerAll(questions, replies, err)
+	r.runSeveral(client, slices.Collect(slices.Chunk(questions, r.shared)))
 }
 
-// run runs the script for some questions whose keys are in one slot.
+// run makes one call for some questions whose keys are in one slot.
 func (r *Redis) run(client rueidis.Client, questions []*question) ([]answer, error) {
 	c := requests.Get().(*request)
 	c.put(questions, r.exact, r.scripted)
@@ -201,6 +207,40 @@ func (r *Redis) run(client rueidis.Client, questions []*question) ([]answer, err
 	if result.NonRedisError() == nil {
 		requests.Put(c) // otherwise the client may be writing it still
 	}
+	return r.read(result, questions)
+}
+
+// runSeveral makes a call for each of some lots of questions, sends all calls together, and hands out the answers.
+func (r *Redis) runSeveral(client rueidis.Client, lots [][]*question) {
+	commands := make(rueidis.Commands, len(lots))
+	sent := make([]*request, len(lots))
+	for i, questions := range lots {
+		c := requests.Get().(*request)
+		c.put(questions, r.exact, r.scripted)
+		commands[i] = client.B().Evalsha().Sha1(r.take.sha).Numkeys(int64(len(c.keys))).Key(c.keys...).Arg(c.args...).Build()
+		sent[i] = c
+	}
+	r.calls.Add(uint64(len(lots)))
+	for i, result := range client.DoMulti(context.Background(), commands...) {
+		if result.NonRedisError() == nil {
+			requests.Put(sent[i])
+		}
+		var replies []answer
+		var err error
+		if failed, ok := rueidis.IsRedisErr(result.Error()); ok && failed.IsNoScript() {
+			replies, err = r.run(client, lots[i])
+		} else {
+			replies, err = r.read(result, lots[i])
+		}
+		if err != nil {
+			err = unavailable(err)
+		}
+		answerAll(lots[i], replies, err)
+	}
+}
+
+// read takes apart what the script said to some questions.
+func (r *Redis) read(result rueidis.RedisResult, questions []*question) ([]answer, error) {
 	reply, err := result.ToString()
 	if err != nil {
 		return nil, err

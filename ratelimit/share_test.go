@@ -85,6 +85,46 @@ func TestCrowdSharesCalls(t *testing.T) {
 	}
 }
 
+// What gathered goes out together also where few decisions, or one, may share a call: each is decided by a call of
+// its own, and no limit is exceeded. Redis may forget its scripts meanwhile.
+func TestCrowdWithCallsOfItsOwn(t *testing.T) {
+	for _, shared := range []int{1, 5} {
+		t.Run(fmt.Sprint(shared), func(t *testing.T) {
+			server := startRedis(t)
+			r := server.open(ratelimit.RedisOptions{Timeout: patient, MaxDenials: -1, MaxShared: shared})
+			const callers, each = 64, 40
+			var admitted atomic.Int64
+			var crowd sync.WaitGroup
+			for caller := range callers {
+				crowd.Go(func() {
+					var d ratelimit.Decision
+					for i := range each {
+						if caller == 0 && i%10 == 5 {
+							server.do("SCRIPT", "FLUSH")
+						}
+						subjects := []ratelimit.Subject{subject("ip", fmt.Sprint(caller, i), "1/1h"), subject("organization", "acme", "1500/1h")}
+						if err := r.Take(t.Context(), time.Now(), subjects, &d); err != nil {
+							t.Error(err)
+						}
+						if d.Admitted {
+							admitted.Add(1)
+						}
+					}
+				})
+			}
+			crowd.Wait()
+			if n := admitted.Load(); n != 1500 {
+				t.Errorf("%d admitted, want 1500", n)
+			}
+			// Those that Redis refused, not knowing the script, are asked again.
+			calls, least := int(r.Stats().Calls), callers*each/shared
+			if calls < least || shared == 1 && calls > least+least/2 {
+				t.Errorf("%d calls for %d decisions, %d to a call", calls, callers*each, shared)
+			}
+		})
+	}
+}
+
 // Each keeps its own deadline, whatever it shares: one that gives up early is not
 // held by the others, and does not end them. One that was never sent is not counted.
 func TestSharedCallsKeepTheirDeadlines(t *testing.T) {
