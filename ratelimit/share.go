@@ -162,10 +162,11 @@ func (r *Redis) send(questions []*question) {
 	}
 }
 
-// exchange makes a call, or several at once where not so many may share one, and hands out the answers. The client is not given a
-// deadline: on one it would close a connection that is merely slow, and while its
-// pipeline is stuck it would not look at it. Instead, nobody waits any longer, and
-// MaxInFlight bounds what is left behind.
+// exchange makes a call, or several at once where not so many may share one, and
+// hands out the answers. The client is not given a deadline: on one it would close
+// a connection that is merely slow, and while its pipeline is stuck it would not
+// look at it. Instead, nobody waits any longer, and MaxInFlight bounds what is left
+// behind.
 func (r *Redis) exchange(questions []*question) {
 	client, err := r.connect()
 	if err != nil {
@@ -210,7 +211,8 @@ func (r *Redis) run(client rueidis.Client, questions []*question) ([]answer, err
 	return r.read(result, questions)
 }
 
-// runSeveral makes a call for each of some lots of questions, sends all calls together, and hands out the answers.
+// runSeveral makes a call for each of some lots of questions, sends all calls
+// together, and hands out the answers.
 func (r *Redis) runSeveral(client rueidis.Client, lots [][]*question) {
 	commands := make(rueidis.Commands, len(lots))
 	sent := make([]*request, len(lots))
