@@ -5,14 +5,14 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 )
 
 var (
-	errBodyTooLarge = fault.New(fault.TooLarge, "body_too_large",
-		"The request body is larger than what is passed on. Send less in one request.")
+	errBodyTooLarge   = fault.New(fault.TooLarge, "body_too_large", "The request body is larger than what is passed on.")
 	errBodyIncomplete = fault.New(fault.Malformed, "body_incomplete",
 		"The request body ended before it was complete. Send it again.")
 	errBodySlow = fault.New(fault.Malformed, "body_timeout",
@@ -36,17 +36,39 @@ func (t *transfer) readBody() (*payload, error) {
 		return p, nil
 	}
 	if r.ContentLength > t.bounds.MaxBody {
-		return p, errBodyTooLarge
+		return p, tooLarge(t.bounds.MaxBody)
 	}
 	rc := http.NewResponseController(t.w)
 	from := &patience{from: r.Body, rc: rc, begin: time.Now(), grace: g.limits.bodyTime}
 	from.extend()
 	if err := t.receive(p, from); err != nil {
 		// The deadline stays: the server must not wait for the rest either.
+		if errors.Is(err, errBodyTooLarge) {
+			err = tooLarge(t.bounds.MaxBody)
+		}
 		return p, err
 	}
 	_ = rc.SetReadDeadline(time.Time{})
 	return p, nil
+}
+
+// tooLarge says how many bytes a body may have.
+func tooLarge(most int64) error {
+	return fault.New(errBodyTooLarge.Kind, errBodyTooLarge.Code, "The request body is larger than the "+sizeOf(most)+
+		" that are taken here. Send less in one request, or have the bound of this service raised (REQUEST_BODY_MIB, or its body-mib).")
+}
+
+func sizeOf(bytes int64) string {
+	if bytes%(1<<20) != 0 {
+		return strconv.FormatInt(bytes, 10) + " bytes"
+	}
+	return strconv.FormatInt(bytes>>20, 10) + " MiB"
+}
+
+// crowded says whether a body is on disk only since memory was short: nobody has
+// looked into it, and soon somebody might.
+func (t *transfer) crowded(p *payload) bool {
+	return p.spooled() && p.size <= t.gateway.limits.memory
 }
 
 // errNoRoom says that a body has to go elsewhere than into memory.

@@ -3,7 +3,9 @@ package gateway_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/rand"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gateway"
 )
 
@@ -310,5 +313,62 @@ func TestBodiesAreNotMixedUp(t *testing.T) {
 		default:
 			return
 		}
+	}
+}
+
+// modelKeys opens a key whose scope names models.
+type modelKeys struct{ keys }
+
+func (k modelKeys) OpenForUse(ctx context.Context, caller access.Caller, service *catalog.Service, name string) (gateway.Credential, error) {
+	c, err := k.keys.OpenForUse(ctx, caller, service, name)
+	c.Scope = &catalog.Scope{Paths: []string{"/**"}, Models: []string{"small"}}
+	return c, err
+}
+
+// What is not looked into since memory is short is no denial: the same request is
+// taken a moment later. One that is too long for it is told so.
+func TestABodyThatNobodyLookedInto(t *testing.T) {
+	upstream, got := recorder(t, nil)
+	f := serve(t, upstream, func(o *gateway.Options) {
+		o.Opener, o.SpoolDir, o.MemoryBody, o.MaxBody, o.MaxBuffered = modelKeys{}, t.TempDir(), 1<<20, 4<<20, 1<<20
+	})
+	holding, release := make(chan struct{}), make(chan struct{})
+	held := io.MultiReader(strings.NewReader(strings.Repeat("x", 600<<10)), readerFunc(func([]byte) (int, error) {
+		close(holding)
+		<-release
+		return 0, io.ErrUnexpectedEOF
+	}))
+	done := make(chan gateway.Result)
+	go func() {
+		r := httptest.NewRequest("POST", "/", held)
+		r.URL.Host, r.ContentLength = "", 1<<20
+		done <- f.Gateway.Serve(httptest.NewRecorder(), r, gateway.Visit{Route: gateway.Chat, Service: "up", Path: "v1"})
+	}()
+	<-holding
+	prompt := func(size int) string { return `{"model":"small","x":"` + strings.Repeat("y", size) + `"}` }
+	for path, want := range map[string]string{"/api/chat/up/v1": "too_busy", "/api/chat/echo/v1/chat/completions": "too_busy"} {
+		answer, text := f.call(t, "POST", path, prompt(900<<10), "Content-Type", "application/json")
+		if answer.StatusCode != 503 || answer.Header.Get("Gatehouse-Error") != want {
+			t.Errorf("%s without room: %d %s", path, answer.StatusCode, text)
+		}
+		if r := f.result(t); r.Scope != "" {
+			t.Errorf("%s without room: %+v", path, r)
+		}
+	}
+	close(release)
+	<-done
+	if answer, text := f.call(t, "POST", "/api/chat/up/v1", prompt(900<<10), "Content-Type", "application/json"); answer.StatusCode != 200 {
+		t.Errorf("with room: %d %s", answer.StatusCode, text)
+	}
+	<-got
+	for path, want := range map[string]string{"/api/chat/up/v1": "403 scope_denied", "/api/chat/echo/v1/chat/completions": "413 body_too_large"} {
+		answer, text := f.call(t, "POST", path, prompt(2<<20), "Content-Type", "application/json")
+		if fmt.Sprint(answer.StatusCode, " ", answer.Header.Get("Gatehouse-Error")) != want || !strings.Contains(text, "1 MiB") {
+			t.Errorf("%s, long: %d %s", path, answer.StatusCode, text)
+		}
+	}
+	answer, text := f.call(t, "POST", "/api/chat/up/v1", prompt(5<<20))
+	if answer.StatusCode != 413 || !strings.Contains(text, "4 MiB") || !strings.Contains(text, "REQUEST_BODY_MIB") {
+		t.Errorf("too long: %d %s", answer.StatusCode, text)
 	}
 }

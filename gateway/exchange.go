@@ -49,6 +49,8 @@ type exchange struct {
 	wire    *wire                 // the connection of the last attempt, where it had served others; nil otherwise
 	heard   uint64                // what wire had heard before it was asked
 
+	connected bool // the last attempt had a connection
+
 	watcher  tokens.Watcher
 	watching bool // watcher looks at this answer
 

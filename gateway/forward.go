@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/internal/fault"
-	"github.com/gatehouse-io/gatehouse/usage/tokens"
 )
 
 var (
@@ -56,9 +55,6 @@ func (t *transfer) forward(body *payload) {
 	t.watch(e, answer)
 	t.relay(e, answer)
 	t.counted(e)
-	if leaks([]string{t.result.Usage.Model}, t.secrets()) { // said by an upstream that gives the key back
-		t.result.Usage.Model = tokens.OtherModel
-	}
 }
 
 // mayRepeat says whether the request may be sent again after it was sent whole.
@@ -109,13 +105,23 @@ func (t *transfer) unanswered(e *exchange, err error) {
 		return
 	}
 	shown := t.logUpstream("no answer from the upstream", err)
-	// The two differ in whether the service may have done what was asked.
-	var operation *net.OpError
-	if errors.As(err, &operation) && operation.Op != "dial" || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errUnasked) {
+	switch {
+	case !e.connected: // all others may have done what was asked
+		t.fail(errUnreachable.Because(shown))
+	case ofTheNetwork(err):
 		t.fail(errInterrupted.Because(shown))
-		return
+	default:
+		t.fail(errInvalidAnswer.Because(shown))
 	}
-	t.fail(errUnreachable.Because(shown))
+}
+
+// ofTheNetwork says whether an exchange over a connection ended with it, and not
+// with what the upstream sent.
+func ofTheNetwork(err error) bool {
+	var operation *net.OpError
+	return errors.As(err, &operation) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errUnasked) ||
+		// net/http keeps these to itself: of an idle connection, and of HTTP/2, where a reset may mean anything.
+		strings.Contains(err.Error(), "idle connection") || strings.Contains(err.Error(), "http2: ") || strings.Contains(err.Error(), "stream error: ")
 }
 
 // cancelled answers for an exchange that was cancelled before anything was sent.
@@ -138,17 +144,37 @@ func (t *transfer) cancelled(cause error) {
 // credential.
 var errWithheld = errors.New("the text of the error held the credential")
 
-// longestLogged is how much of an error's text is logged, in bytes: net/http quotes
-// whole lines of what an upstream sent.
+// longestLogged is how much of an error's text is logged, in bytes.
 const longestLogged = 300
+
+// withoutQuotes cuts off where net/http begins to quote what an upstream sent: an
+// answer may be in there, or the credential in some spelling.
+func withoutQuotes(text string) string {
+	for _, quote := range [...]string{`"`, "`", "malformed MIME header"} {
+		if i := strings.Index(text, quote); i >= 0 {
+			if strings.HasPrefix(quote, "malformed") {
+				i += len(quote)
+			}
+			text = strings.TrimRight(text[:i], " :=") + " [what the upstream sent is not logged]"
+		}
+	}
+	return text
+}
 
 // logUpstream says in the log what a caller is not told: addresses, DNS, TLS. It
 // gives err, or another where the text of err is not for a log either.
 func (t *transfer) logUpstream(message string, err error) error {
-	if leaks([]string{err.Error()}, t.secrets()) {
+	var operation *net.OpError
+	text := err.Error()
+	if !errors.As(err, &operation) { // which quotes nothing
+		text = withoutQuotes(text)
+	}
+	if leaks([]string{text}, t.secrets()) {
 		err = errWithheld
-	} else if text := err.Error(); len(text) > longestLogged {
+	} else if len(text) > longestLogged {
 		err = errors.New(strings.ToValidUTF8(text[:longestLogged], "") + "...")
+	} else if text != err.Error() {
+		err = errors.New(text)
 	}
 	t.gateway.log.WarnContext(t.r.Context(), message, "service", t.visit.Service, "upstream", t.upstream.host,
 		"request", t.visit.RequestID, "error", err)

@@ -27,19 +27,19 @@ func TestUpstreamsThatAnswerNonsense(t *testing.T) {
 		status int
 		code   string
 	}{
-		"two lengths":              {ok + "Content-Length: 2\r\nContent-Length: 3\r\n\r\nok!", 502, "upstream_unreachable"},
-		"a length that is none":    {ok + "Content-Length: two\r\n\r\nok", 502, "upstream_unreachable"},
-		"a negative length":        {ok + "Content-Length: -1\r\n\r\nok", 502, "upstream_unreachable"},
-		"an unknown coding":        {ok + "Transfer-Encoding: xchunked\r\n\r\nok", 502, "upstream_unreachable"},
-		"a coding twice":           {ok + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 502, "upstream_unreachable"},
-		"a status of two digits":   {"HTTP/1.1 20 OK\r\n\r\n", 502, "upstream_unreachable"},
+		"two lengths":              {ok + "Content-Length: 2\r\nContent-Length: 3\r\n\r\nok!", 502, "upstream_invalid"},
+		"a length that is none":    {ok + "Content-Length: two\r\n\r\nok", 502, "upstream_invalid"},
+		"a negative length":        {ok + "Content-Length: -1\r\n\r\nok", 502, "upstream_invalid"},
+		"an unknown coding":        {ok + "Transfer-Encoding: xchunked\r\n\r\nok", 502, "upstream_invalid"},
+		"a coding twice":           {ok + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 502, "upstream_invalid"},
+		"a status of two digits":   {"HTTP/1.1 20 OK\r\n\r\n", 502, "upstream_invalid"},
 		"a status with a sign":     {"HTTP/1.1 +20 OK\r\n\r\n", 502, "upstream_invalid"},
-		"HTTP/9":                   {"HTTP/9.9.9 200 OK\r\n\r\n", 502, "upstream_unreachable"},
-		"a header without a colon": {ok + "nonsense\r\n\r\n", 502, "upstream_unreachable"},
-		"a header with a NUL":      {ok + "X-A: a\x00b\r\nContent-Length: 2\r\n\r\nok", 502, "upstream_unreachable"},
-		"zeros":                    {strings.Repeat("\x00", 1000), 502, "upstream_unreachable"},
-		"TLS":                      {"\x15\x03\x01\x00\x02\x02\x16", 502, "upstream_unreachable"},
-		"half a header":            {ok + "Content-Length: 2\r\nX-A", 502, "upstream_unreachable"},
+		"HTTP/9":                   {"HTTP/9.9.9 200 OK\r\n\r\n", 502, "upstream_invalid"},
+		"a header without a colon": {ok + "nonsense\r\n\r\n", 502, "upstream_invalid"},
+		"a header with a NUL":      {ok + "X-A: a\x00b\r\nContent-Length: 2\r\n\r\nok", 502, "upstream_invalid"},
+		"zeros":                    {strings.Repeat("\x00", 1000), 502, "upstream_invalid"},
+		"TLS":                      {"\x15\x03\x01\x00\x02\x02\x16", 502, "upstream_invalid"},
+		"half a header":            {ok + "Content-Length: 2\r\nX-A", 502, "upstream_invalid"},
 	} {
 		f := serve(t, rawUpstream(t, test.answer))
 		answer, text := f.call(t, "POST", "/api/chat/up/v1", "{}")
@@ -60,11 +60,11 @@ func TestUpstreamsThatNeverEnd(t *testing.T) {
 		status      int    // 0: the answer begins, and is cut off
 		codes       string // one of them
 	}{
-		"endless headers":           {"HTTP/1.1 200 OK\r\n", "X-A: " + strings.Repeat("a", 1000) + "\r\n", 502, "upstream_unreachable"},
-		"an endless header line":    {"HTTP/1.1 200 OK\r\nX-A: ", strings.Repeat("a", 1000), 502, "upstream_unreachable"},
-		"an endless status line":    {"HTTP/1.1 200 ", strings.Repeat("a", 1000), 502, "upstream_unreachable"},
-		"endless 1xx":               {"", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", 502, "upstream_unreachable"},
-		"endless 100":               {"", "HTTP/1.1 100 Continue\r\n\r\n", 502, "upstream_unreachable"},
+		"endless headers":           {"HTTP/1.1 200 OK\r\n", "X-A: " + strings.Repeat("a", 1000) + "\r\n", 502, "upstream_invalid"},
+		"an endless header line":    {"HTTP/1.1 200 OK\r\nX-A: ", strings.Repeat("a", 1000), 502, "upstream_invalid"},
+		"an endless status line":    {"HTTP/1.1 200 ", strings.Repeat("a", 1000), 502, "upstream_invalid"},
+		"endless 1xx":               {"", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", 502, "upstream_invalid"},
+		"endless 100":               {"", "HTTP/1.1 100 Continue\r\n\r\n", 502, "upstream_invalid"},
 		"an endless error":          {"HTTP/1.1 500 Oh\r\nTransfer-Encoding: chunked\r\n\r\n", "5\r\nerror\r\n", 0, "upstream_too_long"},
 		"an endless refusal":        {"HTTP/1.1 401 No\r\nContent-Type: application/json\r\n\r\n", strings.Repeat(" ", 1000), 0, "upstream_too_long"},
 		"an endless chunk size":     {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "0", 0, "upstream_interrupted"},

@@ -59,15 +59,15 @@ func withoutParametersHolding(raw, token string) string {
 	return strings.Join(kept, "&")
 }
 
-// holdsOwnToken says whether the caller's token stands in the path, from where it
-// would go to the provider's logs.
-func holdsOwnToken(h http.Header, path string) bool {
-	const shortest = 32 // no token of ours is shorter, and most paths are
-	if len(path) < shortest {
+// holdsOwnToken says whether the caller's token stands in a text that others get to
+// read: a path, in the provider's logs, or a model's name, in ours.
+func holdsOwnToken(h http.Header, text string) bool {
+	const shortest = 32 // no token of ours is shorter, and most such texts are
+	if len(text) < shortest {
 		return false
 	}
 	for _, token := range callerTokens(h) {
-		if holdsToken(path, token) {
+		if holdsToken(text, token) {
 			return true
 		}
 	}

@@ -302,7 +302,8 @@ func (s *stream) copy(e *exchange, body io.Reader) {
 }
 
 // ready gives how much of b ends with a whole line; the first held bytes hold
-// none. A line longer than the buffer is passed on in pieces.
+// none. A line longer than the buffer is passed on in pieces, none of which ends
+// inside a secret.
 func (s *stream) ready(b []byte, held int) int {
 	if len(b) == 0 {
 		return 0
@@ -316,10 +317,26 @@ func (s *stream) ready(b []byte, held int) int {
 	if i := bytes.LastIndexByte(b[held:], '\r'); i >= 0 {
 		return held + i + 1
 	}
-	if len(b) == bufferSize {
-		return len(b)
+	if len(b) < bufferSize {
+		return 0
 	}
-	return 0
+	if whole := len(b) - s.begunSecret(b); whole > 0 {
+		return whole
+	}
+	return len(b)
+}
+
+// begunSecret gives how many bytes at the end of b could be the beginning of a secret.
+func (s *stream) begunSecret(b []byte) int {
+	longest := 0
+	for _, secret := range s.secrets {
+		for n := min(len(secret)-1, len(b)); n > longest; n-- {
+			if bytes.HasSuffix(b, secret[:n]) {
+				longest = n
+			}
+		}
+	}
+	return longest
 }
 
 // pass writes b to the caller, and then has it counted.

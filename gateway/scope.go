@@ -52,6 +52,8 @@ func (t *transfer) allowed(c Credential, body *payload) error {
 		why = scopeMethod
 	case !scope.AllowsPath(t.r.Method, "/"+t.visit.Path):
 		why = scopePath
+	case len(scope.Models) > 0 && t.crowded(body):
+		return errBusy
 	case len(scope.Models) > 0:
 		why = t.modelDenied(scope, body)
 	}
@@ -59,7 +61,12 @@ func (t *transfer) allowed(c Credential, body *payload) error {
 		return nil
 	}
 	t.result.Scope = why
-	return fault.New(fault.Denied, ScopeDenied, scopeMessages[why])
+	message := scopeMessages[why]
+	if why == scopeUnnamed && body.spooled() {
+		message = "The scope of the organization's credential for this service names models, and nobody looks for the model in a body of more than " +
+			sizeOf(t.gateway.limits.memory) + ". Send less in one request."
+	}
+	return fault.New(fault.Denied, ScopeDenied, message)
 }
 
 // modelDenied says why a scope with models does not take the request; "" where

@@ -35,7 +35,8 @@ func TestScrubbedInPieces(t *testing.T) {
 	slices.SortStableFunc(secrets, func(a, b string) int { return len(b) - len(a) })
 	words := append([]string{
 		"100% of ", `\u0070 `, "&amp; ", " p+ss/w", " tai", base64.StdEncoding.EncodeToString([]byte("An Authorization: " + password + "!")),
-		strings.ReplaceAll(password, "+", "%2B"), strings.NewReplacer("&", "&amp;", `"`, "&quot;", "<", "&lt;").Replace(password),
+		strings.ReplaceAll(password, "+", "%2B"), strings.NewReplacer("+", "%252B", "&", "%2526").Replace(password),
+		strings.NewReplacer("=", `\\u003d`, `"`, `\\\"`, "/", `\\\\u002f`).Replace(password), strings.NewReplacer("&", "&amp;", `"`, "&quot;", "<", "&lt;").Replace(password),
 	}, secrets...)
 	rapid.Check(t, func(t *rapid.T) {
 		text := strings.Join(rapid.SliceOfN(rapid.SampledFrom(words), 1, 8).Draw(t, "words"), "|")

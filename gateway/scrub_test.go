@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -158,7 +159,7 @@ func TestEverySpellingOfTheKeyIsCutOut(t *testing.T) {
 		base64.StdEncoding.EncodeToString([]byte(" Authorization: " + password)),
 		strings.TrimRight(basic, "="), base64.RawURLEncoding.EncodeToString([]byte(user + ":" + password)),
 	}
-	const innocent = `100% of \u0070 &amp; %70+ss/w p+ss/w&#61;x \`
+	const innocent = `100% of \u0070 &amp; %70+ss/w p+ss/w&#61;x \ `
 	for _, form := range forms {
 		for _, piece := range []int{1, 7, 1 << 20} {
 			upstream, _ := recorder(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -178,6 +179,34 @@ func TestEverySpellingOfTheKeyIsCutOut(t *testing.T) {
 				!strings.HasPrefix(form, "QXV0") && !strings.HasPrefix(form, "YW4g") && !strings.HasPrefix(form, "IEF1") && text != innocent+removedMark+innocent {
 				t.Errorf("in pieces of %d: %q came as %q", piece, form, text)
 			}
+		}
+	}
+}
+
+// An error that quotes another's: what was escaped is escaped again.
+func TestTheKeyInQuotedErrorsIsCutOut(t *testing.T) {
+	const user, password = "agent@example.com/token", `p+ss/w=rd&0"1'2<3>456789`
+	object := func(text string) string {
+		quoted, _ := json.Marshal(map[string]string{"error": text})
+		return string(quoted)
+	}
+	for name, body := range map[string]string{
+		"JSON in JSON":          object(object(password)),
+		"JSON in JSON in JSON":  object(object(object(password))),
+		"PHP's in JSON":         object(strings.NewReplacer("/", `\/`, `"`, `\"`).Replace(password)),
+		".NET's in .NET's":      strings.NewReplacer("+", `\\u002B`, `"`, `\\u0022`, "&", `\\u0026`, "'", `\\u0027`, "<", `\\u003C`, ">", `\\u003E`).Replace(password),
+		"a query in a query":    url.QueryEscape(url.QueryEscape(password)),
+		"three queries":         url.QueryEscape(url.QueryEscape(url.QueryEscape(password))),
+		"a query in JSON":       object("?a=" + url.QueryEscape(password) + "&b=1"),
+		"JSON in base64 or not": base64.StdEncoding.EncodeToString([]byte(password)) + object(password),
+	} {
+		upstream, _ := recorder(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(500)
+			_, _ = io.WriteString(w, body)
+		})
+		f := serve(t, upstream, func(o *gateway.Options) { o.Opener = basicKeys{user, password} })
+		if _, text := f.call(t, "GET", "/api/chat/custom/v1", ""); !strings.Contains(text, removedMark) || strings.Contains(text, "456") {
+			t.Errorf("%s: %q came as %q", name, body, text)
 		}
 	}
 }

@@ -101,8 +101,12 @@ func (t *transfer) serve() {
 		defer t.gateway.streams.leave(t.visit.Caller.Organization)
 	}
 	if t.service != nil && t.service.Name == catalog.EchoName {
-		if body.spooled() {
-			t.fail(errBodyTooLarge)
+		switch {
+		case t.crowded(body):
+			t.fail(errBusy)
+			return
+		case body.spooled():
+			t.fail(fault.New(errBodyTooLarge.Kind, errBodyTooLarge.Code, "The service echo reads no more than "+sizeOf(t.gateway.limits.memory)+". Send less in one request."))
 			return
 		}
 		t.echo(body.inMemory())

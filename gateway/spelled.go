@@ -11,11 +11,18 @@ import (
 // is %2B to Python and \u002B to .NET, "=" is \u003d to Gson, "&" is &amp; in a
 // page. So each character is looked for as itself and in every one of its escapes.
 
+// Where one text quotes another that quotes the secret, its escapes are escaped
+// again: \\u002B, %252B.
+
 // escapes are the characters that an escape begins with.
 const escapes = `%\&`
 
-// longestEscape is how many bytes one character takes at most: &#x00000000;
+// longestEscape is how many bytes one character takes at most: &#x00000000; or
+// \u002B within three strings in one another.
 const longestEscape = 12
+
+// nestings is how often an escape may have been escaped again.
+const nestings = 2
 
 // cutSpelled gives text with a mark in the place of each secret that stands in it
 // with escapes, and how many.
@@ -100,19 +107,29 @@ func spells(text, secret string) (length int, whole bool) {
 func escaped(text string, c byte) (length int, known bool) {
 	switch text[0] {
 	case '%': // RFC 3986
-		return coded(text, 1, 2, 16, "", c)
+		from := 1
+		for range nestings {
+			if c != '%' && strings.HasPrefix(text[from:], "25") {
+				from += 2
+			}
+		}
+		return coded(text, from, 2, 16, "", c)
 	case '\\': // RFC 8259, and JavaScript
-		if len(text) == 1 {
+		from := 1
+		for c != '\\' && from < 1<<(nestings+1)-1 && from < len(text) && text[from] == '\\' {
+			from++
+		}
+		if len(text) == from {
 			return 0, false
 		}
-		switch text[1] {
+		switch text[from] {
 		case 'u':
-			return coded(text, 2, 4, 16, "", c)
+			return coded(text, from+1, 4, 16, "", c)
 		case 'x':
-			return coded(text, 2, 2, 16, "", c)
+			return coded(text, from+1, 2, 16, "", c)
 		case c:
 			if !alphanumeric(c) { // a letter behind it makes another escape
-				return 2, true
+				return from + 1, true
 			}
 		}
 	case '&': // HTML

@@ -384,6 +384,29 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// A line longer than the buffer goes on in pieces, and the key may stand where one
+// piece ends.
+func TestTheKeyWhereALongLineIsCut(t *testing.T) {
+	for _, before := range []int{32<<10 - 40, 32<<10 - 20, 32<<10 - 7, 64<<10 - 30, 96<<10 - 21} {
+		line := "data: " + strings.Repeat("x", before-6) + injectedKey + strings.Repeat("y", 40<<10) + injectedKey[:9]
+		f := serve(t, scripted(t, func(conn net.Conn) {
+			_, _ = io.WriteString(conn, eventStream)
+			chunk(conn, line)
+			chunk(conn, "\n\n")
+			_, _ = io.WriteString(conn, "0\r\n\r\n")
+		}))
+		answer := f.open(t.Context(), t, "/api/chat/up/v1")
+		text, err := io.ReadAll(answer.Body)
+		_ = answer.Body.Close()
+		if want := strings.ReplaceAll(line, injectedKey, removedMark) + "\n\n"; err != nil || string(text) != want {
+			t.Errorf("at %d: %d bytes, want %d: %q, %v", before, len(text), len(want), text[max(0, before-10):min(len(text), before+40)], err)
+		}
+		if r := f.result(t); r.Scrubbed != 1 {
+			t.Errorf("at %d: %+v", before, r)
+		}
+	}
+}
+
 func TestTrailers(t *testing.T) {
 	f := serve(t, rawUpstream(t, "HTTP/1.1 200 OK\r\nTrailer: X-Sum, Set-Cookie, X-Leak\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"+
 		"X-Sum: 7\r\nSet-Cookie: a=b\r\nX-Leak: "+injectedKey+"\r\n\r\n"))

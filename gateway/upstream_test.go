@@ -12,7 +12,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gatehouse-io/gatehouse/audit"
@@ -35,9 +37,9 @@ func TestAnUpstreamThatCannotBeReached(t *testing.T) {
 		"a bad certificate": {secure.URL, "upstream_unreachable"},
 		"TLS to plain http": {strings.Replace(plain, "http:", "https:", 1), "upstream_unreachable"},
 		"closes at once":    {scripted(t, func(net.Conn) {}), "upstream_interrupted"},
-		"no HTTP":           {scripted(t, func(c net.Conn) { _, _ = io.WriteString(c, "220 mail\r\n") }), "upstream_unreachable"},
+		"no HTTP":           {scripted(t, func(c net.Conn) { _, _ = io.WriteString(c, "220 mail\r\n") }), "upstream_invalid"},
 		"a header too large": {
-			rawUpstream(t, "HTTP/1.1 200 OK\r\nX-Large: "+strings.Repeat("x", 80<<10)+"\r\n\r\n"), "upstream_unreachable",
+			rawUpstream(t, "HTTP/1.1 200 OK\r\nX-Large: "+strings.Repeat("x", 80<<10)+"\r\n\r\n"), "upstream_invalid",
 		},
 		"101 unasked":        {rawUpstream(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"), "upstream_invalid"},
 		"a status of no use": {rawUpstream(t, "HTTP/1.1 099 Odd\r\nContent-Length: 0\r\n\r\n"), "upstream_invalid"},
@@ -57,6 +59,63 @@ func TestAnUpstreamThatCannotBeReached(t *testing.T) {
 				t.Errorf("%+v", r)
 			}
 		})
+	}
+}
+
+// lines is a log to look into.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// net/http quotes what it cannot read, and an upstream may put anything there.
+func TestWhatAnUpstreamSentIsNotLogged(t *testing.T) {
+	const secret = "said-by-the-upstream"
+	spelled := url.QueryEscape(injectedKey[:8]) + "%2D" + secret
+	for name, answer := range map[string]string{
+		"a status line":      "HTTP/1.1 2x0 " + spelled + "\r\n\r\n",
+		"no HTTP":            spelled + "\r\n",
+		"a header line":      "HTTP/1.1 200 OK\r\n" + spelled + "\r\n\r\n",
+		"a continued line":   "HTTP/1.1 200 OK\r\n " + spelled + "\r\n\r\n",
+		"a name":             "HTTP/1.1 200 OK\r\n" + spelled + " x: 1\r\n\r\n",
+		"a length":           "HTTP/1.1 200 OK\r\nContent-Length: " + spelled + "\r\n\r\n",
+		"two lengths":        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: " + spelled + "\r\n\r\n",
+		"a coding":           "HTTP/1.1 200 OK\r\nTransfer-Encoding: " + spelled + "\r\n\r\n",
+		"a chunk":            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + spelled + "\r\n\r\n",
+		"a trailer":          "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n" + spelled + "\r\n\r\n",
+		"a trailer's name":   "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: " + spelled + ",Host\r\n\r\n0\r\n\r\n",
+		"a switch":           "HTTP/1.1 101 " + spelled + "\r\nUpgrade: " + spelled + "\r\n\r\n",
+		"a stream's trailer": eventStream + "9\r\ndata: x\n\n\r\n0\r\n" + spelled + "\r\n\r\n",
+	} {
+		var logged lines
+		f := serve(t, rawUpstream(t, answer), func(o *gateway.Options) {
+			o.Logger = slog.New(slog.NewJSONHandler(&logged, nil))
+			o.Problem = func(w http.ResponseWriter, r *http.Request, err error) int {
+				o.Logger.Error("request failed", "error", errors.Unwrap(err)) // as the server does
+				return writeProblem(w, r, err)
+			}
+		})
+		answer, err := http.Post(f.URL+"/api/chat/up/v1", "application/json", strings.NewReader("{}"))
+		if err == nil {
+			_, _ = io.Copy(io.Discard, answer.Body)
+			_ = answer.Body.Close()
+		}
+		r := f.result(t)
+		if text := logged.String() + fmt.Sprint(r); strings.Contains(text, secret) || strings.Contains(text, "%2D") {
+			t.Errorf("%s: %s", name, text)
+		}
 	}
 }
 

@@ -102,6 +102,7 @@ func (t *transfer) account(p *payload) error {
 	if u.Model == "" {
 		u.Model = o.model
 	}
+	u.Model = t.harmless(u.Model)
 	u.Stream = asked.Stream || o.stream || acceptsEvents(t.r.Header["Accept"])
 	if u.Stream || p.spooled() && o.expected {
 		if !t.gateway.streams.enter(t.visit.Caller.Organization) {
@@ -165,8 +166,17 @@ func (t *transfer) counted(e *exchange) {
 	u := &t.result.Usage
 	u.Tokens, u.Events = e.watcher.Counts(), e.watcher.Events()
 	if model := e.watcher.Model(); model != "" {
-		u.Model = model
+		u.Model = t.harmless(model)
 	}
+}
+
+// harmless gives a model's name as it may be recorded: one that holds the caller's
+// token, or the credential that an upstream gives back, is not.
+func (t *transfer) harmless(model string) string {
+	if leaks([]string{model}, t.secrets()) || holdsOwnToken(t.r.Header, model) {
+		return tokens.OtherModel
+	}
+	return model
 }
 
 // streams counts the streams that are open, by organization, on this instance.

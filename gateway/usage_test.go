@@ -270,6 +270,30 @@ func TestModelsAndStreamsOfPaths(t *testing.T) {
 
 // An organization has so many streams at once and no more; other requests, and
 // other organizations, are not concerned, and a stream that ends gives its place.
+// A token that was put where the model belongs is recorded nowhere.
+func TestATokenIsNoModel(t *testing.T) {
+	said := ""
+	upstream, _ := recorder(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, `{"model":%q,"usage":{"prompt_tokens":1,"completion_tokens":2}}`, said)
+	})
+	f := serve(t, upstream)
+	for _, test := range []struct{ asked, said, want string }{
+		{callerToken, "", "other"},
+		{"x-" + callerToken + ":1", "", "other"},
+		{"gpt-5", callerToken, "other"},
+		{"gpt-5", injectedKey, "other"},
+		{"gpt-5", "gpt-5-2027-01-01", "gpt-5-2027-01-01"},
+		{"a-model-of-a-name-as-long-as-a-token-0123456789", "", "a-model-of-a-name-as-long-as-a-token-0123456789"},
+	} {
+		said = test.said
+		f.call(t, "POST", "/api/chat/up/v1/chat/completions", `{"model":"`+test.asked+`"}`)
+		if got := f.result(t).Usage.Model; got != test.want {
+			t.Errorf("asked for %q, answered %q: recorded as %q", test.asked, test.said, got)
+		}
+	}
+}
+
 func TestStreamsAreCapped(t *testing.T) {
 	release := make(chan struct{})
 	upstream := "http://" + listen(t, func(conn net.Conn) {

@@ -47,7 +47,7 @@ func wired(dial func(ctx context.Context, network, address string) (net.Conn, er
 // gotConn is told of the connection that a request is about to be written to; of a
 // retry of the transport's own, too.
 func (e *exchange) gotConn(info httptrace.GotConnInfo) {
-	e.wire = nil
+	e.wire, e.connected = nil, true
 	if !info.Reused {
 		return
 	}
@@ -62,7 +62,7 @@ func (e *exchange) gotConn(info httptrace.GotConnInfo) {
 
 // roundTrip sends out and gives the answer to it, and to nothing else.
 func (e *exchange) roundTrip(out *http.Request) (*http.Response, error) {
-	e.wire = nil
+	e.wire, e.connected = nil, false
 	answer, err := e.gateway.transport.RoundTrip(out)
 	if err != nil || e.wire == nil || answer.ProtoMajor != 1 || e.wire.heard.Load() != e.heard {
 		return answer, err

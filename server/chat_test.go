@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -17,6 +18,35 @@ import (
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
+
+// A token that its caller put where it does not belong, as tools with mixed-up
+// variables do, is recorded nowhere.
+func TestATokenInTheWrongPlaceIsNotRecorded(t *testing.T) {
+	openai := gatehousetest.OpenAI(t)
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + openai.URL, "GATEHOUSE_METRICS_ADDR": "127.0.0.1:0"})
+	admin := as(t, s, "acme", "u1", access.Owner)
+	admin.store("openai", map[string]string{"apiKey": openai.Key()})
+	service, made := admin.makeToken(map[string]any{"roles": []string{"developer"}})
+	token := service.token
+	service.do("POST", chatPath, `{"model":"`+token+`","messages":[]}`, "User-Agent", "sdk/1 "+token, "X-Request-Id", token)
+	service.do("POST", chatPath, chatBody, "User-Agent", token, "X-Request-Id", "id-"+token)
+	anonymous(t, s).get("/api/services", "User-Agent", token, "X-Request-Id", token)
+	service.get("/api/services/"+token, "Gatehouse-Credential", token)
+	visits := admin.await(2, "action", "chat.request")
+	events, err := json.Marshal(admin.events())
+	if err != nil {
+		t.Fatal(err)
+	}
+	usage := admin.get("/api/usage?groupBy=model")
+	for place, text := range map[string]string{"the trail": string(events), "the log": s.Logs.String(), "usage": usage.Body} {
+		if strings.Contains(text, token[4:]) {
+			t.Errorf("the token of %s stands in %s: %s", made, place, text)
+		}
+	}
+	if visits[1].Request.UserAgent != "sdk/1 [a token]" {
+		t.Errorf("the user agent is %q", visits[1].Request.UserAgent)
+	}
+}
 
 // The provider gets the organization's key, and nothing of the caller's.
 func TestChatCarriesTheKeyAndNothingElse(t *testing.T) {

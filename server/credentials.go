@@ -16,7 +16,7 @@ import (
 type listCredentialsIn struct {
 	Service string `query:"service" doc:"Only this service"`
 	Status  string `query:"status" doc:"Only this status: active, expiring, expired or disabled"`
-	Limit   int    `query:"limit" doc:"1 to 200; 50 when left out"`
+	Limit   int    `query:"limit" doc:"1 to 200; 50 when left out or 0"`
 	Cursor  string `query:"cursor" doc:"nextCursor of the page before"`
 }
 

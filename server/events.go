@@ -37,7 +37,7 @@ func (p *EventPick) filter() (audit.Filter, error) {
 
 type listEventsIn struct {
 	EventPick
-	Limit  int    `query:"limit" doc:"1 to 500; 50 when left out"`
+	Limit  int    `query:"limit" doc:"1 to 500; 50 when left out or 0"`
 	Cursor string `query:"cursor" doc:"nextCursor of the page before, with the same filter"`
 	Count  bool   `query:"count" doc:"Count what the filter picks, up to 10000"`
 }

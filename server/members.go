@@ -10,7 +10,7 @@ import (
 )
 
 type listMembersIn struct {
-	Limit  int    `query:"limit" doc:"1 to 200; 50 when left out"`
+	Limit  int    `query:"limit" doc:"1 to 200; 50 when left out or 0"`
 	Cursor string `query:"cursor" doc:"nextCursor of the page before"`
 }
 

@@ -12,7 +12,7 @@ import (
 
 type listPoliciesIn struct {
 	Owner  string `query:"owner" doc:"For operators: only the policies of this organization, or _instance for the operator's"`
-	Limit  int    `query:"limit" doc:"1 to 200; 50 when left out"`
+	Limit  int    `query:"limit" doc:"1 to 200; 50 when left out or 0"`
 	Cursor string `query:"cursor" doc:"nextCursor of the page before"`
 }
 

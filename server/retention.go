@@ -187,7 +187,7 @@ func wireHold(h retention.Hold) api.RetentionHold {
 }
 
 type pageIn struct {
-	Limit  int    `query:"limit" doc:"1 to 500; 50 when left out"`
+	Limit  int    `query:"limit" doc:"1 to 500; 50 when left out or 0"`
 	Cursor string `query:"cursor" doc:"nextCursor of the page before"`
 }
 
@@ -214,7 +214,7 @@ func (s *Server) heldEvents(ctx context.Context, caller access.Caller, in *pageI
 
 type certificatesIn struct {
 	Organization string `query:"organization" doc:"For operators: _instance, the events that belong to no tenant"`
-	Limit        int    `query:"limit" doc:"1 to 500; 50 when left out"`
+	Limit        int    `query:"limit" doc:"1 to 500; 50 when left out or 0"`
 	Cursor       string `query:"cursor" doc:"nextCursor of the page before"`
 }
 

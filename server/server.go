@@ -191,7 +191,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{server: s, start: s.now(), ip: clientIP(r, s.cfg.TrustedProxies), route: "unmatched"}
 	x.id = requestID(r)
-	x.request = audit.Request{ID: x.id, Method: methodOf(r), IP: x.ip.String(), UserAgent: r.UserAgent()}
+	x.request = audit.Request{ID: x.id, Method: methodOf(r), IP: x.ip.String(), UserAgent: auth.WithoutTokens(r.UserAgent(), r.Header)}
 	ctx, span := s.trace(r, x)
 	ctx = context.WithValue(ctx, exchangeKey{}, x)
 	ctx = audit.WithRequest(ctx, &x.request)
@@ -280,7 +280,7 @@ func methodOf(r *http.Request) string {
 // and ours meet.
 func requestID(r *http.Request) string {
 	if given := r.Header.Get("X-Request-Id"); given != "" && len(given) <= 128 && strings.Trim(given,
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == "" {
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == "" && auth.WithoutTokens(given, r.Header) == given {
 		return given
 	}
 	return "req_" + uuid.Must(uuid.NewV7()).String()

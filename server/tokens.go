@@ -11,7 +11,7 @@ import (
 
 type listTokensIn struct {
 	Status string `query:"status" doc:"Only this status: active, expired or revoked"`
-	Limit  int    `query:"limit" doc:"1 to 200; 50 when left out"`
+	Limit  int    `query:"limit" doc:"1 to 200; 50 when left out or 0"`
 	Cursor string `query:"cursor" doc:"nextCursor of the page before"`
 }
 

@@ -31,7 +31,7 @@ type usageIn struct {
 	Credential   string   `query:"credential" doc:"One credential's id"`
 	Member       string   `query:"member" doc:"One member's id"`
 	Organization string   `query:"organization" doc:"For operators: another organization, or * for all"`
-	Limit        int      `query:"limit" doc:"1 to 10000; 100 when left out, 10000 for CSV"`
+	Limit        int      `query:"limit" doc:"1 to 10000; 100 when left out or 0, 10000 for CSV"`
 	Cursor       string   `query:"cursor" doc:"nextCursor of the page before; for CSV the header Gatehouse-Next-Cursor"`
 	Format       string   `query:"format" doc:"json or csv; Accept: text/csv asks for csv too"`
 }

@@ -13,7 +13,7 @@ import (
 
 type listVersionsIn struct {
 	ID     string `path:"id"`
-	Limit  int    `query:"limit" doc:"1 to 200; 50 when left out"`
+	Limit  int    `query:"limit" doc:"1 to 200; 50 when left out or 0"`
 	Cursor string `query:"cursor" doc:"nextCursor of the page before"`
 }
 

@@ -118,7 +118,7 @@ func (s *Server) testWebhook(ctx context.Context, caller access.Caller, in *webh
 type deliveriesIn struct {
 	ID     string `path:"id"`
 	Status string `query:"status" doc:"Only this status: pending, delivered or failed"`
-	Limit  int    `query:"limit" doc:"1 to 200; 50 when left out"`
+	Limit  int    `query:"limit" doc:"1 to 200; 50 when left out or 0"`
 	Cursor string `query:"cursor" doc:"nextCursor of the page before"`
 }
 
