@@ -44,6 +44,7 @@ type Injection struct {
 
 type prepared struct {
 	origin   url.URL
+	home     *url.URL // the provider's own where the operator moved the service
 	others   []otherHost
 	set      []header // replace
 	defaults []header // only where the request has none
@@ -72,6 +73,11 @@ func (s *Service) Prepare(fields map[string]string) (*Injection, error) {
 		return nil, fmt.Errorf("catalog: fields of %s make no origin", s.Name)
 	}
 	p := &prepared{origin: *origin, others: s.others, defaults: s.defaults, fields: make(map[string]string, len(fields))}
+	if s.movedFrom != nil {
+		if home, err := url.Parse(s.originBy(s.movedFrom, fields)); err == nil && home.Host != "" {
+			p.home = home
+		}
+	}
 	for _, f := range s.Fields {
 		v, ok := fields[f.Name]
 		if !ok {
@@ -121,6 +127,10 @@ func (in *Injection) Origin() *url.URL {
 	u := in.prepared().origin
 	return &u
 }
+
+// Home gives the provider's own origin, which it names in links, where the operator
+// moved the service to another; nil where it did not. It is not to be changed.
+func (in *Injection) Home() *url.URL { return in.prepared().home }
 
 // OriginFor is [Injection.Origin] for a request of method to path, which stands
 // escaped as on the request line and begins with a slash: some providers take a

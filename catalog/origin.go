@@ -53,8 +53,9 @@ type origin struct {
 func fixed(at string) *origin { return &origin{at: template(at)} }
 
 // originOf gives the origin for fields that passed Check.
-func (s *Service) originOf(fields map[string]string) string {
-	o := s.origin
+func (s *Service) originOf(fields map[string]string) string { return s.originBy(s.origin, fields) }
+
+func (s *Service) originBy(o *origin, fields map[string]string) string {
 	if f, ok := s.Field(o.field); ok && fields[f.Name] != "" {
 		if f.Format == Endpoint {
 			return f.endpoint(fields[f.Name])
@@ -78,7 +79,7 @@ func (s *Service) originOf(fields map[string]string) string {
 // ones, and such as {subdomain}.zendesk.com. Origins that the operator named are
 // left out.
 func (s *Service) Hosts() []string {
-	if s.origin == nil || s.custom || s.moved {
+	if s.origin == nil || s.custom || s.movedFrom != nil {
 		return nil
 	}
 	var hosts []string

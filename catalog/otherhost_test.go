@@ -31,6 +31,9 @@ func TestOtherHosts(t *testing.T) {
 			t.Errorf("%s %s goes to %s, want %s", request[0], request[1], got, want)
 		}
 	}
+	if home := in.Home(); home != nil {
+		t.Errorf("a service that was not moved is at home at %s", home)
+	}
 	moved := newCatalog(t, catalog.Options{ServiceHosts: map[string]string{"stripe": "http://127.0.0.1:12111/base"}})
 	s, _ := moved.Service("stripe")
 	there, err := s.Prepare(sound("stripe"))
@@ -39,6 +42,9 @@ func TestOtherHosts(t *testing.T) {
 	}
 	if got := there.OriginFor("POST", "/v1/files").String(); got != "http://127.0.0.1:12111/base" {
 		t.Errorf("an upload of a moved service goes to %s", got)
+	}
+	if home := there.Home(); home == nil || home.String() != "https://api.stripe.com" {
+		t.Errorf("the moved service is at home at %s", home)
 	}
 	if hosts := service(t, "stripe").Hosts(); !slices.Equal(hosts, []string{"api.stripe.com", "files.stripe.com", "connect.stripe.com"}) {
 		t.Errorf("hosts %v", hosts)

@@ -25,16 +25,16 @@ type Service struct {
 	// given. The first that is whole is put on requests.
 	Alternatives [][]string
 
-	custom   bool    // out of the operator's file
-	private  bool    // out of the file, and on the network of the operator
-	moved    bool    // to an origin of the operator's
-	origin   *origin // nil: never put on a request
-	others   []otherHost
-	inject   []injected
-	defaults []header
-	probe    probe
-	follow   *follow // nil where one question is enough
-	scope    *Scope  // of a credential that has none of its own
+	custom    bool    // out of the operator's file
+	private   bool    // out of the file, and on the network of the operator
+	movedFrom *origin // by the operator, to origin
+	origin    *origin // nil: never put on a request
+	others    []otherHost
+	inject    []injected
+	defaults  []header
+	probe     probe
+	follow    *follow // nil where one question is enough
+	scope     *Scope  // of a credential that has none of its own
 
 	fileHeaders                   []string // that the operator's file lets pass, both ways
 	requestHeaders, answerHeaders headerList

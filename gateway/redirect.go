@@ -26,11 +26,18 @@ func (t *transfer) through(sent *http.Request, link string) (string, bool) {
 	if err != nil {
 		return "", false
 	}
-	target := base.ResolveReference(ref)
+	target, under := base.ResolveReference(ref), t.upstream.base
 	if !sameOrigin(target, base) {
-		return "", false
+		home := t.home()
+		if ref.Scheme == "" && home != nil { // as whoever sees the provider's own answers reads it
+			target.Scheme = home.Scheme
+		}
+		if home == nil || !sameOrigin(target, home) {
+			return "", false
+		}
+		under = strings.TrimSuffix(home.EscapedPath(), "/")
 	}
-	path, ok := strings.CutPrefix(target.EscapedPath(), t.upstream.base)
+	path, ok := strings.CutPrefix(target.EscapedPath(), under)
 	if !ok || path != "" && path[0] != '/' {
 		return "", false
 	}
@@ -40,6 +47,15 @@ func (t *transfer) through(sent *http.Request, link string) (string, bool) {
 	}
 	rest := url.URL{RawQuery: target.RawQuery, Fragment: target.Fragment, RawFragment: target.RawFragment}
 	return t.visit.prefix() + "/" + path + rest.String(), true
+}
+
+// home is where the provider believes itself to be: behind an egress proxy, its
+// links do not name the host that we ask.
+func (t *transfer) home() *url.URL {
+	if t.upstream.injection == nil {
+		return nil
+	}
+	return t.upstream.injection.Home()
 }
 
 // prefix is what stands before a path of the service on the address that the

@@ -224,6 +224,13 @@ func TestRedirectsAreHandedOn(t *testing.T) {
 		"y":                           "/api/proxy/stripe/v1/y",
 		"?page=2":                     "/api/proxy/stripe/v1/x?page=2",
 		strings.ToUpper("http") + upstream[4:] + "/base/x": "/api/proxy/stripe/x",
+		// The service was moved, and what answers there may be a proxy before the provider.
+		"https://api.stripe.com/v1/y?a=b":     "/api/proxy/stripe/v1/y?a=b",
+		"//api.stripe.com/v1/y":               "/api/proxy/stripe/v1/y",
+		"http://api.stripe.com/v1/y":          "",
+		"https://api.stripe.com:444/v1/y":     "",
+		"https://api.stripe.com/../v1/%2e%2e": "",
+		"https://files.stripe.com/v1/y":       "",
 	} {
 		targets <- location
 		answer, _ := f.call(t, "GET", "/api/proxy/stripe/v1/x", "")
