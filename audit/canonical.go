@@ -129,7 +129,7 @@ func encode(e Event, recorded time.Time) (row, error) {
 			return row{}, err
 		}
 		r.personal = data
-		r.salt = make([]byte, 16)
+		r.salt = make([]byte, saltSize)
 		rand.Read(r.salt) // never fails (crypto/rand)
 		c.Personal = commitment(r.salt, data)
 	}
@@ -169,6 +169,9 @@ func shortened(metadata map[string]any) map[string]any {
 	kept["truncated"] = true
 	return kept
 }
+
+// saltSize is how many random bytes stand before a side row where it is hashed.
+const saltSize = 16
 
 // commitment binds a side row to its event without giving it away: the salt
 // is erased with the row.

@@ -69,8 +69,12 @@ func (c *Columns) Differ(canonical []byte) (column, commitment string) {
 	return "", commitment
 }
 
-// Committed reports whether commitment binds this side row.
+// Committed reports whether commitment binds this side row. A salt of another length
+// would let bytes be moved from one to the other.
 func Committed(commitment string, salt, data []byte) bool {
+	if len(salt) != saltSize {
+		return false
+	}
 	var buffer [512]byte
 	sum := sha256.Sum256(append(append(buffer[:0], salt...), data...))
 	var digits [2 * sha256.Size]byte

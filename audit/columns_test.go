@@ -1,6 +1,9 @@
 package audit_test
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
 	"testing"
 	"time"
@@ -63,4 +66,20 @@ func FuzzColumns(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The salt has a length of its own: nothing of a person moves into it.
+func TestCommittedByItsSalt(t *testing.T) {
+	salt, data := []byte("0123456789abcdef"), []byte(`{"ip":"192.0.2.1"}`)
+	sum := sha256.Sum256(append(bytes.Clone(salt), data...))
+	commitment := hex.EncodeToString(sum[:])
+	if !audit.Committed(commitment, salt, data) {
+		t.Error("what was committed is not")
+	}
+	all := append(bytes.Clone(salt), data...)
+	for i := range len(all) + 1 {
+		if i != len(salt) && audit.Committed(commitment, all[:i], all[i:]) {
+			t.Errorf("a salt of %d bytes", i)
+		}
+	}
 }

@@ -69,6 +69,7 @@ const (
 	maxUserAgent = 512
 	maxPersonal  = 2048
 	maxTargets   = 16
+	maxRoles     = 64 // a member has 32 at most, and its token may say others
 	maxCanonical = 8 << 10
 )
 
@@ -99,16 +100,19 @@ func (e Event) normal() Event {
 	e.Reason = bounded(e.Reason, maxWord)
 	e.Actor.Type, e.Actor.ID = bounded(e.Actor.Type, maxWord), bounded(e.Actor.ID, maxID)
 	e.Actor.TokenID = bounded(e.Actor.TokenID, maxID)
-	if len(e.Actor.Roles) > maxTargets {
-		e.Actor.Roles = e.Actor.Roles[:maxTargets]
+	if len(e.Actor.Roles) > maxRoles || len(e.Targets) > maxTargets {
+		e.Metadata = maps.Clone(e.Metadata)
+		if e.Metadata == nil {
+			e.Metadata = make(map[string]any)
+		}
+		e.Metadata["truncated"] = true
 	}
+	e.Actor.Roles = e.Actor.Roles[:min(len(e.Actor.Roles), maxRoles)]
 	e.Actor.Roles = slices.Clone(e.Actor.Roles)
 	for i, r := range e.Actor.Roles {
 		e.Actor.Roles[i] = bounded(r, maxWord)
 	}
-	if len(e.Targets) > maxTargets {
-		e.Targets = e.Targets[:maxTargets]
-	}
+	e.Targets = e.Targets[:min(len(e.Targets), maxTargets)]
 	e.Targets = slices.Clone(e.Targets)
 	for i, t := range e.Targets {
 		e.Targets[i] = Target{Type: bounded(t.Type, maxWord), ID: bounded(t.ID, maxID), Name: bounded(t.Name, maxID)}

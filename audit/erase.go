@@ -65,7 +65,9 @@ func (l *Log) eraseSome(ctx context.Context, tx *store.Tx, caller access.Caller,
 		return 0, false, err
 	}
 	for _, p := range events {
-		one, err := tx.ExecPrepared(ctx, `DELETE FROM event_persons WHERE organization = $1 AND event_id = $2`, caller.Organization, p.id)
+		// An erasure names the person too, and the address in it is of whoever asked for it.
+		one, err := tx.ExecPrepared(ctx, `DELETE FROM event_persons WHERE organization = $1 AND event_id = $2 AND NOT EXISTS
+			(SELECT 1 FROM events e WHERE e.organization = $1 AND e.id = $2 AND e.action = $3 AND e.actor_id <> $4)`, caller.Organization, p.id, string(AuditErase), id)
 		if err != nil {
 			return 0, false, err
 		}

@@ -90,7 +90,7 @@ func (l *Log) StartExport(ctx context.Context, caller access.Caller, f Filter, f
 	}
 	l.settle(ctx, f.Organization)
 	f.Limit, f.Cursor, f.Count = MaxLimit, "", false
-	asked := f.named()
+	asked := f
 	now := l.opts.Now()
 	if f.To.IsZero() || f.To.After(now) { // events that come meanwhile are not chased
 		f.To = now
@@ -120,14 +120,14 @@ func (l *Log) StartExport(ctx context.Context, caller access.Caller, f Filter, f
 	}
 	begin.Record(ctx, caller, Event{
 		Organization: f.Organization, Action: AuditExport, Outcome: Success, Reason: "export_begun", Permission: access.AuditExport.String(),
-		Metadata: map[string]any{"format": string(format)},
+		Metadata: asked.told(format),
 	})
 	if e.running == nil {
 		e.running = make(map[string]int)
 	}
 	e.running[f.Organization]++
 	return &Export{log: l, caller: caller, slot: slot, search: s, format: format, manifest: Manifest{
-		SchemaVersion: SchemaVersion, Organization: f.Organization, Format: format, Filter: asked, SealedTo: end.String(),
+		SchemaVersion: SchemaVersion, Organization: f.Organization, Format: format, Filter: asked.named(), SealedTo: end.String(),
 		ExportedAt: now.UTC().Format(wireTime),
 	}}, nil
 }
@@ -141,6 +141,20 @@ func (f Filter) named() map[string]string {
 		if value != "" {
 			all[name] = bounded(value, maxID)
 		}
+	}
+	return all
+}
+
+// told gives the metadata of an export's event: what of the trail went out. The ids
+// that were looked for stay out of it, since people paste what they like there.
+func (f Filter) told(format Format) map[string]any {
+	all := map[string]any{"format": string(format)}
+	for name, value := range f.named() {
+		if name == "actor" || name == "target" {
+			all["filter."+name] = true
+			continue
+		}
+		all["filter."+name] = value
 	}
 	return all
 }

@@ -137,7 +137,8 @@ func scanEvent(organization string, scan func(...any) error, more ...any) (Event
 	}
 	e, err := decode(canonical, personal)
 	if err == nil && (e.ID != row.ID || e.Organization != organization || e.Class != row.Class || e.Action != row.Action ||
-		e.Outcome != row.Outcome || e.Actor.ID != row.Actor.ID || !e.OccurredAt.Equal(row.OccurredAt)) {
+		e.Outcome != row.Outcome || e.Actor.ID != row.Actor.ID || !e.OccurredAt.Equal(row.OccurredAt) ||
+		!e.RecordedAt.IsZero() && !e.RecordedAt.Equal(row.RecordedAt)) {
 		err = errColumns
 	}
 	if err != nil {
@@ -146,7 +147,7 @@ func scanEvent(organization string, scan func(...any) error, more ...any) (Event
 	if e.RecordedAt.IsZero() { // version 1
 		e.RecordedAt = row.RecordedAt
 	}
-	if side != nil && !bytes.Contains(canonical, []byte(`"personal":"`+commitment(salt, personal)+`"`)) {
+	if side != nil && (len(salt) != saltSize || !bytes.Contains(canonical, []byte(`"personal":"`+commitment(salt, personal)+`"`))) {
 		e.Request.IP, e.Request.UserAgent, e.Personal, e.Damaged = "", "", nil, true
 		for i := range e.Targets {
 			e.Targets[i].Name = ""

@@ -354,6 +354,23 @@ func TestErasePerson(t *testing.T) {
 		if err != nil || sum != 1201 || page.Events[0].Targets[0].ID != "usr_marie" {
 			t.Errorf("the trail tells of %v erased, %v", sum, err)
 		}
+		// Whoever asked for it is another person, and keeps what the event says of it.
+		asked := audit.WithRequest(t.Context(), &audit.Request{IP: "192.0.2.99"})
+		for range 2 {
+			if n, err := l.ErasePerson(asked, owner, "usr_marie"); err != nil || n != 0 {
+				t.Errorf("erased %d once more, %v", n, err)
+			}
+		}
+		put(t, db, l, events[0])
+		for _, want := range []int64{1, 0} {
+			if n, err := l.ErasePerson(asked, owner, "usr_marie"); err != nil || n != want {
+				t.Errorf("erased %d of a later event, want %d, %v", n, want, err)
+			}
+		}
+		page, err = l.Events(t.Context(), owner, audit.Filter{Action: "audit.erase", Target: "usr_marie", Limit: 1})
+		if err != nil || page.Events[0].Request.IP != "192.0.2.99" {
+			t.Errorf("who erased: %+v, %v", page.Events, err)
+		}
 		for _, role := range []access.Role{access.Auditor, access.Developer, access.Operator} {
 			var denied *access.DeniedError
 			if _, err := l.ErasePerson(t.Context(), access.NewCaller("acme", access.User, "u", role), "usr_marie"); !errors.As(err, &denied) {

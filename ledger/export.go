@@ -156,9 +156,14 @@ func ReadCheckpoints(file []byte) ([]string, error) {
 		return SplitNotes(file)
 	}
 	var notes []string
+	number := 0
 	for line := range bytes.SplitSeq(file, []byte("\n")) {
+		number++
 		var l Line
-		if json.Unmarshal(line, &l) != nil || l.Type != lineType {
+		switch err := json.Unmarshal(line, &l); {
+		case err != nil && bytes.Contains(line, []byte(lineType)): // the one that would have told may be the one that was cut
+			return nil, fmt.Errorf("line %d of the file is a checkpoint that is cut off or damaged", number)
+		case err != nil, l.Type != lineType:
 			continue
 		}
 		if l.Data != nil {

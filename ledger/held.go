@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -34,41 +35,91 @@ func setAside(ctx context.Context, tx *store.Tx, id logID, c *Candidate, top *si
 // legal hold keeps it. Proof has all that it takes to check that it was there.
 type HeldEvent struct {
 	Proof
-	Personal []byte // what [audit.Read] takes; nil where it was erased
+	Personal []byte // what [audit.Read] takes; nil where it was erased, or is not the event's
+	Altered  string // what is not as it was set aside, for people; "" where all is
 }
 
-const heldColumns = `h.class, h.log_index, h.event_id, h.canonical, h.size, h.hashes, h.checkpoint`
+const (
+	heldColumns = `h.class, h.log_index, h.event_id, h.occurred_at, h.canonical, h.size, h.hashes, h.checkpoint, p.salt, p.data`
+	heldRows    = `ledger_held h LEFT JOIN event_persons p ON p.organization = h.organization AND p.event_id = h.event_id`
+)
 
-func (h *HeldEvent) scan(scan func(...any) error, more ...any) error {
+// scan reads a row, and looks whether all of it is what the event is bound to. The
+// event itself is for whoever has the record of the prefix to hold it to.
+func (h *HeldEvent) scan(scan func(...any) error) error {
 	var hashes string
-	if err := scan(append([]any{&h.Class, &h.Index, &h.EventID, &h.Canonical, &h.Size, &hashes, &h.Checkpoint}, more...)...); err != nil {
+	var at store.Time
+	var salt []byte
+	var personal *string
+	if err := scan(&h.Class, &h.Index, &h.EventID, &at, &h.Canonical, &h.Size, &hashes, &h.Checkpoint, &salt, &personal); err != nil {
 		return err
 	}
 	for text := range strings.FieldsSeq(hashes) {
 		hash, err := tlog.ParseHash(text)
 		if err != nil {
-			return ErrAltered.Because(err)
+			h.Hashes = nil // which proves nothing
+			break
 		}
 		h.Hashes = append(h.Hashes, hash)
+	}
+	if personal != nil {
+		h.Personal = []byte(*personal)
+	}
+	e, err := audit.Read(h.Canonical, nil)
+	_, commitment := new(audit.Columns).Differ(h.Canonical)
+	switch {
+	case err != nil:
+		h.Altered = "its bytes are no event"
+	case e.ID != h.EventID || e.Organization != h.Organization || string(e.Class) != h.Class || !e.OccurredAt.Equal(at.Time):
+		h.Altered = "a column says something else than the event"
+	case personal != nil && !audit.Committed(commitment, salt, h.Personal):
+		h.Altered, h.Personal = "its personal data is not what the event is bound to", nil
+	case h.Check() != nil:
+		h.Altered = "its proof does not hold"
 	}
 	return nil
 }
 
-// HeldEvents gives the events of an organization that are set aside, from behind a
-// class and a place on, by class and place. The caller has checked who may.
-func HeldEvents(ctx context.Context, tx *store.Tx, organization, class string, place int64, limit int) (all []HeldEvent, err error) {
-	err = tx.Each(ctx, func(scan func(...any) error) error {
-		h := HeldEvent{Proof: Proof{Organization: organization}}
-		var personal *string
-		if err := h.scan(scan, &personal); err != nil {
+// checkSigned looks whether the checkpoint that the event is proved with is of this
+// instance and its log, and says which key signed it.
+func (l *Ledger) checkSigned(h *HeldEvent, keys keyring) {
+	c, err := keys.open(h.Checkpoint)
+	switch {
+	case h.Altered != "":
+	case err != nil || c.Removed || c.Origin != l.origin(logID{h.Organization, h.Class}):
+		h.Altered = "its checkpoint is not one that this instance signed for its log"
+	default:
+		h.Key = keys.signer(h.Checkpoint).VerifierKey(c.Origin)
+	}
+}
+
+// eachHeld calls fn with the events of one log that are set aside, by place.
+func eachHeld(ctx context.Context, tx *store.Tx, id logID, fn func(*HeldEvent) error) error {
+	return tx.Each(ctx, func(scan func(...any) error) error {
+		h := HeldEvent{Proof: Proof{Organization: id.organization}}
+		if err := h.scan(scan); err != nil {
 			return err
 		}
-		if personal != nil {
-			h.Personal = []byte(*personal)
+		return fn(&h)
+	}, `SELECT `+heldColumns+` FROM `+heldRows+` WHERE h.organization = $1 AND h.class = $2 ORDER BY h.log_index`, id.organization, id.class)
+}
+
+// HeldEvents gives the events of an organization that are set aside, from behind a
+// class and a place on, by class and place. The caller has checked who may.
+func (l *Ledger) HeldEvents(ctx context.Context, tx *store.Tx, organization, class string, place int64, limit int) (all []HeldEvent, err error) {
+	keys, err := l.Keys(ctx)
+	if err != nil && !errors.Is(err, errKey) {
+		return nil, err
+	}
+	err = tx.Each(ctx, func(scan func(...any) error) error {
+		h := HeldEvent{Proof: Proof{Organization: organization}}
+		if err := h.scan(scan); err != nil {
+			return err
 		}
+		l.checkSigned(&h, keys)
 		all = append(all, h)
 		return nil
-	}, `SELECT `+heldColumns+`, p.data FROM ledger_held h LEFT JOIN event_persons p ON p.organization = h.organization AND p.event_id = h.event_id
+	}, `SELECT `+heldColumns+` FROM `+heldRows+`
 		WHERE h.organization = $1 AND (h.class, h.log_index) > ($2, $3) ORDER BY h.class, h.log_index LIMIT $4`, organization, class, place, limit)
 	return all, err
 }
@@ -91,17 +142,16 @@ func (l *Ledger) Release(ctx context.Context, tx *store.Tx, organization, class 
 	var kept, all int64
 	var gone []string
 	var places []int64
-	err = tx.Each(ctx, func(scan func(...any) error) error {
-		var c Candidate
-		var at store.Time
-		if err := scan(&c.ID, &c.Index, &at, &c.Canonical); err != nil {
-			return err
+	err = eachHeld(ctx, tx, id, func(h *HeldEvent) error {
+		l.checkSigned(h, keys)
+		if h.Altered != "" { // no trace of that is deleted
+			return ErrAltered.Because(fmt.Errorf("the event at place %d that is set aside: %s", h.Index, h.Altered))
 		}
-		e, err := audit.Read(c.Canonical, nil)
+		e, err := audit.Read(h.Canonical, nil)
 		if err != nil {
 			return ErrAltered.Because(err)
 		}
-		c.OccurredAt, c.Action, c.Actor = e.OccurredAt, string(e.Action), e.Actor.ID
+		c := Candidate{ID: h.EventID, Index: h.Index, Canonical: h.Canonical, OccurredAt: e.OccurredAt, Action: string(e.Action), Actor: e.Actor.ID}
 		leaf := tlog.RecordHash(c.Canonical)
 		before = extend(before, c.Index, leaf)
 		all++
@@ -112,7 +162,7 @@ func (l *Ledger) Release(ctx context.Context, tx *store.Tx, organization, class 
 		kept++
 		after = extend(after, c.Index, leaf)
 		return nil
-	}, `SELECT event_id, log_index, occurred_at, canonical FROM ledger_held WHERE organization = $1 AND class = $2 ORDER BY log_index`, organization, class)
+	})
 	if err != nil || len(gone) == 0 {
 		return 0, p, err
 	}
@@ -160,16 +210,15 @@ func (v *verification) held(ctx context.Context, id logID) error {
 		}
 		var there int64
 		var all tlog.Hash
-		err = tx.Each(ctx, func(scan func(...any) error) error {
-			var index int64
-			var canonical []byte
-			if err := scan(&index, &canonical); err != nil {
-				return err
-			}
+		err = eachHeld(ctx, tx, id, func(h *HeldEvent) error {
 			there++
-			all = extend(all, index, tlog.RecordHash(canonical))
+			all = extend(all, h.Index, tlog.RecordHash(h.Canonical))
+			v.ledger.checkSigned(h, v.keys)
+			if h.Altered != "" {
+				v.find(Finding{HeldAltered, id.organization, id.class, h.Index, h.EventID, -1, "a legal hold set this event aside: " + h.Altered})
+			}
 			return nil
-		}, `SELECT log_index, canonical FROM ledger_held WHERE organization = $1 AND class = $2 ORDER BY log_index`, id.organization, id.class)
+		})
 		if err != nil {
 			return err
 		}
@@ -187,6 +236,9 @@ func (v *verification) held(ctx context.Context, id logID) error {
 // the checkpoint, whose signature is for whoever has the key to check.
 func (p *Proof) Check() error {
 	c, err := parseCheckpoint(noteText(p.Checkpoint))
+	if err == nil && c.Size != p.Size {
+		err = errors.New("the checkpoint is of another size")
+	}
 	if err != nil {
 		return err
 	}

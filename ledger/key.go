@@ -5,10 +5,12 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -104,6 +106,25 @@ func (k keyring) open(signed string) (Checkpoint, error) {
 		}
 	}
 	return Checkpoint{}, errors.New("no signature of the log itself")
+}
+
+// signer gives the key that signed a note which [keyring.open] took.
+func (k keyring) signer(signed string) Key {
+	for i := range k {
+		if signedBy(signed, k[i].Public) {
+			return k[i]
+		}
+	}
+	return Key{}
+}
+
+// signedBy reports whether a note says that this key signed it.
+func signedBy(signed string, public ed25519.PublicKey) bool {
+	name, _, _ := strings.Cut(signed, "\n")
+	var hash [4]byte
+	binary.BigEndian.PutUint32(hash[:], named{origin: name, public: public}.KeyHash())
+	// The first 4 bytes of the signature are its key's hash, so 30 bits of it are in 5 digits.
+	return strings.Contains(signed, "\n— "+name+" "+base64.StdEncoding.EncodeToString(hash[:])[:5])
 }
 
 // signingKey is the key that signs, with its private half.
@@ -251,6 +272,11 @@ func (l *Ledger) newKey(ctx context.Context, caller access.Caller, action audit.
 				return err
 			}
 		}
+		if old == "" {
+			if err := l.begin(ctx, tx, &signingKey{k, private}); err != nil {
+				return err
+			}
+		}
 		if _, err := tx.Exec(ctx, `INSERT INTO ledger_keys (organization, id, public, key_sealed, created_at) VALUES ($1, $2, $3, $4, $5)`,
 			access.InstanceOrganization, k.ID, []byte(public), sealed, store.At(k.CreatedAt)); err != nil {
 			return err
@@ -266,6 +292,27 @@ func (l *Ledger) newKey(ctx context.Context, caller access.Caller, action audit.
 		return l.trail.Append(ctx, tx, caller, e)
 	})
 	return k, err
+}
+
+// begin makes the instance's own log, empty and signed by the first key, so that
+// there is no key without it: somebody without the keys cannot make the trail begin
+// anew. Where there is something of a log before there is a key, the keys were
+// deleted.
+func (l *Ledger) begin(ctx context.Context, tx *store.Tx, key *signingKey) error {
+	var left int64
+	err := tx.Row(ctx, `SELECT (SELECT count(*) FROM (SELECT 1 FROM ledger_entries WHERE organization = $1 LIMIT 1) AS e) +
+		(SELECT count(*) FROM (SELECT 1 FROM ledger_logs WHERE organization = $1 LIMIT 1) AS l)`, access.InstanceOrganization).Scan(&left)
+	if err != nil {
+		return err
+	}
+	if left > 0 {
+		return ErrAltered.Because(errors.New("there are logs, and the keys that signed them are gone"))
+	}
+	note, err := key.sign(&Checkpoint{Origin: l.origin(instanceLog()), Root: emptyRoot, Block: -1, SealedAt: key.CreatedAt.Truncate(time.Millisecond)})
+	if err != nil {
+		return err
+	}
+	return writeHead(ctx, tx, instanceLog(), head{blockHash: noteHash(note), checkpoint: note}, key.CreatedAt)
 }
 
 // Keys gives the public keys, oldest first. Any caller may have them: they are

@@ -104,12 +104,7 @@ func (l *Ledger) prove(ctx context.Context, tx *store.Tx, p *Proof, keys keyring
 	if err := tlog.CheckRecord(hashes, c.Size, c.Root, p.Index, tlog.RecordHash(p.Canonical)); err != nil {
 		return ErrAltered.Because(err) // better none than one that proves nothing
 	}
-	p.Size, p.Hashes, p.Checkpoint = c.Size, hashes, b.note
-	for _, k := range keys {
-		if k.ID == b.keyID {
-			p.Key = k.VerifierKey(c.Origin)
-		}
-	}
+	p.Size, p.Hashes, p.Checkpoint, p.Key = c.Size, hashes, b.note, keys.signer(b.note).VerifierKey(c.Origin)
 	return nil
 }
 

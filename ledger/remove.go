@@ -171,13 +171,19 @@ func checkedEvents(ctx context.Context, tx *store.Tx, id logID, from, to int64, 
 		var c Candidate
 		var at, recorded store.Time
 		var outcome string
-		if err := scan(&c.ID, &c.Index, &at, &recorded, &c.Action, &outcome, &c.Actor, &c.Canonical); err != nil {
+		var salt []byte
+		var personal *string
+		if err := scan(&c.ID, &c.Index, &at, &recorded, &c.Action, &outcome, &c.Actor, &c.Canonical, &salt, &personal); err != nil {
 			return err
 		}
 		columns := audit.Columns{Organization: id.organization, ID: c.ID, OccurredAt: at.Time, RecordedAt: recorded.Time, Class: id.class,
 			Action: c.Action, Outcome: outcome, ActorID: c.Actor}
-		if column, _ := columns.Differ(c.Canonical); column != "" {
+		column, commitment := columns.Differ(c.Canonical)
+		if column != "" {
 			return ErrAltered.Because(fmt.Errorf("the column %s of the event at place %d says something else than the event", column, c.Index))
+		}
+		if personal != nil && !audit.Committed(commitment, salt, []byte(*personal)) {
+			return ErrAltered.Because(fmt.Errorf("the personal data of the event at place %d is not what the event is bound to", c.Index))
 		}
 		if c.Index != from+int64(len(all)) {
 			return ErrAltered.Because(fmt.Errorf("an event is missing at place %d or stands there twice", from+int64(len(all))))
@@ -186,8 +192,9 @@ func checkedEvents(ctx context.Context, tx *store.Tx, id logID, from, to int64, 
 		t.append(tlog.RecordHash(c.Canonical))
 		all = append(all, c)
 		return nil
-	}, `SELECT id, log_index, occurred_at, recorded_at, action, outcome, actor_id, canonical FROM events
-		WHERE organization = $1 AND class = $2 AND log_index >= $3 AND log_index < $4 ORDER BY log_index`, id.organization, id.class, from, to)
+	}, `SELECT e.id, e.log_index, e.occurred_at, e.recorded_at, e.action, e.outcome, e.actor_id, e.canonical, p.salt, p.data FROM events e
+		LEFT JOIN event_persons p ON p.organization = e.organization AND p.event_id = e.id
+		WHERE e.organization = $1 AND e.class = $2 AND e.log_index >= $3 AND e.log_index < $4 ORDER BY e.log_index`, id.organization, id.class, from, to)
 	if err != nil {
 		return nil, tlog.Hash{}, err
 	}

@@ -171,11 +171,13 @@ func (l *Ledger) signer(ctx context.Context) (*signingKey, error) {
 		err := l.db.View(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
 			return tx.Row(ctx, `SELECT id FROM ledger_keys WHERE organization = $1 AND retired_at IS NULL`, access.InstanceOrganization).Scan(&id)
 		})
-		if err == nil && id == key.ID {
-			return key, nil
-		}
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
+		switch {
+		case errors.Is(err, store.ErrNotFound): // a new one would let the trail begin anew
+			return nil, ErrAltered.Because(fmt.Errorf("the signing key %s is gone, and no other signs", key.ID))
+		case err != nil:
 			return nil, err
+		case id == key.ID:
+			return key, nil
 		}
 	}
 	key, err := l.active(ctx)
@@ -226,16 +228,11 @@ func (r *run) seal(ctx context.Context, tx *store.Tx, logs []logID) error {
 }
 
 // open gives the log's head and the tree that goes on from it, after a look
-// whether both are still what was signed. A log without a block is empty.
+// whether both are still what was signed. A log that nothing knows of is empty.
 func (r *run) open(ctx context.Context, tx *store.Tx, id logID) (head, *tree, error) {
 	h, err := readHead(ctx, tx, id)
 	if errors.Is(err, store.ErrNotFound) {
-		var there int64 // what has a block, and no head, was a log
-		err = tx.Row(ctx, `SELECT count(*) FROM (SELECT 1 FROM ledger_blocks WHERE organization = $1 AND class = $2 LIMIT 1) AS b`, id.organization, id.class).Scan(&there)
-		if err == nil && there > 0 {
-			err = ErrAltered
-		}
-		return head{}, &tree{}, err
+		return head{}, &tree{}, r.unheard(ctx, tx, id)
 	}
 	if err != nil {
 		return h, nil, err
@@ -267,6 +264,23 @@ func (r *run) open(ctx context.Context, tx *store.Tx, id logID) (head, *tree, er
 		return h, nil, ErrAltered.Because(errors.New("the tree is not what was signed"))
 	}
 	return h, t, err
+}
+
+// unheard gives an error where a log without a head is not new: it has a block, or
+// one on the instance's list, or is the instance's own, which begins with its first
+// key.
+func (r *run) unheard(ctx context.Context, tx *store.Tx, id logID) error {
+	if id == instanceLog() {
+		return ErrAltered.Because(errors.New("its head is missing"))
+	}
+	var there int64
+	err := tx.Row(ctx, `SELECT (SELECT count(*) FROM (SELECT 1 FROM ledger_blocks WHERE organization = $1 AND class = $2 LIMIT 1) AS b) +
+		(SELECT count(*) FROM (SELECT 1 FROM ledger_entries WHERE organization = $3 AND log_organization = $1 AND log_class = $2 LIMIT 1) AS e)`,
+		id.organization, id.class, access.InstanceOrganization).Scan(&there)
+	if err == nil && there > 0 {
+		err = ErrAltered.Because(errors.New("it has blocks, and no head"))
+	}
+	return err
 }
 
 // sealLog adds a block of at most room events to the log.

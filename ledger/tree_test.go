@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -100,6 +101,20 @@ func TestTreeIsRFC6962(t *testing.T) {
 			break
 		}
 	})
+}
+
+// A line of JSON that was a checkpoint and cannot be read is no other line: what it
+// would have told may be what somebody hides.
+func TestCutCheckpointLines(t *testing.T) {
+	whole := `{"type":"audit.checkpoint","checkpoint":"x"}`
+	if notes, err := ReadCheckpoints([]byte(whole + "\nanother line\n{\"type\":\"other\"}\n{\"broken\n" + whole)); err != nil || len(notes) != 2 {
+		t.Errorf("%d notes, %v", len(notes), err)
+	}
+	for cut := 26; cut < len(whole); cut++ {
+		if _, err := ReadCheckpoints([]byte(whole + "\n" + whole[:cut])); err == nil || !strings.Contains(err.Error(), "line 2") {
+			t.Errorf("a line cut after %d bytes: %v", cut, err)
+		}
+	}
 }
 
 // Whatever a file holds, reading checkpoints ends, and what is read as one is

@@ -267,7 +267,7 @@ func (v *verification) listLogs(ctx context.Context) ([]logID, error) {
 	}
 	err := v.view(ctx, func(tx *store.Tx) error {
 		logs = nil
-		for _, table := range []struct{ name, condition string }{{"events", isSealed}, {"ledger_logs", "class <> 'ledger'"}, {"ledger_blocks", "1 = 1"}} {
+		for _, table := range []struct{ name, condition string }{{"events", isSealed}, {"ledger_logs", "class <> 'ledger'"}, {"ledger_blocks", "1 = 1"}, {"ledger_held", "1 = 1"}} {
 			err := each(func(at logID) (logID, bool, error) {
 				return nextLog(ctx, tx, table.name, table.condition, v.only(), at)
 			})

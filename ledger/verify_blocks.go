@@ -140,7 +140,7 @@ func (v *verification) blocks(ctx context.Context, id logID, s *logState, listed
 				whole, size = false, -1
 			}
 			next = b.number + 1
-			c, good := v.block(id, b, entries, size, lastHash, whole)
+			c, good := v.block(ctx, id, b, entries, size, lastHash, whole)
 			last, lastHash, whole = *b, noteHash(b.note), good
 			if !good {
 				size = -1
@@ -200,7 +200,7 @@ func (v *verification) blockPage(ctx context.Context, id logID, from int64) (pag
 // block checks one block against its columns, the block before and the instance's own
 // log, and reports whether it can be believed. size is that of the block before, or
 // -1 where nothing is known of it; before is its hash, which counts where whole is.
-func (v *verification) block(id logID, b *block, entries map[int64]tlog.Hash, size int64, before tlog.Hash, whole bool) (Checkpoint, bool) {
+func (v *verification) block(ctx context.Context, id logID, b *block, entries map[int64]tlog.Hash, size int64, before tlog.Hash, whole bool) (Checkpoint, bool) {
 	bad := func(what string) (Checkpoint, bool) {
 		v.find(Finding{Kind: BlockAltered, Organization: id.organization, Class: id.class, Index: b.first, Block: b.number,
 			Detail: what})
@@ -217,6 +217,8 @@ func (v *verification) block(id logID, b *block, entries map[int64]tlog.Hash, si
 		return bad("its checkpoint is not the one that the instance's own log lists")
 	case c.Block != b.number || c.First != b.first || c.Count != b.count || !c.SealedAt.Equal(b.sealedAt):
 		return bad("its columns say something else than its checkpoint")
+	case !v.saysKey(ctx, b):
+		return bad("its column key_id names another key than its checkpoint")
 	case c.Count < 1 || c.First+c.Count != c.Size || size >= 0 && c.First != size:
 		return bad("it does not follow the block before")
 	case whole && size >= 0 && c.Previous != before:
@@ -225,6 +227,20 @@ func (v *verification) block(id logID, b *block, entries map[int64]tlog.Hash, si
 		return bad("the instance's own log does not list it")
 	}
 	return c, true
+}
+
+// saysKey reports whether a block says that the key signed it that its column names.
+// A key that is not what its seal says was told of already.
+func (v *verification) saysKey(ctx context.Context, b *block) bool {
+	for range 2 {
+		for i := range v.keys {
+			if v.keys[i].ID == b.keyID {
+				return signedBy(b.note, v.keys[i].Public)
+			}
+		}
+		_, _ = v.open(ctx, b.note) // of a key that was made since they were read
+	}
+	return v.badKeys[b.keyID]
 }
 
 // firstUnsigned names the first block that no key of this instance signed. It is

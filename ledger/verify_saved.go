@@ -116,8 +116,8 @@ func (v *verification) instance(ctx context.Context) error {
 		return err
 	}
 	if !exists {
-		if beyond > 0 {
-			v.ofLog(LogMissing, id, -1, "the instance's own log is gone, and %d blocks are on its list", beyond)
+		if beyond > 0 || len(v.keys)+len(v.badKeys) > 0 {
+			v.ofLog(LogMissing, id, -1, "the instance's own log is gone, which began with the first signing key; %d blocks are on its list", beyond)
 		}
 		return nil
 	}

@@ -13,6 +13,22 @@ import (
 
 var errNotFound = fault.New(fault.NotFound, "organization_not_found", "There is no such organization.")
 
+// Known gives an error where no organization has this id, nor had it: of a deleted
+// one the trail remains. The instance's own is known. It is for commands, which a
+// misspelt id must not tell of an empty organization.
+func Known(ctx context.Context, db *store.DB, id string) error {
+	if id != access.InstanceOrganization && !ValidID(id) {
+		return fault.New(errNotFound.Kind, errNotFound.Code, "An organization's id has 1 to 64 letters, digits, '.', '_' or '-' and begins with a letter or a digit.")
+	}
+	err := db.View(ctx, id, func(tx *store.Tx) error {
+		return tx.Row(ctx, `SELECT id FROM organizations WHERE id = $1`, id).Scan(&id)
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return errNotFound
+	}
+	return err
+}
+
 // Delete deletes an organization: its salt, its keys and everything sealed for
 // it are destroyed, so that nothing of it opens again, not even a row that is
 // put back from a copy. Its id stays dead, its trail remains. It needs

@@ -158,10 +158,14 @@ func (d *Directory) applyChange(ctx context.Context, tx *store.Tx, caller access
 	}
 	event.Action, event.Metadata = audit.MemberUpdate, map[string]any{"personal": change.Name != nil || change.Email != nil}
 	if change.Roles != nil {
+		before, err := rolesOfMember(ctx, tx, organization, id)
+		if err != nil {
+			return err
+		}
 		if err := setMemberRoles(ctx, tx, caller, organization, id, *change.Roles, own); err != nil {
 			return err
 		}
-		event.Metadata["roles"] = strings.Join(*change.Roles, " ")
+		event.Metadata["before.roles"], event.Metadata["roles"] = strings.Join(access.Caller{Roles: before}.RoleNames(), " "), strings.Join(*change.Roles, " ")
 	}
 	if change.Name != nil || change.Email != nil {
 		if err := setPerson(ctx, tx, organization, id, change); err != nil {

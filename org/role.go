@@ -110,17 +110,17 @@ func (d *Directory) CreateRole(ctx context.Context, caller access.Caller, name s
 	}
 	now := store.At(d.opts.Now())
 	r := Role{Name: access.Role(name), Description: in.Description, Permissions: granted, CreatedAt: now.Time, CreatedBy: caller.ID, UpdatedAt: now.Time, UpdatedBy: caller.ID}
-	err := d.changeRoles(ctx, caller, audit.RoleCreate, name, granted, func(tx *store.Tx) error {
+	err := d.changeRoles(ctx, caller, audit.RoleCreate, name, granted, func(tx *store.Tx) (before access.Set, err error) {
 		var n int64
 		if err := tx.Row(ctx, `SELECT count(*) FROM roles WHERE organization = $1`, caller.Organization).Scan(&n); err != nil {
-			return err
+			return 0, err
 		}
 		if n >= maxRoles {
-			return errTooManyRoles
+			return 0, errTooManyRoles
 		}
-		_, err := tx.Exec(ctx, `INSERT INTO roles (organization, name, description, permissions, revision, created_at, created_by, updated_at, updated_by)
+		_, err = tx.Exec(ctx, `INSERT INTO roles (organization, name, description, permissions, revision, created_at, created_by, updated_at, updated_by)
 			VALUES ($1, $2, $3, $4, 1, $5, $6, $5, $6)`, caller.Organization, name, in.Description, writeSet(granted), now, caller.ID)
-		return err
+		return 0, err
 	})
 	if errors.Is(err, store.ErrExists) {
 		return Role{}, errRoleExists
@@ -144,19 +144,19 @@ func (d *Directory) UpdateRole(ctx context.Context, caller access.Caller, name s
 	}
 	now := store.At(d.opts.Now())
 	r := Role{Name: access.Role(name), Description: in.Description, Permissions: granted, UpdatedAt: now.Time, UpdatedBy: caller.ID}
-	err := d.changeRoles(ctx, caller, audit.RoleUpdate, name, granted, func(tx *store.Tx) error {
-		if err := roleNotAbove(ctx, tx, caller, name); err != nil {
-			return err
+	err := d.changeRoles(ctx, caller, audit.RoleUpdate, name, granted, func(tx *store.Tx) (before access.Set, err error) {
+		if before, err = roleNotAbove(ctx, tx, caller, name); err != nil {
+			return before, err
 		}
-		_, err := tx.Exec(ctx, `UPDATE roles SET description = $1, permissions = $2, revision = revision + 1, updated_at = $3, updated_by = $4
+		_, err = tx.Exec(ctx, `UPDATE roles SET description = $1, permissions = $2, revision = revision + 1, updated_at = $3, updated_by = $4
 			WHERE organization = $5 AND name = $6`, in.Description, writeSet(granted), now, caller.ID, caller.Organization, name)
 		if err != nil {
-			return err
+			return before, err
 		}
 		var created store.Time
 		err = tx.Row(ctx, `SELECT created_at, created_by FROM roles WHERE organization = $1 AND name = $2`, caller.Organization, name).Scan(&created, &r.CreatedBy)
 		r.CreatedAt = created.Time
-		return err
+		return before, err
 	})
 	return r, err
 }
@@ -169,15 +169,15 @@ func (d *Directory) DeleteRole(ctx context.Context, caller access.Caller, name s
 	if err := d.mayChangeRole(caller, name); err != nil {
 		return err
 	}
-	err := d.changeRoles(ctx, caller, audit.RoleDelete, name, 0, func(tx *store.Tx) error {
-		if err := roleNotAbove(ctx, tx, caller, name); err != nil {
-			return err
+	err := d.changeRoles(ctx, caller, audit.RoleDelete, name, 0, func(tx *store.Tx) (before access.Set, err error) {
+		if before, err = roleNotAbove(ctx, tx, caller, name); err != nil {
+			return before, err
 		}
 		if _, err := tx.Exec(ctx, `DELETE FROM member_roles WHERE organization = $1 AND role = $2`, caller.Organization, name); err != nil {
-			return err
+			return before, err
 		}
-		_, err := tx.Exec(ctx, `DELETE FROM roles WHERE organization = $1 AND name = $2`, caller.Organization, name)
-		return err
+		_, err = tx.Exec(ctx, `DELETE FROM roles WHERE organization = $1 AND name = $2`, caller.Organization, name)
+		return before, err
 	})
 	if err == nil {
 		d.known.ForgetWhere(func(key memberKey) bool { return key.organization == caller.Organization })
@@ -199,30 +199,37 @@ func (d *Directory) mayChangeRole(caller access.Caller, name string) error {
 	return nil
 }
 
-// roleNotAbove refuses a change of a role that grants what the caller does not hold.
-func roleNotAbove(ctx context.Context, tx *store.Tx, caller access.Caller, name string) error {
+// roleNotAbove gives what a role grants, and refuses a change of one that grants what
+// the caller does not hold.
+func roleNotAbove(ctx context.Context, tx *store.Tx, caller access.Caller, name string) (access.Set, error) {
 	var permissions string
 	err := tx.Row(ctx, `SELECT permissions FROM roles WHERE organization = $1 AND name = $2`, caller.Organization, name).Scan(&permissions)
 	if errors.Is(err, store.ErrNotFound) {
-		return errRoleNotFound
+		return 0, errRoleNotFound
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return caller.MayGive(readSet(permissions))
+	before := readSet(permissions)
+	return before, caller.MayGive(before)
 }
 
-func (d *Directory) changeRoles(ctx context.Context, caller access.Caller, action audit.Action, name string, granted access.Set, change func(*store.Tx) error) error {
+func (d *Directory) changeRoles(ctx context.Context, caller access.Caller, action audit.Action, name string, granted access.Set, change func(*store.Tx) (before access.Set, err error)) error {
 	err := d.db.Update(ctx, caller.Organization, func(tx *store.Tx) error {
-		if err := change(tx); err != nil {
+		before, err := change(tx)
+		if err != nil {
 			return err
 		}
 		e := audit.Event{
 			Organization: caller.Organization, Action: action, Outcome: audit.Success, Permission: access.RoleManage.String(),
 			Targets: []audit.Target{{Type: "role", ID: name}},
 		}
+		e.Metadata = make(map[string]any)
 		if action != audit.RoleDelete {
-			e.Metadata = map[string]any{"permissions": strings.Join(granted.Names(), " ")}
+			e.Metadata["permissions"] = strings.Join(granted.Names(), " ")
+		}
+		if action != audit.RoleCreate {
+			e.Metadata["before.permissions"] = strings.Join(before.Names(), " ")
 		}
 		return d.log.Append(ctx, tx, caller, e)
 	})

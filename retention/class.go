@@ -107,6 +107,10 @@ func Default(c Class) Keep {
 	return Forever
 }
 
+// most gives how long a class is kept at most, whatever anybody says; false where
+// there is no such bound.
+func most(c Class) (Keep, bool) { return 30, c == Deliveries }
+
 // Lengths are lengths by class.
 type Lengths map[Class]Keep
 

@@ -226,7 +226,7 @@ func (a *archive) left(t testing.TB, organization string) string {
 	var actors []string
 	err := a.db.View(context.Background(), organization, func(tx *store.Tx) error {
 		actors = nil
-		held, err := ledger.HeldEvents(context.Background(), tx, organization, "", -1, 500)
+		held, err := a.ledger.HeldEvents(context.Background(), tx, organization, "", -1, 500)
 		if err != nil {
 			return err
 		}

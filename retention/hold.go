@@ -62,6 +62,12 @@ func (h *Hold) Active(now time.Time) bool {
 
 var actionForm = regexp.MustCompile(`^([a-z]{1,32}\.[a-z_]{1,32}|[a-z]{1,32}\.\*)$`)
 
+// ofAction reports whether the scope's action is this one, or how it begins.
+func (s *Scope) ofAction(a audit.Action) bool {
+	noun, any := strings.CutSuffix(s.Action, "*")
+	return s.Action == string(a) || any && strings.HasPrefix(string(a), noun)
+}
+
 func (s *Scope) check() []fault.Field {
 	var wrong []fault.Field
 	say := func(name, message string) {
@@ -75,8 +81,8 @@ func (s *Scope) check() []fault.Field {
 			say(id.name, "must be an id of at most "+strconv.Itoa(maxID)+" bytes")
 		}
 	}
-	if s.Action != "" && !actionForm.MatchString(s.Action) {
-		say("action", "must be an action such as credential.create, or a noun and .* such as credential.*")
+	if s.Action != "" && (!actionForm.MatchString(s.Action) || !slices.ContainsFunc(audit.Actions(), s.ofAction)) {
+		say("action", "must be an action of docs/audit.md such as credential.create, or a noun and .* such as credential.*: nothing else would be held")
 	}
 	if !s.From.IsZero() && !s.To.IsZero() && !s.From.Before(s.To) {
 		say("from", "must be before to")
@@ -263,7 +269,7 @@ func (h holdsOf) event(c *ledger.Candidate) bool {
 		if s.Actor != "" && s.Actor != c.Actor || !s.From.IsZero() && c.OccurredAt.Before(s.From) || !s.To.IsZero() && !c.OccurredAt.Before(s.To) {
 			continue
 		}
-		if noun, any := strings.CutSuffix(s.Action, "*"); s.Action != "" && s.Action != c.Action && (!any || !strings.HasPrefix(c.Action, noun)) {
+		if s.Action != "" && !s.ofAction(audit.Action(c.Action)) {
 			continue
 		}
 		if s.Target != "" {
@@ -306,7 +312,7 @@ func (r *Retention) HeldEvents(ctx context.Context, caller access.Caller, limit 
 		return nil, "", fault.InvalidFields(wrong...)
 	}
 	err = r.db.View(ctx, caller.Organization, func(tx *store.Tx) error {
-		all, err = ledger.HeldEvents(ctx, tx, caller.Organization, class, place, limit+1)
+		all, err = r.ledger.HeldEvents(ctx, tx, caller.Organization, class, place, limit+1)
 		return err
 	})
 	if err == nil && len(all) > limit {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/retention"
 )
 
@@ -132,6 +133,12 @@ func TestBounds(t *testing.T) {
 	if err := put("90d"); err != nil {
 		t.Fatal(err)
 	}
+	for _, keep := range []string{"31d", "36500d", "forever"} {
+		_, err := a.Put(t.Context(), owner, "", nil, retention.Draft{Keep: map[string]string{"deliveries": keep}})
+		if f, ok := fault.As(err); !ok || len(f.Fields) != 1 || f.Fields[0].Name != "keep.deliveries" || !strings.Contains(f.Fields[0].Message, "30d") {
+			t.Errorf("deliveries for %s: %v", keep, err)
+		}
+	}
 	if _, err := a.PutBounds(t.Context(), owner, nil, nil, nil); err == nil {
 		t.Error("an owner set the operator's bounds")
 	}
@@ -161,6 +168,17 @@ func TestBounds(t *testing.T) {
 		t.Errorf("a preset under a floor is lifted to it: %v", err)
 	}
 	a.clean(t)
+}
+
+// A hold of an action that there is not would keep nothing, and nobody would know.
+func TestHoldOfNoAction(t *testing.T) {
+	a := newArchive(t, t.TempDir()+"/gatehouse.db", retention.Options{})
+	for action, right := range map[string]bool{"credential.reveal": true, "credential.*": true, "credentials.*": false, "credential.creat": false, "nope.*": false} {
+		_, err := a.Hold(t.Context(), owner, "a case", retention.Scope{Action: action}, time.Time{})
+		if f, ok := fault.As(err); (err == nil) != right || !right && (!ok || f.Fields[0].Name != "scope.action") {
+			t.Errorf("a hold of %s: %v", action, err)
+		}
+	}
 }
 
 // Rows that have no log: usage, what policies said, lines of versions, deliveries.

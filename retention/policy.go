@@ -69,7 +69,11 @@ func (b *Bounds) clamp(c Class, k Keep, from Source) Length {
 	if floor, ok := b.Floors[c]; ok && k < floor {
 		return Length{c, floor, FromFloor}
 	}
-	if ceiling, ok := b.Ceilings[c]; ok && k > ceiling {
+	ceiling, ok := b.Ceilings[c]
+	if built, has := most(c); has && (!ok || ceiling > built) {
+		ceiling, ok = built, true
+	}
+	if ok && k > ceiling {
 		return Length{c, ceiling, FromCeiling}
 	}
 	return Length{c, k, from}
@@ -174,6 +178,10 @@ func lengths(field string, sent map[string]string) (Lengths, []fault.Field) {
 		k, err := ParseKeep(sent[name])
 		if err != nil {
 			wrong = append(wrong, fault.Field{Name: field + "." + name, Message: err.Error()})
+			continue
+		}
+		if most, ok := most(c); ok && k > most {
+			wrong = append(wrong, fault.Field{Name: field + "." + name, Message: "must be at most " + most.String() + ": longer it is never kept"})
 			continue
 		}
 		all[c] = k

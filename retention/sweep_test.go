@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -121,6 +122,7 @@ func TestTamperedIsNotRemoved(t *testing.T) {
 		"an event deleted":     `DELETE FROM events WHERE log_index = 3`,
 		"a block's time moved": `UPDATE ledger_blocks SET sealed_at = 1`,
 		"a block deleted":      `DELETE FROM ledger_blocks WHERE number = 1`,
+		"a person altered":     `UPDATE event_persons SET data = '{"ip":"10.9.9.9"}' WHERE event_id = (SELECT id FROM events WHERE log_index = 3 AND class = 'control' AND organization = 'acme')`,
 		"a tile altered":       `UPDATE ledger_tiles SET hashes = replace(hashes, hashes, x'00') WHERE level = 0 AND organization = 'acme'`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -205,6 +207,71 @@ func TestHold(t *testing.T) {
 }
 
 // A hold on a whole class stops it, and no other organization's.
+// What is set aside is kept as it was: the events, their personal data and proofs.
+// An alteration is found, shown, and not swept away.
+func TestHeldForgeries(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		a := newArchive(t, url, retention.Options{})
+		a.changes(t, 3)
+		a.change(t, "acme", "eve", "cred_9", audit.CredentialReveal)
+		a.changes(t, 3)
+		a.change(t, "acme", "eve", "cred_9", audit.CredentialDelete)
+		a.seal(t)
+		h := a.hold(t, retention.Scope{Target: "cred_9"})
+		a.later(t, 366*day)
+		a.sweep(t)
+		all := func(queries ...string) {
+			for _, q := range queries {
+				a.exec(t, q)
+			}
+		}
+		restore := []string{`DELETE FROM ledger_held`, `INSERT INTO ledger_held SELECT * FROM saved_held`, `DELETE FROM event_persons`, `INSERT INTO event_persons SELECT * FROM saved_persons`}
+		all(`CREATE TABLE saved_held AS SELECT * FROM ledger_held`, `CREATE TABLE saved_persons AS SELECT * FROM event_persons`)
+		if err := a.Release(t.Context(), owner, h.ID); err != nil {
+			t.Fatal(err)
+		}
+		for _, forge := range []string{
+			`UPDATE event_persons SET data = '{"ip":"10.9.9.9"}' WHERE event_id = (SELECT event_id FROM ledger_held WHERE log_index = 3)`,
+			`UPDATE ledger_held SET hashes = '' WHERE log_index = 3`,
+			`UPDATE ledger_held SET hashes = 'x' WHERE log_index = 3`,
+			`UPDATE ledger_held SET size = size - 1 WHERE log_index = 3`,
+			`UPDATE ledger_held SET event_id = 'evt_other' WHERE log_index = 3`,
+			`UPDATE ledger_held SET occurred_at = occurred_at + 1 WHERE log_index = 3`,
+			`UPDATE ledger_held SET checkpoint = replace(checkpoint, 'acme', 'globex') WHERE log_index = 3`,
+			`UPDATE ledger_held SET canonical = (SELECT canonical FROM saved_held WHERE log_index = 7) WHERE log_index = 3`,
+			`DELETE FROM ledger_held WHERE log_index = 3`,
+			`INSERT INTO ledger_held SELECT organization, 'system', 0, 'evt_made_up', occurred_at, canonical, size, hashes, checkpoint FROM saved_held WHERE log_index = 3`,
+		} {
+			all(append(slices.Clone(restore), forge)...)
+			r, err := a.ledger.Verify(t.Context(), commandLine, ledger.VerifyOptions{All: true})
+			if err != nil || !slices.ContainsFunc(r.Findings, func(f ledger.Finding) bool { return f.Kind == ledger.HeldAltered || f.Kind == ledger.LogMissing }) {
+				t.Errorf("%s: found %+v, %v", forge, r.Findings, err)
+			}
+			held, _, err := a.HeldEvents(t.Context(), auditor, 0, "")
+			if err != nil || len(held) > 1 && !slices.ContainsFunc(held, func(h ledger.HeldEvent) bool { return h.Altered != "" }) {
+				t.Errorf("%s: shown as they were, %v", forge, err)
+			}
+			for _, h := range held {
+				if strings.Contains(string(h.Personal), "10.9.9.9") {
+					t.Errorf("%s: a made-up address is shown", forge)
+				}
+			}
+			if strings.Contains(forge, "system") {
+				continue // a class without a log of its own is not swept
+			}
+			if n, err := a.SweepOne(t.Context(), owner, ""); !errors.Is(err, ledger.ErrAltered) || n != 0 {
+				t.Errorf("%s: %d were released, %v", forge, n, err)
+			}
+		}
+		all(restore...)
+		a.clean(t)
+		held, _, err := a.HeldEvents(t.Context(), auditor, 0, "")
+		if err != nil || len(held) != 2 || held[0].Altered != "" || held[0].Key == "" {
+			t.Errorf("after all was taken back: %+v, %v", held, err)
+		}
+	})
+}
+
 func TestHoldOfClass(t *testing.T) {
 	a := newArchive(t, t.TempDir()+"/gatehouse.db", retention.Options{})
 	a.changes(t, 10)

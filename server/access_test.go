@@ -3,6 +3,7 @@ package server_test
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -183,6 +184,52 @@ func TestTokensFollowTheirMakers(t *testing.T) {
 		until(t, 401, func() answer { return elsewhere.get(statusPath) })
 		checkProblem(t, made.get(statusPath), 401, "token_revoked")
 	})
+}
+
+// A denial says what it was about, where that has the form of an id, and a change of
+// roles what was before.
+func TestWhatEventsOfAccessSay(t *testing.T) {
+	s := instancetest.Serve(t, nil)
+	admin, viewer := as(t, s, "acme", "admin", access.Owner), as(t, s, "acme", "v", access.Viewer)
+	credential := admin.store("openai", map[string]string{"apiKey": "sk-0123456789abcdefghijklmn"})
+	for range 3 {
+		checkProblem(t, viewer.do("DELETE", credentialsPath+"/"+credential, ""), 403, "permission_denied")
+	}
+	checkProblem(t, viewer.do("DELETE", credentialsPath+"/"+unknownID, ""), 403, "permission_denied")
+	checkProblem(t, viewer.do("DELETE", credentialsPath+"/sk-a-key-in-a-wrong-place", ""), 403, "permission_denied")
+	denials := admin.await(2, "action", "access.deny", "target", credential)
+	if n := len(admin.events("action", "access.deny", "target", unknownID)); n != 1 || denials[0].Actor.ID != "v" {
+		t.Errorf("%d events of the other id, %+v", n, denials[0])
+	}
+	if a := admin.get(eventsPath + "?limit=500"); strings.Contains(a.Body, "wrong-place") {
+		t.Error("text of a path is in the trail")
+	}
+
+	if a := admin.json("POST", "/api/roles", map[string]any{"name": "ops", "permissions": []string{"limit:read"}}); a.Status != 201 {
+		t.Fatal(a.Body)
+	}
+	admin.json("PUT", "/api/roles/ops", map[string]any{"permissions": []string{"limit:read", "usage:read"}})
+	admin.json("PUT", "/api/members/m1", map[string]any{"roles": []string{"ops"}})
+	admin.json("PUT", "/api/members/m1", map[string]any{"roles": []string{"viewer", "ops"}})
+	for action, want := range map[string][2]string{"role.update": {"before.permissions", "limit:read"}, "member.update": {"before.roles", "ops"}} {
+		if e := admin.events("action", action)[0]; e.Metadata[want[0]] != want[1] {
+			t.Errorf("%s: %v", action, e.Metadata)
+		}
+	}
+
+	roles := make([]access.Role, 80)
+	for i := range roles {
+		roles[i] = access.Role(fmt.Sprintf("z%02d", i))
+	}
+	many := append(roles[:40:40], access.Owner)
+	for i, held := range [][]access.Role{many, append(roles, access.Owner)} {
+		name := fmt.Sprintf("m%d", 10+i)
+		as(t, s, "acme", "boss", held...).json("PUT", "/api/members/"+name, map[string]any{"roles": []string{"viewer"}})
+		e := admin.events("action", "member.update", "target", name)[0]
+		if whole := slices.Contains(e.Actor.Roles, "owner"); whole == (e.Metadata["truncated"] == true) {
+			t.Errorf("of %d roles the event has %d, metadata %v", len(held), len(e.Actor.Roles), e.Metadata)
+		}
+	}
 }
 
 func TestRolesAreChecked(t *testing.T) {

@@ -55,12 +55,28 @@ func (s *Server) standingOf(hctx huma.Context, organization string, permission a
 	return &standing{s, r, organization, permission, time.Now()}
 }
 
-// check gives why the caller may not go on. Mostly it is too early to look.
+// check gives why the caller may not go on, and records it as any other denial.
+// Mostly it is too early to look.
 func (s *standing) check(ctx context.Context) error {
 	if time.Since(s.checked) < recheckEvery {
 		return nil
 	}
 	s.checked = time.Now()
+	err := s.look(ctx)
+	if err == nil {
+		return nil
+	}
+	x := exchangeOf(ctx)
+	c := x.caller
+	x.caller = access.Caller{Type: c.Type, ID: c.ID, TokenID: c.TokenID, Organization: c.Organization} // it holds nothing any more
+	if f, ok := fault.As(err); ok && (f.Kind == fault.Unauthenticated || f.Kind == fault.Denied) {
+		s.server.denied(s.request, x, f, access.None)
+	}
+	s.server.noteDenied(s.request, x, err)
+	return err
+}
+
+func (s *standing) look(ctx context.Context) error {
 	token, err := auth.TokenOf(s.request.Header)
 	if err != nil {
 		return err

@@ -169,6 +169,10 @@ func TestTrailLive(t *testing.T) {
 	if !slices.Equal(names, []string{"audit", "end"}) {
 		t.Errorf("the stream was %q, %v", names, lines.Err())
 	}
+	ended := as(t, s, "acme", "u2", access.Owner).await(1, "action", "access.deny", "actor", "u1")
+	if e := ended[0]; e.Reason != "member_disabled" || e.Request.Route != "/api/audit/tail" || e.Request.Status != 403 || len(e.Actor.Roles) != 0 {
+		t.Errorf("the end of a stream by a denial is recorded as %+v", e)
+	}
 }
 
 // sealTrail gives events their place in the log, where no sealer does.

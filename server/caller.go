@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/org"
 	"github.com/gatehouse-io/gatehouse/policy"
 	"github.com/gatehouse-io/gatehouse/ratelimit"
+	"github.com/gatehouse-io/gatehouse/store"
 )
 
 var (
@@ -80,7 +81,23 @@ func (s *Server) denied(r *http.Request, x *exchange, why *fault.Error, p access
 	if p != access.None {
 		e.Permission = p.String()
 	}
+	if t, ok := targetOf(r); ok {
+		e.Targets = []audit.Target{t}
+	}
 	s.cfg.Audit.Security(r.Context(), x.caller, e)
+}
+
+// targetOf gives what the path of a request names, where that has the form of an id
+// of ours: anything else is text of the caller's, and may be a secret.
+func targetOf(r *http.Request) (audit.Target, bool) {
+	for _, t := range [...]struct{ parameter, prefix, name string }{
+		{"id", "cred", "credential"}, {"id", "whk", "webhook"}, {"id", "pol", "policy"}, {"id", "hold", "hold"}, {"token", "tok", "token"},
+	} {
+		if id := r.PathValue(t.parameter); store.IsID(t.prefix, id) {
+			return audit.Target{Type: t.name, ID: id}, true
+		}
+	}
+	return audit.Target{}, false
 }
 
 // refuse answers with err, and records it where it is a lack of permission.

@@ -207,7 +207,7 @@ func (s *Server) heldEvents(ctx context.Context, caller access.Caller, in *pageI
 		if err != nil { // shown as it is: one altered row hides no other
 			e = audit.Event{ID: h.EventID, Organization: h.Organization, Class: audit.Class(h.Class)}
 		}
-		w.Event, w.Damaged = wireEvent(e), err != nil || h.Check() != nil
+		w.Event, w.Damaged = wireEvent(e), err != nil || h.Altered != ""
 	}
 	return out, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/instance"
 	"github.com/gatehouse-io/gatehouse/ledger"
+	"github.com/gatehouse-io/gatehouse/org"
 	"github.com/gatehouse-io/gatehouse/server"
 )
 
@@ -71,6 +72,9 @@ Examples:
 func (a auditVerifyCommand) Run(ctx context.Context) error {
 	o := ledger.VerifyOptions{All: a.Org == ""}
 	caller := commandLine()
+	if a.Org != "" && a.Org != access.InstanceOrganization && !org.ValidID(a.Org) {
+		return fmt.Errorf("%w: gatehouse: --org must be the id of an organization; see gatehouse org list", errUsage)
+	}
 	if a.Org != "" {
 		o.Organization, caller = a.Org, access.NewCaller(a.Org, access.System, "command line", access.Auditor)
 		if a.Org == access.InstanceOrganization {

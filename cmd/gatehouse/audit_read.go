@@ -15,6 +15,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/instance"
+	"github.com/gatehouse-io/gatehouse/org"
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
@@ -69,7 +70,7 @@ Examples:
 
 // Run exports.
 func (c auditExportCommand) Run(ctx context.Context) error {
-	return withTrail(ctx, func(trail *audit.Log) error {
+	return withTrail(ctx, c.Org, func(trail *audit.Log) error {
 		x, err := trail.StartExport(ctx, c.caller(), c.filter(), audit.Format(c.Format))
 		if err != nil {
 			return describe(err)
@@ -108,7 +109,7 @@ Examples:
 
 // Run follows the trail.
 func (c auditTailCommand) Run(ctx context.Context) error {
-	return withTrail(ctx, func(trail *audit.Log) error {
+	return withTrail(ctx, c.Org, func(trail *audit.Log) error {
 		picks, err := c.filter().Matcher()
 		if err != nil {
 			return describe(err)
@@ -165,7 +166,7 @@ func printEvent(out io.Writer, e *audit.Event, asJSON bool) error {
 }
 
 // withTrail opens the database for a command that reads the trail.
-func withTrail(ctx context.Context, fn func(*audit.Log) error) error {
+func withTrail(ctx context.Context, organization string, fn func(*audit.Log) error) error {
 	c, err := instance.FromEnvironment(environment())
 	if err != nil {
 		return fmt.Errorf("%w: %s", errUsage, listMistakes(err))
@@ -176,6 +177,9 @@ func withTrail(ctx context.Context, fn func(*audit.Log) error) error {
 	db, err := store.Open(ctx, c.Database(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
+	}
+	if err := org.Known(ctx, db, organization); err != nil {
+		return errors.Join(describe(err), db.Close())
 	}
 	trail := audit.New(db, audit.Options{})
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))

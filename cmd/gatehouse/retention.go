@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/instance"
+	"github.com/gatehouse-io/gatehouse/org"
 	"github.com/gatehouse-io/gatehouse/retention"
 	"github.com/gatehouse-io/gatehouse/server"
 )
@@ -64,6 +65,9 @@ func (p retentionPreviewCommand) Run(ctx context.Context) error {
 		var draft *retention.Draft
 		if p.Preset != "" {
 			draft = &retention.Draft{Preset: p.Preset}
+		}
+		if err := org.Known(ctx, r.DB, p.Org); err != nil {
+			return err
 		}
 		all, err := r.Preview(ctx, retentionCaller(p.Org), p.Org, draft)
 		if err != nil {
@@ -120,6 +124,9 @@ func (s retentionSweepCommand) Run(ctx context.Context) error {
 		var n int64
 		var err error
 		if s.Org != "" {
+			if err := org.Known(ctx, r.DB, s.Org); err != nil {
+				return err
+			}
 			n, err = r.SweepOne(ctx, retentionCaller(s.Org), s.Org)
 		} else {
 			n, err = r.Sweep(ctx)
