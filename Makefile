@@ -16,7 +16,7 @@ RACE := -race $(foreach p,$(QUIET),-gcflags='$(p)=-race=false')
 # Begun first, so that none of them is left for the end with a processor idle. Three at once: many tests wait for a clock.
 LONGEST := ./server ./vault ./masterkey ./ratelimit ./ledger ./store
 
-# Tested without the detector: no goroutines of their own, and much slower with it.
+# Tested without the detector, with which they take minutes: hardly a goroutine of their own.
 ALONE := backup|catalog|cmd/gatehouse|ratelimit/replay|policy/compare
 
 .PHONY: run build test check bench soak lint clean

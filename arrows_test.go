@@ -21,7 +21,7 @@ var arrows = map[string][]string{
 	// Leaves: none of them knows another. The one exception is the prober, which
 	// is the network side of the catalogue.
 	"access": {}, "seal": {}, "catalog": {}, "ratelimit": {}, "ratelimit/replay": {"ratelimit"}, "api": {},
-	"internal/dotenv": {}, "internal/fault": {}, "internal/telemetry": {}, "internal/recheck": {"internal/bounded"}, "internal/bounded": {}, "internal/netguard": {},
+	"internal/dotenv": {}, "internal/fault": {}, "internal/telemetry": {}, "internal/recheck": {"internal/bounded"}, "internal/bounded": {}, "internal/netguard": {}, "internal/bearer": {},
 	"internal/probe": {"catalog", "internal/netguard"},
 
 	"gatehousetest": {}, "gatehousetest/withpostgres": {"gatehousetest"}, // so that a room's tests are not built with all the others
@@ -31,7 +31,7 @@ var arrows = map[string][]string{
 	"masterkey":      {"access", "audit", "seal", "store", "internal/fault"},
 	"ledger":         {"access", "audit", "masterkey", "seal", "store", "internal/fault"},
 	"org":            {"access", "audit", "store", "internal/fault", "internal/recheck"},
-	"auth":           {"access", "audit", "org", "store", "internal/bounded", "internal/fault", "internal/recheck"},
+	"auth":           {"access", "audit", "org", "store", "internal/bearer", "internal/bounded", "internal/fault", "internal/recheck"},
 	"webhook":        {"access", "audit", "masterkey", "seal", "store", "internal/fault", "internal/netguard"},
 	"vault":          {"access", "audit", "catalog", "masterkey", "seal", "store", "webhook", "internal/fault", "internal/recheck"},
 	"policy":         {"access", "audit", "ratelimit", "store", "internal/fault"},
@@ -45,9 +45,9 @@ var arrows = map[string][]string{
 	"usage":        {"access", "store", "usage/tokens", "internal/fault"},
 
 	"envoy":   {"access", "audit", "policy", "internal/fault"},
-	"gateway": {"access", "audit", "catalog", "usage/tokens", "internal/fault"},
+	"gateway": {"access", "audit", "catalog", "usage/tokens", "internal/bearer", "internal/fault"},
 	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "ledger", "masterkey", "org", "policy", "ratelimit", "retention", "seal", "store", "usage", "usage/tokens", "vault",
-		"webhook", "internal/fault", "internal/telemetry"},
+		"webhook", "internal/bearer", "internal/fault", "internal/telemetry"},
 	"instance": {"access", "audit", "auth", "catalog", "envoy", "gateway", "ledger", "masterkey", "org", "policy", "ratelimit", "retention", "seal", "server", "store", "usage", "usage/tokens", "vault",
 		"webhook", "internal/fault", "internal/netguard", "internal/probe", "internal/telemetry"},
 }

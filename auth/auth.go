@@ -35,6 +35,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/internal/bearer"
 	"github.com/gatehouse-io/gatehouse/internal/bounded"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/org"
@@ -111,7 +112,7 @@ func New(orgs *org.Directory, opts Options) *Authenticator {
 // there is none and [ErrTwoTokens] when there are two that differ.
 func TokenOf(h http.Header) (string, error) {
 	var token string
-	for _, name := range tokenHeaders {
+	for _, name := range bearer.Headers {
 		for _, value := range h[name] {
 			switch candidate := candidateOf(name, value); {
 			case candidate == "" || candidate == token:
@@ -128,46 +129,12 @@ func TokenOf(h http.Header) (string, error) {
 	return token, nil
 }
 
-// tokenHeaders are where a token is looked for.
-var tokenHeaders = [...]string{"Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key"}
-
 func candidateOf(name, value string) string {
 	if name == "Authorization" {
 		return fromAuthorization(value)
 	}
 	return strings.TrimSpace(value)
 }
-
-// WithoutTokens gives a text of a request, such as its User-Agent, as it may be
-// recorded: without the tokens that the request's header holds where [TokenOf]
-// looks for them, and without whatever else has the form of a service token.
-func WithoutTokens(text string, h http.Header) string {
-	if len(text) < serviceTokenLen { // no JWT is shorter
-		return text
-	}
-	for _, name := range tokenHeaders {
-		for _, value := range h[name] {
-			if token := candidateOf(name, value); len(token) >= serviceTokenLen && strings.Contains(text, token) {
-				text = strings.ReplaceAll(text, token, tokenMark)
-			}
-		}
-	}
-	for from := 0; ; {
-		at := strings.Index(text[from:], servicePrefix)
-		if at < 0 || len(text)-from-at < serviceTokenLen {
-			return text
-		}
-		at += from
-		from = at + len(servicePrefix)
-		if strings.Trim(text[from:at+serviceTokenLen], digits62) == "" {
-			text = text[:at] + tokenMark + text[at+serviceTokenLen:]
-			from = at + len(tokenMark)
-		}
-	}
-}
-
-// tokenMark stands where a token was.
-const tokenMark = "[a token]"
 
 func fromAuthorization(value string) string {
 	scheme, rest, _ := strings.Cut(value, " ")

@@ -2,6 +2,7 @@ package gatehousetest
 
 import (
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -73,13 +74,13 @@ func (c *OTLPCollector) read(t testing.TB, w http.ResponseWriter, r *http.Reques
 	if r.Header.Get("Content-Encoding") == "gzip" {
 		unzipped, err := gzip.NewReader(r.Body)
 		if err != nil {
-			return false // as below
+			return gaveUp(t, r, err)
 		}
 		body = unzipped
 	}
 	data, err := io.ReadAll(io.LimitReader(body, maxBody))
 	if err != nil {
-		return false // the exporter gave up half way, and will send it again
+		return gaveUp(t, r, err)
 	}
 	if err = proto.Unmarshal(data, into); err != nil || r.Header.Get("Content-Type") != "application/x-protobuf" {
 		t.Errorf("the collector was sent %s: %v", r.Header.Get("Content-Type"), err)
@@ -93,6 +94,15 @@ func (c *OTLPCollector) read(t testing.TB, w http.ResponseWriter, r *http.Reques
 	c.whole = append(c.whole, prototext.Format(into)...)
 	w.Header().Set("Content-Type", "application/x-protobuf")
 	return true
+}
+
+// gaveUp is for a body that ended early: the exporter gave up half way, and sends it
+// again. Any other error is one of what it sent.
+func gaveUp(t testing.TB, r *http.Request, err error) bool {
+	if r.Context().Err() == nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("the collector was sent what cannot be read: %v", err)
+	}
+	return false
 }
 
 func (c *OTLPCollector) keepSpans(in *collectortrace.ExportTraceServiceRequest) {

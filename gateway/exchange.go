@@ -49,7 +49,7 @@ type exchange struct {
 	wire    *wire                 // the connection of the last attempt, where it had served others; nil otherwise
 	heard   uint64                // what wire had heard before it was asked
 
-	connected bool // the last attempt had a connection
+	connected bool // an attempt had a connection: the service may have done something
 
 	watcher  tokens.Watcher
 	watching bool // watcher looks at this answer
@@ -68,7 +68,7 @@ func newExchange(g *Gateway) *exchange {
 // body may take to send.
 func (g *Gateway) begin(parent context.Context, bounds Bounds, size int64) *exchange {
 	e, _ := g.exchanges.Get().(*exchange)
-	e.bounds, e.until = bounds, time.Now().Add(bounds.Total)
+	e.bounds, e.until, e.connected = bounds, time.Now().Add(bounds.Total), false
 	e.ctx, e.cancel = context.WithCancelCause(parent)
 	e.phase.Store(awaitHeader)
 	if !g.running.add(e) {

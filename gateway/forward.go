@@ -119,9 +119,12 @@ func (t *transfer) unanswered(e *exchange, err error) {
 // with what the upstream sent.
 func ofTheNetwork(err error) bool {
 	var operation *net.OpError
-	return errors.As(err, &operation) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errUnasked) ||
-		// net/http keeps these to itself: of an idle connection, and of HTTP/2, where a reset may mean anything.
-		strings.Contains(err.Error(), "idle connection") || strings.Contains(err.Error(), "http2: ") || strings.Contains(err.Error(), "stream error: ")
+	if errors.As(err, &operation) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errUnasked) {
+		return true
+	}
+	// net/http keeps these to itself: of an idle connection, and of HTTP/2, where a reset may mean anything.
+	text := withoutQuotes(err.Error())
+	return strings.Contains(text, "idle connection") || strings.Contains(text, "http2: ") || strings.Contains(text, "stream error: ")
 }
 
 // cancelled answers for an exchange that was cancelled before anything was sent.
@@ -155,7 +158,7 @@ func withoutQuotes(text string) string {
 			if strings.HasPrefix(quote, "malformed") {
 				i += len(quote)
 			}
-			text = strings.TrimRight(text[:i], " :=") + " [what the upstream sent is not logged]"
+			text = strings.TrimRight(text[:i], " :=[") + " [what the upstream sent is not logged]"
 		}
 	}
 	return text

@@ -1,9 +1,10 @@
 package gateway
 
 import (
-	"encoding/base64"
 	"net/http"
 	"strings"
+
+	"github.com/gatehouse-io/gatehouse/internal/bearer"
 )
 
 // toProvider gives the header for the upstream: what the service's list lets
@@ -11,7 +12,7 @@ import (
 // gets what is not removed for everybody.
 func (t *transfer) toProvider() http.Header {
 	out := requestHeader(t.r.Header)
-	tokens := callerTokens(t.r.Header)
+	tokens := bearer.Held(t.r.Header)
 	for name, values := range out {
 		if t.service != nil && !t.service.PassesToProvider(name) || hold(values, tokens) {
 			delete(out, name)
@@ -37,17 +38,6 @@ func (t *transfer) toCaller(h http.Header) {
 			delete(h, name)
 		}
 	}
-}
-
-// basicTokens gives what the value of Basic credentials holds; SDKs that send a
-// key that way send the caller's token as the password or the user.
-func basicTokens(value string) []string {
-	plain, err := base64.StdEncoding.DecodeString(value)
-	if err != nil {
-		return nil
-	}
-	user, password, _ := strings.Cut(string(plain), ":")
-	return []string{user, password}
 }
 
 func hold(values, tokens []string) bool {

@@ -5,6 +5,8 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+
+	"github.com/gatehouse-io/gatehouse/internal/bearer"
 )
 
 // query gives the query for the upstream: the caller's, byte for byte, less any
@@ -15,35 +17,10 @@ func (t *transfer) query() string {
 	if raw == "" {
 		return ""
 	}
-	for _, token := range callerTokens(t.r.Header) {
+	for _, token := range bearer.Held(t.r.Header) {
 		raw = withoutParametersHolding(raw, token)
 	}
 	return raw
-}
-
-// callerTokens lists the tokens in the headers that the server reads them from.
-func callerTokens(h http.Header) []string {
-	const shortest = 16 // less is no token of ours and would match harmless text
-	var tokens []string
-	for _, name := range [...]string{"Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key"} {
-		for _, value := range h[name] {
-			scheme, after, ok := strings.Cut(value, " ")
-			if ok {
-				value = strings.TrimSpace(after)
-			}
-			if len(value) >= shortest {
-				tokens = append(tokens, value)
-			}
-			if ok && strings.EqualFold(scheme, "Basic") {
-				for _, token := range basicTokens(value) {
-					if len(token) >= shortest {
-						tokens = append(tokens, token)
-					}
-				}
-			}
-		}
-	}
-	return tokens
 }
 
 func withoutParametersHolding(raw, token string) string {
@@ -59,15 +36,15 @@ func withoutParametersHolding(raw, token string) string {
 	return strings.Join(kept, "&")
 }
 
-// holdsOwnToken says whether the caller's token stands in a text that others get to
-// read: a path, in the provider's logs, or a model's name, in ours.
-func holdsOwnToken(h http.Header, text string) bool {
-	const shortest = 32 // no token of ours is shorter, and most such texts are
-	if len(text) < shortest {
+// holdsOwnToken says whether the caller's token stands in the path, from where it
+// would go to the provider's logs.
+func holdsOwnToken(h http.Header, path string) bool {
+	const shortest = 32 // no token of ours is shorter, and most paths are
+	if len(path) < shortest {
 		return false
 	}
-	for _, token := range callerTokens(h) {
-		if holdsToken(text, token) {
+	for _, token := range bearer.Held(h) {
+		if holdsToken(path, token) {
 			return true
 		}
 	}
@@ -85,7 +62,7 @@ func (t *transfer) dropOwnToken(p *payload) {
 	if media, _, err := mime.ParseMediaType(t.r.Header["Content-Type"][0]); err != nil || media != "application/x-www-form-urlencoded" {
 		return
 	}
-	for _, token := range callerTokens(t.r.Header) {
+	for _, token := range bearer.Held(t.r.Header) {
 		if len(body) > firstRead && !bytes.Contains(body, []byte(token)) || len(body) <= firstRead && !holdsToken(string(body), token) {
 			continue // a long one is not read in its escapes
 		}

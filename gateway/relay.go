@@ -320,23 +320,34 @@ func (s *stream) ready(b []byte, held int) int {
 	if len(b) < bufferSize {
 		return 0
 	}
-	if whole := len(b) - s.begunSecret(b); whole > 0 {
+	if whole := s.outside(b); whole > 0 {
 		return whole
 	}
 	return len(b)
 }
 
-// begunSecret gives how many bytes at the end of b could be the beginning of a secret.
-func (s *stream) begunSecret(b []byte) int {
-	longest := 0
+// outside gives how much of b there is before what could be the beginning of a secret
+// at its end, and before any secret that goes on there.
+func (s *stream) outside(b []byte) int {
+	cut := len(b)
 	for _, secret := range s.secrets {
-		for n := min(len(secret)-1, len(b)); n > longest; n-- {
+		for n := min(len(secret)-1, len(b)); n > len(b)-cut; n-- {
 			if bytes.HasSuffix(b, secret[:n]) {
-				longest = n
+				cut = len(b) - n
 			}
 		}
 	}
-	return longest
+	for moved := true; moved; {
+		moved = false
+		for _, secret := range s.secrets {
+			for i := max(0, cut-len(secret)+1); i < cut; i++ {
+				if bytes.HasPrefix(b[i:], secret) {
+					cut, moved = i, true
+				}
+			}
+		}
+	}
+	return cut
 }
 
 // pass writes b to the caller, and then has it counted.

@@ -95,6 +95,23 @@ func TestARefusedConnectionIsTriedAgain(t *testing.T) {
 	})
 }
 
+// What an earlier attempt sent may have been done, whatever became of the later ones.
+func TestUnreachableOnlyBeforeAnythingWasSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t, &named{}, func(o *gateway.Options) { o.BreakerFailures = 0 })
+		b.answer = func(http.ResponseWriter, *http.Request) {
+			b.refuse = true
+			panic(http.ErrAbortHandler)
+		}
+		if w, r := b.visit(t.Context(), "acme", "", "POST", "Idempotency-Key", "k"); w.Code != 502 || r.Reason != "upstream_interrupted" || r.Retries != 1 {
+			t.Errorf("answered %d, %+v", w.Code, r)
+		}
+		if w, r := b.visit(t.Context(), "acme", "", "POST", "Idempotency-Key", "k"); w.Code != 502 || r.Reason != "upstream_unreachable" {
+			t.Errorf("the next, which reached nobody: %d, %+v", w.Code, r)
+		}
+	})
+}
+
 // A service that is down gets a tenth more requests, and not twice as many.
 func TestTheBudgetOfRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -203,6 +203,7 @@ func (t *transfer) use(c Credential) {
 	t.result.CredentialID, t.result.CredentialName, t.result.CredentialVersion = c.ID, c.Name, c.Version
 	t.upstream = upstreamOf(c.Injection.OriginFor(t.r.Method, "/"+t.visit.Path))
 	t.upstream.injection = c.Injection
+	t.result.Usage.Model = t.harmless(t.result.Usage.Model) // which may be the credential, put in the wrong place
 }
 
 // fail answers with a problem of ours, if the caller is still there. Nothing may

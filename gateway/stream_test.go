@@ -387,18 +387,19 @@ func TestStop(t *testing.T) {
 // A line longer than the buffer goes on in pieces, and the key may stand where one
 // piece ends.
 func TestTheKeyWhereALongLineIsCut(t *testing.T) {
-	for _, before := range []int{32<<10 - 40, 32<<10 - 20, 32<<10 - 7, 64<<10 - 30, 96<<10 - 21} {
-		line := "data: " + strings.Repeat("x", before-6) + injectedKey + strings.Repeat("y", 40<<10) + injectedKey[:9]
+	const password = "sk-0123456789abcdefghijks" // ends as it begins
+	for _, before := range []int{32<<10 - 40, 32<<10 - 20, 32<<10 - 7, 32<<10 - len(password), 64<<10 - 30, 96<<10 - 21} {
+		line := "data: " + strings.Repeat("x", before-6) + password + strings.Repeat("y", 40<<10) + password[:9]
 		f := serve(t, scripted(t, func(conn net.Conn) {
 			_, _ = io.WriteString(conn, eventStream)
 			chunk(conn, line)
 			chunk(conn, "\n\n")
 			_, _ = io.WriteString(conn, "0\r\n\r\n")
-		}))
-		answer := f.open(t.Context(), t, "/api/chat/up/v1")
+		}), func(o *gateway.Options) { o.Opener = basicKeys{"agent", password} })
+		answer := f.open(t.Context(), t, "/api/chat/custom/v1")
 		text, err := io.ReadAll(answer.Body)
 		_ = answer.Body.Close()
-		if want := strings.ReplaceAll(line, injectedKey, removedMark) + "\n\n"; err != nil || string(text) != want {
+		if want := strings.ReplaceAll(line, password, removedMark) + "\n\n"; err != nil || string(text) != want {
 			t.Errorf("at %d: %d bytes, want %d: %q, %v", before, len(text), len(want), text[max(0, before-10):min(len(text), before+40)], err)
 		}
 		if r := f.result(t); r.Scrubbed != 1 {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gatehouse-io/gatehouse/internal/bearer"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/usage/tokens"
 )
@@ -170,10 +171,10 @@ func (t *transfer) counted(e *exchange) {
 	}
 }
 
-// harmless gives a model's name as it may be recorded: one that holds the caller's
-// token, or the credential that an upstream gives back, is not.
+// harmless gives a model's name as it may be recorded: one that holds a token, or the
+// credential at hand, is not.
 func (t *transfer) harmless(model string) string {
-	if leaks([]string{model}, t.secrets()) || holdsOwnToken(t.r.Header, model) {
+	if leaks([]string{model}, t.secrets()) || bearer.Without(model, t.r.Header) != model {
 		return tokens.OtherModel
 	}
 	return model

@@ -268,25 +268,31 @@ func TestModelsAndStreamsOfPaths(t *testing.T) {
 	}
 }
 
-// An organization has so many streams at once and no more; other requests, and
-// other organizations, are not concerned, and a stream that ends gives its place.
 // A token that was put where the model belongs is recorded nowhere.
 func TestATokenIsNoModel(t *testing.T) {
-	said := ""
+	said, status := "", 0
 	upstream, _ := recorder(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
 		_, _ = fmt.Fprintf(w, `{"model":%q,"usage":{"prompt_tokens":1,"completion_tokens":2}}`, said)
 	})
 	f := serve(t, upstream)
-	for _, test := range []struct{ asked, said, want string }{
+	for i, test := range []struct{ asked, said, want string }{
 		{callerToken, "", "other"},
 		{"x-" + callerToken + ":1", "", "other"},
 		{"gpt-5", callerToken, "other"},
 		{"gpt-5", injectedKey, "other"},
+		{injectedKey, "", "other"},
+		{"x/" + injectedKey, "", "other"},
+		{"gth_" + strings.Repeat("a1B2c3D", 7), "", "other"},
+		{"gpt-5", "gpt-5", "gpt-5"},
 		{"gpt-5", "gpt-5-2027-01-01", "gpt-5-2027-01-01"},
 		{"a-model-of-a-name-as-long-as-a-token-0123456789", "", "a-model-of-a-name-as-long-as-a-token-0123456789"},
 	} {
 		said = test.said
+		if status = 200; test.said == "" && i%2 == 1 {
+			status = 400 // which nobody counts
+		}
 		f.call(t, "POST", "/api/chat/up/v1/chat/completions", `{"model":"`+test.asked+`"}`)
 		if got := f.result(t).Usage.Model; got != test.want {
 			t.Errorf("asked for %q, answered %q: recorded as %q", test.asked, test.said, got)
@@ -294,6 +300,8 @@ func TestATokenIsNoModel(t *testing.T) {
 	}
 }
 
+// An organization has so many streams at once and no more; other requests, and
+// other organizations, are not concerned, and a stream that ends gives its place.
 func TestStreamsAreCapped(t *testing.T) {
 	release := make(chan struct{})
 	upstream := "http://" + listen(t, func(conn net.Conn) {

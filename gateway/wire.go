@@ -62,7 +62,7 @@ func (e *exchange) gotConn(info httptrace.GotConnInfo) {
 
 // roundTrip sends out and gives the answer to it, and to nothing else.
 func (e *exchange) roundTrip(out *http.Request) (*http.Response, error) {
-	e.wire, e.connected = nil, false
+	e.wire = nil
 	answer, err := e.gateway.transport.RoundTrip(out)
 	if err != nil || e.wire == nil || answer.ProtoMajor != 1 || e.wire.heard.Load() != e.heard {
 		return answer, err

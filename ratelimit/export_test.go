@@ -2,6 +2,8 @@ package ratelimit
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -58,6 +60,32 @@ func (r *Redis) Together(all []Asked) error {
 		}
 	}
 	return err
+}
+
+// Several makes decisions by a call each, all of them sent together, and gives how
+// many were admitted.
+func (r *Redis) Several(all []Asked) (admitted int, err error) {
+	client, err := r.connect()
+	if err != nil {
+		return 0, err
+	}
+	lots := make([][]*question, len(all))
+	for i, a := range all {
+		q := r.newQuestion(a.Subjects, a.Take, a.Now)
+		q.done = make(chan struct{}, 1)
+		q.state.Store(sent)
+		lots[i] = []*question{q}
+	}
+	questions := slices.Concat(lots...)
+	r.runSeveral(client, lots)
+	for _, q := range questions {
+		<-q.done
+		err = errors.Join(err, q.err)
+		if q.answer.admitted {
+			admitted++
+		}
+	}
+	return admitted, err
 }
 
 // GiveBack gives back a request admitted at an instant in milliseconds.

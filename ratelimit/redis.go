@@ -57,7 +57,8 @@ type RedisOptions struct {
 // A decision is never held back to wait for company. While calls are under way,
 // though, those that come meanwhile gather, and up to 16 of them share the next
 // call: its script decides them one after another, each as if it were alone, and
-// each keeps its own timeout. A call that fails fails for all that shared it.
+// each keeps its own timeout. A call that fails fails for all that shared it, and a
+// connection that is lost for all that were sent together.
 //
 // On a Redis Cluster the subjects of a decision are in different slots: they are
 // taken at once, each by a script of its own, and where one denies, what the others

@@ -212,7 +212,8 @@ func (r *Redis) run(client rueidis.Client, questions []*question) ([]answer, err
 }
 
 // runSeveral makes a call for each of some lots of questions, sends all calls
-// together, and hands out the answers.
+// together, and hands out the answers. Where Redis does not know the script, nothing
+// was counted: one lot brings it, and the others go together once more.
 func (r *Redis) runSeveral(client rueidis.Client, lots [][]*question) {
 	commands := make(rueidis.Commands, len(lots))
 	sent := make([]*request, len(lots))
@@ -223,23 +224,38 @@ func (r *Redis) runSeveral(client rueidis.Client, lots [][]*question) {
 		sent[i] = c
 	}
 	r.calls.Add(uint64(len(lots)))
+	var again [][]*question
 	for i, result := range client.DoMulti(context.Background(), commands...) {
 		if result.NonRedisError() == nil {
 			requests.Put(sent[i])
 		}
-		var replies []answer
-		var err error
 		if failed, ok := rueidis.IsRedisErr(result.Error()); ok && failed.IsNoScript() {
-			replies, err = r.run(client, lots[i])
-		} else {
-			replies, err = r.read(result, lots[i])
+			if wanted := slices.DeleteFunc(lots[i], (*question).givenUp); len(wanted) > 0 {
+				again = append(again, wanted)
+			}
+			continue
 		}
+		replies, err := r.read(result, lots[i])
 		if err != nil {
 			err = unavailable(err)
 		}
 		answerAll(lots[i], replies, err)
 	}
+	if len(again) == 0 {
+		return
+	}
+	replies, err := r.run(client, again[0])
+	if err != nil {
+		err = unavailable(err)
+	}
+	answerAll(again[0], replies, err)
+	if len(again) > 1 {
+		r.runSeveral(client, again[1:])
+	}
 }
+
+// givenUp reports whether nobody waits for the answer any more.
+func (q *question) givenUp() bool { return q.state.Load() == abandoned }
 
 // read takes apart what the script said to some questions.
 func (r *Redis) read(result rueidis.RedisResult, questions []*question) ([]answer, error) {

@@ -2,14 +2,17 @@ package ratelimit_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/redis/rueidis"
 	"pgregory.net/rapid"
 
 	"github.com/gatehouse-io/gatehouse/ratelimit"
@@ -122,6 +125,55 @@ func TestCrowdWithCallsOfItsOwn(t *testing.T) {
 				t.Errorf("%d calls for %d decisions, %d to a call", calls, callers*each, shared)
 			}
 		})
+	}
+}
+
+// countedConn counts how often is written to it: rueidis writes once for whatever it
+// sends together.
+type countedConn struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (c countedConn) Write(b []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(b)
+}
+
+// Calls that are sent together are about one write, and three more where Redis has
+// forgotten the script: each decision waits for few round trips, not for those of the others.
+func TestCallsGoTogether(t *testing.T) {
+	server := startRedis(t)
+	var writes atomic.Int64
+	c, err := rueidis.NewClient(rueidis.ClientOption{
+		InitAddress: []string{server.addr}, DisableCache: true, ForceSingleClient: true,
+		DialCtxFn: func(ctx context.Context, address string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+			conn, err := d.DialContext(ctx, "tcp", address)
+			return countedConn{conn, &writes}, err
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	r := ratelimit.NewRedis(c, ratelimit.RedisOptions{Timeout: patient, MaxDenials: -1, MaxShared: 1})
+	asked := make([]ratelimit.Asked, 16)
+	for i := range asked {
+		asked[i] = ratelimit.Asked{Take: true, Subjects: []ratelimit.Subject{subject("ip", fmt.Sprint(i), "100/1h"), subject("organization", "acme", "40/1h")}}
+	}
+	for round, want := range []struct {
+		flush    bool
+		admitted int
+		writes   int64
+	}{{true, 16, 6}, {false, 16, 2}, {true, 8, 6}, {false, 0, 2}} { // one by one it would be 18 and 16
+		if want.flush {
+			server.do("SCRIPT", "FLUSH")
+		}
+		before := writes.Load()
+		admitted, err := r.Several(asked)
+		if n := writes.Load() - before; err != nil || admitted != want.admitted || n > want.writes {
+			t.Errorf("round %d: %d admitted, want %d, by %d writes, want %d at most, %v", round, admitted, want.admitted, n, want.writes, err)
+		}
 	}
 }
 

@@ -50,6 +50,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/auth"
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gateway"
+	"github.com/gatehouse-io/gatehouse/internal/bearer"
 	"github.com/gatehouse-io/gatehouse/internal/telemetry"
 	"github.com/gatehouse-io/gatehouse/ledger"
 	"github.com/gatehouse-io/gatehouse/masterkey"
@@ -191,7 +192,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{server: s, start: s.now(), ip: clientIP(r, s.cfg.TrustedProxies), route: "unmatched"}
 	x.id = requestID(r)
-	x.request = audit.Request{ID: x.id, Method: methodOf(r), IP: x.ip.String(), UserAgent: auth.WithoutTokens(r.UserAgent(), r.Header)}
+	x.request = audit.Request{ID: x.id, Method: methodOf(r), IP: x.ip.String(), UserAgent: bearer.Without(r.UserAgent(), r.Header)}
 	ctx, span := s.trace(r, x)
 	ctx = context.WithValue(ctx, exchangeKey{}, x)
 	ctx = audit.WithRequest(ctx, &x.request)
@@ -280,7 +281,7 @@ func methodOf(r *http.Request) string {
 // and ours meet.
 func requestID(r *http.Request) string {
 	if given := r.Header.Get("X-Request-Id"); given != "" && len(given) <= 128 && strings.Trim(given,
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == "" && auth.WithoutTokens(given, r.Header) == given {
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == "" && bearer.Without(given, r.Header) == given {
 		return given
 	}
 	return "req_" + uuid.Must(uuid.NewV7()).String()
