@@ -81,7 +81,7 @@ func New(limiter ratelimit.Limiter, db *store.DB, log *audit.Log, defaults Defau
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	l := &Limits{limiter: limiter, defaults: defaults, db: db, log: log, opts: opts, now: opts.Now, top: ratelimit.NewOffenders(topSpan, topCounters)}
-	l.snapshot.Store(compile(0, nil))
+	l.snapshot.Store(compile(0, nil, opts.IPv6Prefix))
 	return l
 }
 

@@ -78,6 +78,8 @@ func TestPrecedence(t *testing.T) {
 		{"escaped twice", visit{"beta", "192.0.2.1", "openai", "v1/ch%2561t/completions"}, "70/1m", "770/1h"},
 		{"with empty segments and a slash at its end", visit{"beta", "192.0.2.1", "openai", "v1//chat/completions/"}, "70/1m", "770/1h"},
 		{"with parameters", visit{"beta", "192.0.2.1", "openai", "v1/chat;x=1/completions;y"}, "70/1m", "770/1h"},
+		{"with a query", visit{"beta", "192.0.2.1", "openai", "v1/chat/completions?x=1"}, "70/1m", "770/1h"},
+		{"with a fragment", visit{"beta", "192.0.2.1", "openai", "v1/chat/completions#x"}, "70/1m", "770/1h"},
 		{"with dot segments", visit{"beta", "192.0.2.1", "openai", "x/../v1/./chat/%2e/completions"}, "70/1m", "770/1h"},
 		{"with more dots than segments", visit{"beta", "192.0.2.1", "openai", "../../v1/chat/completions"}, "70/1m", "770/1h"},
 		{"a path is another in another case", visit{"beta", "192.0.2.1", "openai", "v1/Chat/completions"}, "70/1m", "775/1h"},

@@ -59,11 +59,11 @@ const (
 	observed = 1
 )
 
-// compile makes a snapshot of policies.
-func compile(revision int64, policies []Policy) *snapshot {
+// compile makes a snapshot of policies. bits is Options.IPv6Prefix.
+func compile(revision int64, policies []Policy, bits int) *snapshot {
 	s := &snapshot{revision: revision, rules: len(policies)}
 	for i := range policies {
-		r := newRule(&policies[i])
+		r := newRule(&policies[i], bits)
 		mode := enforced
 		if r.content.Mode == Observe {
 			mode, s.observes = observed, true
@@ -83,7 +83,7 @@ func compile(revision int64, policies []Policy) *snapshot {
 	return s
 }
 
-func newRule(p *Policy) *rule {
+func newRule(p *Policy, bits int) *rule {
 	c := p.Content
 	r := &rule{id: p.ID, owner: p.Owner, content: &c, pattern: compilePattern(c.Path)}
 	if !c.ExpiresAt.IsZero() {
@@ -98,7 +98,7 @@ func newRule(p *Policy) *rule {
 	plain := c.Service == ""
 	switch c.Subject {
 	case IP:
-		plain = plain && c.Organization == "" && (!c.CIDR.IsValid() || c.CIDR.Addr().Is4() || c.CIDR.Bits() <= 64)
+		plain = plain && c.Organization == "" && (!c.CIDR.IsValid() || c.CIDR.Addr().Is4() || c.CIDR.Bits() <= bits)
 	case Organization:
 		plain = plain && !c.CIDR.IsValid()
 	}
@@ -119,7 +119,7 @@ type question struct {
 
 func questionOf(organization string, v Visit, now time.Time) question {
 	return question{
-		organization: organization, addr: v.Addr.Unmap().WithZone(""), service: v.Service, path: plainPath(v.Path), now: now.UnixMilli(),
+		organization: organization, addr: v.Addr.Unmap().WithZone(""), service: v.Service, path: PlainPath(v.Path), now: now.UnixMilli(),
 	}
 }
 

@@ -67,7 +67,7 @@ func (l *Limits) Load(ctx context.Context) error {
 		return fmt.Errorf("the rate limit policies could not be read: %w", err)
 	}
 	if changed {
-		l.snapshot.Store(compile(revision, policies))
+		l.snapshot.Store(compile(revision, policies, l.opts.IPv6Prefix))
 	}
 	return nil
 }

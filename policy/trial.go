@@ -67,7 +67,7 @@ func NewTrial(defaults Defaults, policies []Stored) (*Trial, error) {
 	if len(wrong) > 0 {
 		return nil, fault.InvalidFields(wrong...)
 	}
-	l.snapshot.Store(compile(1, compiled))
+	l.snapshot.Store(compile(1, compiled, l.opts.IPv6Prefix))
 	return &Trial{limits: l}, nil
 }
 

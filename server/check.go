@@ -209,17 +209,18 @@ func (s *Server) visitOf(r *http.Request, service string) (v policy.Visit, err e
 	if len(given) == 0 {
 		return v, nil
 	}
-	raw, _, _ := strings.Cut(given[0], "?")
+	// Another spelling of a path is the same path, in what names the service too.
+	plain := policy.PlainPath(given[0])
 	if service != "" {
-		v.Path = strings.TrimPrefix(raw, "/")
+		v.Path = plain
 		return v, nil
 	}
 	for _, family := range []gateway.Route{gateway.Chat, gateway.Proxy} {
-		if name, path, ok := gateway.SplitPath(&http.Request{RequestURI: raw}, family); ok {
+		if name, path, ok := gateway.SplitPath(&http.Request{RequestURI: "/" + plain}, family); ok {
 			return policy.Visit{Service: name, Path: path}, nil
 		}
 	}
-	return policy.Visit{Service: catalog.AppName, Path: strings.TrimPrefix(raw, "/")}, nil
+	return policy.Visit{Service: catalog.AppName, Path: plain}, nil
 }
 
 // forbidder turns refusals into 403.

@@ -117,6 +117,7 @@ func TestAuthRequest(t *testing.T) {
 	ops.makePolicy(`{"effect":"block","service":"stripe","path":"v1/refunds","reason":"x"}`)
 	ops.makePolicy(`{"effect":"block","service":"app","path":"admin/**","reason":"x"}`)
 	from := func(ip string, header ...string) []string { return append(header, "X-Forwarded-For", ip) }
+	ops.makePolicy(`{"effect":"block","service":"stripe","path":"v1/exports","expiresAt":"9999-12-31T00:00:00Z","reason":"x"}`)
 	for i := range 4 {
 		a := c.get(path, from("192.0.2.1", "X-Original-URI", "/messages?x=1")...)
 		if a.Status != 204 || a.Body != "" || a.Header.Get("X-RateLimit-Remaining") != fmt.Sprint(3-i) {
@@ -144,6 +145,14 @@ func TestAuthRequest(t *testing.T) {
 		{path, []string{"X-Forwarded-Uri", "/api/proxy/stripe/v1/charges"}, 204},
 		{path + "?service=stripe", []string{"X-Forwarded-Uri", "/v1//ref%75nds/"}, 403},
 		{path, []string{"X-Forwarded-Uri", "/admin/users"}, 403},
+		{path, []string{"X-Forwarded-Uri", "/admin#x"}, 403},
+		{path, []string{"X-Forwarded-Uri", "/api/proxy/stripe/v1/refunds#x?y"}, 403},
+		{path, []string{"X-Forwarded-Uri", "//api/proxy/stripe/v1/refunds"}, 403},
+		{path, []string{"X-Forwarded-Uri", "/api//proxy/stripe/v1/refunds"}, 403},
+		{path, []string{"X-Forwarded-Uri", "/api/proxy//stripe/v1/refunds"}, 403},
+		{path, []string{"X-Forwarded-Uri", "/api/%70roxy/stripe/v1/refunds"}, 403},
+		{path, []string{"X-Forwarded-Uri", "/api/proxy/str%69pe/v1/refunds"}, 403},
+		{path, []string{"X-Forwarded-Uri", "/./x/../api;v=1/proxy/stripe/v1/refunds"}, 403},
 		{path + "?service=stripe", []string{"X-Forwarded-Uri", "/admin/users"}, 204},
 		{path + "?service=nope", nil, 400},
 		{path, []string{"X-Forwarded-Uri", "/a", "X-Original-URI", "/a"}, 400},
@@ -154,6 +163,10 @@ func TestAuthRequest(t *testing.T) {
 		if a := c.get(test.path, from("192.0.2.200", test.header...)...); a.Status != test.status {
 			t.Errorf("%s %q: %d %s, want %d", test.path, test.header, a.Status, a.Body, test.status)
 		}
+	}
+	far := c.get(path, from("192.0.2.201", "X-Forwarded-Uri", "/api/proxy/stripe/v1/exports")...)
+	if far.Status != 403 || strings.Contains(far.Header.Get("RateLimit"), "-") {
+		t.Errorf("a block of nearly 8000 years: %d %v", far.Status, far.Header)
 	}
 	checkProblem(t, as(t, s, "acme", "v", access.Viewer).get(path), 403, "permission_denied")
 	if a := c.do("POST", path, "{}"); a.Status != http.StatusMethodNotAllowed {

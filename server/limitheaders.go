@@ -117,10 +117,19 @@ func (n itemNames) of(class int, l ratelimit.Limit) string {
 
 // wholeSeconds rounds up, so that whoever waits that long is not early.
 func wholeSeconds(d time.Duration) int64 {
-	return int64((max(d, 0) + time.Second - 1) / time.Second)
+	return roundUp(max(d, 0), time.Second)
 }
 
 // milliseconds rounds up to whole milliseconds.
 func milliseconds(d time.Duration) string {
-	return strconv.FormatInt(int64((d+time.Millisecond-1)/time.Millisecond), 10)
+	return strconv.FormatInt(roundUp(d, time.Millisecond), 10)
+}
+
+// roundUp gives d in whole units; of the longest time there is, too.
+func roundUp(d, unit time.Duration) int64 {
+	n := int64(d / unit)
+	if d%unit > 0 {
+		n++
+	}
+	return n
 }

@@ -255,6 +255,15 @@ func TestIPv6Prefix(t *testing.T) {
 	if fmt.Sprint(got) != "[502 502 429 502]" {
 		t.Errorf("three networks of one site, and another site: %v", got)
 	}
+	// A policy about a part of a site has a counter of its own: it takes nothing off the site's.
+	as(t, s, "ops", "o", access.Operator).makePolicy(`{"effect":"limit","subject":"ip","cidr":"2001:db8:9:ff00::/56","limits":["100/1s"],"reason":"x"}`)
+	var denied []bool
+	for _, address := range []string{"2001:db8:9:1::1", "2001:db8:9:ff01::1", "2001:db8:9:1::1", "2001:db8:9:ff01::1", "2001:db8:9:1::1"} {
+		denied = append(denied, c.get("/api/chat/app/x", "X-Forwarded-For", address).Status == http.StatusTooManyRequests)
+	}
+	if fmt.Sprint(denied) != "[false false false false true]" {
+		t.Errorf("a site and a part of it with a policy of its own: denied %v", denied)
+	}
 	own := decode[api.LimitOverview](t, c.get(statusPath, "X-Forwarded-For", "2001:db8:7:9::"), 200)
 	if own.IP.Key != "2001:db8:7::" || own.IP.Used != 2 {
 		t.Errorf("the site stands at %+v", own.IP)
