@@ -58,7 +58,7 @@ type unavailableError struct {
 
 func unavailable(cause error) error {
 	_, answered := rueidis.IsRedisErr(cause)
-	return &unavailableError{cause, answered}
+	return &unavailableError{cause, answered || errors.Is(cause, errLost)}
 }
 
 func (e *unavailableError) Error() string        { return ErrUnavailable.Error() + ": " + e.cause.Error() }

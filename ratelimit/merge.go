@@ -83,6 +83,31 @@ type census struct {
 	data    string // the name of Redis's data: when it changes, what Redis held was lost
 }
 
+// far is the score of the data's name in alive.lua.
+const far = "9000000000000000"
+
+// expect says which data a [Switch] found in Redis, and merged what was missing into.
+func (r *Redis) expect(data string) { r.data.Store(&data) }
+
+// errLost is Redis having begun anew since a [Switch] last looked at it.
+var errLost = errors.New("Redis has lost its data")
+
+// sameData says whether Redis still has the data that was expected, where any was. It is
+// asked when Redis does not know a script: a Redis that came back has none, also where
+// it was back before anybody noticed, and must not decide as if nobody had ever been
+// admitted.
+func (r *Redis) sameData(client rueidis.Client) error {
+	expected := r.data.Load()
+	if expected == nil {
+		return nil
+	}
+	names, err := client.Do(context.Background(), client.B().Zrangebyscore().Key(r.prefix+aliveName).Min(far).Max("+inf").Limit(0, 1).Build()).AsStrSlice()
+	if err == nil && (len(names) != 1 || names[0] != *expected) {
+		err = errLost
+	}
+	return err
+}
+
 // alive says that an instance is alive, or with "" nothing, and that another one
 // leaves.
 func (r *Redis) alive(ctx context.Context, instance string, silence time.Duration, since int64, leaves string) (census, error) {

@@ -95,6 +95,7 @@ type Redis struct {
 	mergeLua  luaScript
 	aliveLua  luaScript
 	denials   *denials
+	data      atomic.Pointer[string] // what Redis's data is named, where a Switch looks; nil: nobody knows
 	began     time.Time
 
 	// scripted makes now count instead of the clocks, for tests that compare

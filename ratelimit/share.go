@@ -204,7 +204,14 @@ func (r *Redis) run(client rueidis.Client, questions []*question) ([]answer, err
 	c := requests.Get().(*request)
 	c.put(questions, r.exact, r.scripted)
 	r.calls.Add(1)
-	result := r.take.Exec(context.Background(), client, c.keys, c.args)
+	result := client.Do(context.Background(), r.takeBySHA(client, c))
+	if forgotten(result) {
+		if err := r.sameData(client); err != nil {
+			requests.Put(c)
+			return nil, err
+		}
+		result = r.take.Exec(context.Background(), client, c.keys, c.args)
+	}
 	if result.NonRedisError() == nil {
 		requests.Put(c) // otherwise the client may be writing it still
 	}
@@ -220,7 +227,7 @@ func (r *Redis) runSeveral(client rueidis.Client, lots [][]*question) {
 	for i, questions := range lots {
 		c := requests.Get().(*request)
 		c.put(questions, r.exact, r.scripted)
-		commands[i] = client.B().Evalsha().Sha1(r.take.sha).Numkeys(int64(len(c.keys))).Key(c.keys...).Arg(c.args...).Build()
+		commands[i] = r.takeBySHA(client, c)
 		sent[i] = c
 	}
 	r.calls.Add(uint64(len(lots)))
@@ -229,7 +236,7 @@ func (r *Redis) runSeveral(client rueidis.Client, lots [][]*question) {
 		if result.NonRedisError() == nil {
 			requests.Put(sent[i])
 		}
-		if failed, ok := rueidis.IsRedisErr(result.Error()); ok && failed.IsNoScript() {
+		if forgotten(result) {
 			if wanted := slices.DeleteFunc(lots[i], (*question).givenUp); len(wanted) > 0 {
 				again = append(again, wanted)
 			}
@@ -252,6 +259,16 @@ func (r *Redis) runSeveral(client rueidis.Client, lots [][]*question) {
 	if len(again) > 1 {
 		r.runSeveral(client, again[1:])
 	}
+}
+
+func (r *Redis) takeBySHA(client rueidis.Client, c *request) rueidis.Completed {
+	return client.B().Evalsha().Sha1(r.take.sha).Numkeys(int64(len(c.keys))).Key(c.keys...).Arg(c.args...).Build()
+}
+
+// forgotten reports whether Redis did not run the script since it does not have it.
+func forgotten(result rueidis.RedisResult) bool {
+	failed, ok := rueidis.IsRedisErr(result.Error())
+	return ok && failed.IsNoScript()
 }
 
 // givenUp reports whether nobody waits for the answer any more.

@@ -98,8 +98,9 @@ type Switch struct {
 	// gate is held for reading while a decision is made without Redis, and for
 	// writing while the last of those are merged before Redis decides again.
 	gate sync.RWMutex
-	data string // the name of Redis's data when it was last looked at
-	lost int    // shards of memory that were merged since the data was lost
+	data string         // the name of Redis's data when it was last looked at
+	lost int            // shards of memory that were merged since the data was lost
+	done map[string]int // pending resets that were done, and not read back among everybody's
 
 	mu      sync.Mutex
 	since   time.Time       // of the last change
@@ -150,6 +151,7 @@ func NewSwitch(redis *Redis, memory *Memory, options SwitchOptions) *Switch {
 		mirror:   newMirror(memory.maxKeys()),
 		since:    time.Now(),
 		pending:  map[string]bool{},
+		done:     map[string]int{},
 		wake:     make(chan struct{}, 1),
 		stop:     stop,
 		ended:    make(chan struct{}),

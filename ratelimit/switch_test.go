@@ -166,6 +166,43 @@ func TestResetWithoutRedis(t *testing.T) {
 	}
 }
 
+// What is admitted after a reset while Redis is away is counted there when it is back: the
+// reset that is done then is of what was before.
+func TestAdmittedAfterResetWithoutRedis(t *testing.T) {
+	for _, empty := range []bool{false, true} {
+		server := startRedis(t)
+		s, changes := newSwitch(t, server.open(ratelimit.RedisOptions{Timeout: brief}))
+		ip := subject("ip", "a", "3/1h")
+		for range 2 {
+			take(t, s, time.Now(), ip)
+		}
+		if empty {
+			server.kill()
+		} else {
+			server.freeze()
+		}
+		changes.next(t, true)
+		if err := s.Reset(t.Context(), "ip", "a"); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 4 {
+			if d := take(t, s, time.Now(), ip); d.Admitted != (i < 3) {
+				t.Errorf("empty %v: request %d after the reset: %+v", empty, i, d)
+			}
+		}
+		if empty {
+			server.start()
+		} else {
+			server.thaw()
+		}
+		changes.next(t, false)
+		time.Sleep(300 * time.Millisecond) // looks go on
+		if d := take(t, s, time.Now(), ip); d.Admitted || d.Statuses[0].Used != 3 {
+			t.Errorf("empty %v: once more than the limit since the reset: %+v", empty, d)
+		}
+	}
+}
+
 // However Redis comes and goes under load, one process never admits more than
 // the limit.
 func TestSwitchUnderLoadNeverExceeds(t *testing.T) {

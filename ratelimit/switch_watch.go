@@ -186,16 +186,24 @@ func (s *Switch) look(ctx context.Context, point, since int64) (int64, census, b
 	}
 	point = next
 	for _, name := range names {
+		if s.done[name] > 0 { // by ourselves: what was admitted since it was asked for stays counted
+			s.done[name]--
+			continue
+		}
 		s.forget(name)
 	}
 	seen, err := s.redis.alive(ctx, "", s.silence(), since, "")
 	if err != nil {
 		return fail(err)
 	}
-	if s.data != "" && s.data != seen.data && !s.mergeAll(ctx) {
-		return point, census{}, false
+	if s.data != "" && s.data != seen.data {
+		clear(s.done)
+		if !s.mergeAll(ctx) {
+			return point, census{}, false
+		}
 	}
 	s.data, s.lost = seen.data, 0
+	s.redis.expect(s.data)
 	if !s.settle(ctx) {
 		return point, census{}, false
 	}
@@ -287,6 +295,7 @@ func (s *Switch) resetPending(ctx context.Context) bool {
 			}
 			return false
 		}
+		s.done[name]++
 		s.mu.Lock()
 		delete(s.pending, name)
 		s.mu.Unlock()

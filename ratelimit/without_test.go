@@ -58,6 +58,53 @@ func fleet(t *testing.T, server *redisServer, options ratelimit.SwitchOptions) (
 	return switches, told
 }
 
+// A Redis that is back, and empty, before anybody looked hands out nothing twice: it does
+// not know the script, and is asked for its data before it is told. One that only forgot
+// its scripts goes on.
+func TestEmptyBeforeAnybodyLooked(t *testing.T) {
+	server := startRedis(t)
+	var switches [3]*ratelimit.Switch
+	told := make(changes, 100)
+	for i := range switches {
+		switches[i] = ratelimit.NewSwitch(server.open(ratelimit.RedisOptions{Timeout: patient}), ratelimit.NewMemory(ratelimit.MemoryOptions{}), ratelimit.SwitchOptions{
+			ProbeInterval: time.Second, OnChange: func(c ratelimit.Change) { told <- c },
+		})
+		t.Cleanup(switches[i].Close)
+	}
+	for _, s := range switches {
+		for s.Status().Instances < len(switches) {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	org := subject("organization", "acme", "300/1h")
+	all := 0
+	takeAll := func(n int) {
+		t.Helper()
+		for range n {
+			for _, s := range switches {
+				if take(t, s, time.Now(), org).Admitted {
+					all++
+				}
+			}
+		}
+	}
+	takeAll(50)
+	server.do("SCRIPT", "FLUSH")
+	takeAll(49)
+	if all != 297 || len(told) != 0 {
+		t.Fatalf("%d admitted, %d changes", all, len(told))
+	}
+	server.kill()
+	server.start()
+	takeAll(100)
+	if all != 300 {
+		t.Errorf("%d admitted after Redis came back empty at once, want the limit of 300", all)
+	}
+	for range switches {
+		told.next(t, true)
+	}
+}
+
 // What every instance has heard of is shared out: three of them admit what is
 // left, and not one more; also not when Redis comes back with nothing in it.
 func TestShareOfWhatIsLeft(t *testing.T) {
