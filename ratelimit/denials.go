@@ -119,8 +119,10 @@ func (m *denials) replace(name string, old, found *standing) {
 }
 
 // answer decides from memory if it can. Otherwise it returns the age to give to
-// learn with Redis's own answer. It allocates nothing.
-func (m *denials) answer(at time.Duration, subjects []Subject, d *Decision) (age uint64, known bool) {
+// learn with Redis's own answer. It allocates nothing. With partly, one subject that
+// is denied is enough, and those of which nothing is known stand as if they had not
+// been asked about: for whoever knows better.
+func (m *denials) answer(at time.Duration, subjects []Subject, d *Decision, partly bool) (age uint64, known bool) {
 	if m.max < 0 {
 		return 0, false
 	}
@@ -134,6 +136,9 @@ func (m *denials) answer(at time.Duration, subjects []Subject, d *Decision) (age
 	for i := range subjects {
 		s := m.find(&subjects[i])
 		if s == nil || !s.certain(at, subjects[i].Limits) {
+			if partly {
+				continue
+			}
 			return age, false
 		}
 		standings[i] = s
@@ -147,7 +152,7 @@ func (m *denials) answer(at time.Duration, subjects []Subject, d *Decision) (age
 	}
 	// All of it was known at once, if what was found first is known still.
 	for i, s := range standings[:len(subjects)-1] {
-		if (s.hot == nil || s.hot.Load() != s) && m.find(&subjects[i]) != s {
+		if s != nil && (s.hot == nil || s.hot.Load() != s) && m.find(&subjects[i]) != s {
 			return age, false
 		}
 	}
@@ -160,6 +165,11 @@ func (m *denials) answer(at time.Duration, subjects []Subject, d *Decision) (age
 	d.Statuses = slices.Grow(d.Statuses[:0], len(subjects))[:len(subjects)]
 	for i := range subjects {
 		status := &d.Statuses[i]
+		if standings[i] == nil {
+			least := slices.MinFunc(subjects[i].Limits, func(a, b Limit) int { return a.Requests - b.Requests })
+			*status = Status{Limit: least, Remaining: least.Requests, Reset: d.Now}
+			continue
+		}
 		*status = standings[i].status
 		switch {
 		case status.Full:

@@ -18,17 +18,17 @@ func TestDenialFromBeforeAResetIsNotLearned(t *testing.T) {
 	var d Decision
 
 	m := newDenials(10)
-	age, _ := m.answer(0, subjects, &d)
+	age, _ := m.answer(0, subjects, &d, false)
 	m.learn(age, 0, names, subjects, &denied)
-	if _, known := m.answer(0, subjects, &d); !known || d.Admitted || d.RetryAfter != time.Minute {
+	if _, known := m.answer(0, subjects, &d, false); !known || d.Admitted || d.RetryAfter != time.Minute {
 		t.Fatalf("not learned: %+v", d)
 	}
 
 	m = newDenials(10)
-	age, _ = m.answer(0, subjects, &d)
+	age, _ = m.answer(0, subjects, &d, false)
 	m.forget("ip:a") // while Redis is answering
 	m.learn(age, 0, names, subjects, &denied)
-	if _, known := m.answer(0, subjects, &d); known {
+	if _, known := m.answer(0, subjects, &d, false); known {
 		t.Fatalf("learned from before the reset: %+v", d)
 	}
 }
@@ -42,12 +42,12 @@ func TestRememberedDenialTellsNothing(t *testing.T) {
 	denied := Decision{Now: now, Statuses: []Status{{Limit: limits[0], Used: 1, Full: true, Reset: now.Add(time.Minute)}}}
 	r := newRedis(func() (rueidis.Client, error) { return nil, errors.New("asked") }, func() {}, RedisOptions{})
 	var d Decision
-	age, _ := r.denials.answer(time.Since(r.began), subjects, &d)
+	age, _ := r.denials.answer(time.Since(r.began), subjects, &d, false)
 	r.denials.learn(age, time.Since(r.began), names, subjects, &denied)
 
 	s := &Switch{redis: r}
 	x := &scratch{aside: aside{counts: []int{7}}} // of a decision on one limit
-	if err := s.ask(t.Context(), now, subjects, x, false); err != nil {
+	if err := s.ask(t.Context(), now, subjects, x, false, false); err != nil {
 		t.Fatalf("the denial is not remembered: %v", err)
 	}
 	if x.theirs.Admitted || len(x.aside.counts) != 0 {

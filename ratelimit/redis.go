@@ -70,7 +70,8 @@ type RedisOptions struct {
 // each decision.
 //
 // A denial is remembered, for as long as it is certain and at most five seconds,
-// and answers further requests of the same subjects without a call; time is then
+// and answers further requests of the same subjects without a call, under a [Switch]
+// also of one of them with others; time is then
 // taken from this process's monotonic clock. So a reset by another process may
 // take that long to be seen, unless a [Switch] watches for it.
 //
@@ -171,6 +172,10 @@ type aside struct {
 	late func() (admitted func())
 
 	spent bool // nobody waited for the answer: Redis may have counted the request
+
+	// partly says that one subject whose denial is remembered decides, since it is known
+	// elsewhere how the others stand.
+	partly bool
 }
 
 func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d *Decision, take bool, a *aside) error {
@@ -185,7 +190,7 @@ func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d
 		at = now.Truncate(time.Millisecond).Sub(r.began)
 		sent = at
 	}
-	age, known := r.denials.answer(at, subjects, d)
+	age, known := r.denials.answer(at, subjects, d, a != nil && a.partly)
 	if known {
 		return nil
 	}

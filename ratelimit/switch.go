@@ -239,7 +239,7 @@ func (s *Switch) Take(ctx context.Context, now time.Time, subjects []Subject, d 
 			return err
 		}
 	}
-	err := s.ask(ctx, now, subjects, x, reserved)
+	err := s.ask(ctx, now, subjects, x, reserved, true)
 	if err != nil {
 		if ctx.Err() != nil {
 			if reserved {
@@ -282,7 +282,7 @@ func (s *Switch) Peek(ctx context.Context, now time.Time, subjects []Subject, d 
 	x := s.scratch.Get().(*scratch)
 	defer s.scratch.Put(x)
 	if !s.degraded.Load() {
-		err := s.ask(ctx, now, subjects, x, false)
+		err := s.ask(ctx, now, subjects, x, false, false)
 		if err == nil {
 			s.failures.Store(0)
 			s.told(now, subjects, x)

@@ -340,8 +340,26 @@ func TestFloodOfDenialsCostsRedisNothing(t *testing.T) {
 			t.Fatalf("%+v", d)
 		}
 	}
+	// Nor from ever new addresses; of one that was here before it is told what it used.
+	for i := range flood {
+		if d := take(t, s, time.Now(), subject("ip", fmt.Sprint(i), "7/1h"), org); d.Admitted || !d.Statuses[1].Full || d.Statuses[0].Used != 0 || d.Statuses[0].Remaining != 7 {
+			t.Fatalf("%+v", d)
+		}
+	}
+	known := subject("ip", "known", "7/1h")
+	for range 2 {
+		take(t, s, time.Now(), known, subject("organization", "another", "100/1h"))
+	}
+	for range 10 {
+		if d := take(t, s, time.Now(), known, org); d.Admitted || d.Statuses[0].Used != 2 || d.Statuses[0].Remaining != 5 || d.Statuses[0].Reset.Before(d.Now) {
+			t.Fatalf("%+v", d)
+		}
+	}
 	// At least one for each five seconds; the few others are the test's own.
-	if asked := server.commands() - before; asked > 10+int(time.Since(start)/time.Second) {
-		t.Errorf("%d commands for %d denials", asked, flood)
+	if asked := server.commands() - before; asked > 12+int(time.Since(start)/time.Second) {
+		t.Errorf("%d commands for %d denials", asked, 2*flood)
+	}
+	if d := take(t, s, time.Now(), known, subject("organization", "another", "100/1h")); !d.Admitted || d.Statuses[0].Used != 3 {
+		t.Errorf("an address that was denied for its organization, with another one: %+v", d)
 	}
 }

@@ -25,9 +25,9 @@ const (
 )
 
 // ask asks Redis, x.theirs being its answer.
-func (s *Switch) ask(ctx context.Context, now time.Time, subjects []Subject, x *scratch, take bool) error {
+func (s *Switch) ask(ctx context.Context, now time.Time, subjects []Subject, x *scratch, take, partly bool) error {
 	x.debt = nil
-	x.aside = aside{counts: x.aside.counts[:0]} // empty also where a remembered denial asks nobody
+	x.aside = aside{counts: x.aside.counts[:0], partly: partly} // empty also where a remembered denial asks nobody
 	if take {
 		x.aside.late = func() func() {
 			kept := slices.Clone(subjects)

@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -21,11 +24,57 @@ import (
 // policyFile is a file of policies: an answer of GET /api/rate-limit/policies,
 // with the environment's limits where they are not 100/1m and 1000/1h.
 type policyFile struct {
-	Defaults struct {
-		IP           []ratelimit.Limit `json:"ip"`
-		Organization []ratelimit.Limit `json:"org"`
-	} `json:"defaults"`
-	api.LimitPolicyList
+	Defaults   json.RawMessage   `json:"defaults"`
+	Policies   []json.RawMessage `json:"policies"`
+	NextCursor string            `json:"nextCursor"`
+}
+
+type policyDefaults struct {
+	IP           []ratelimit.Limit `json:"ip"`
+	Organization []ratelimit.Limit `json:"org"`
+}
+
+// decodeStrictly reads one JSON object, place being where it stands in the file. Its
+// mistakes are named by the member that has them.
+func decodeStrictly(place string, text []byte, into any) error {
+	strict := func(text []byte, into any) error {
+		dec := json.NewDecoder(bytes.NewReader(text))
+		dec.DisallowUnknownFields()
+		err := dec.Decode(into)
+		if err == nil && dec.More() {
+			err = errors.New("there is more after the object")
+		}
+		return err
+	}
+	err := strict(text, into)
+	var members map[string]json.RawMessage
+	if err == nil || json.Unmarshal(text, &members) != nil {
+		return inOurWords(place, err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		one, _ := json.Marshal(map[string]json.RawMessage{name: members[name]}) // it was JSON
+		if err := strict(one, into); err != nil {
+			return inOurWords(strings.TrimPrefix(place+"."+forTerminal(name), "."), err)
+		}
+	}
+	return inOurWords(place, err)
+}
+
+// inOurWords says what is wrong without the names of our types.
+func inOurWords(place string, err error) error {
+	var kind *json.UnmarshalTypeError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &kind):
+		err = errors.New("must not be a JSON " + strings.Fields(kind.Value)[0])
+	case strings.HasPrefix(err.Error(), "json: unknown field"):
+		err = errors.New("is no member that is known here")
+	}
+	if place == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", place, err)
 }
 
 // maxPolicyFile bounds a file of policies, in bytes.
@@ -33,7 +82,7 @@ const maxPolicyFile = 16 << 20
 
 // readTrial reads a file of policies. Its mistakes are named by field, never by
 // value.
-func readTrial(name string) (*policy.Trial, error) {
+func (l limitsReplayCommand) readTrial(name string) (*policy.Trial, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("the policies cannot be read: %w", err)
@@ -47,15 +96,19 @@ func readTrial(name string) (*policy.Trial, error) {
 		return nil, fmt.Errorf("%s: longer than %d MiB", name, maxPolicyFile>>20)
 	}
 	var in policyFile
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in); err != nil {
+	if err := decodeStrictly("", text, &in); err != nil {
 		return nil, fmt.Errorf(`%s: not a JSON object of the form {"policies": [...]}, as GET /api/rate-limit/policies answers: %w`, name, err)
 	}
-	if dec.More() {
-		return nil, fmt.Errorf("%s: there is more after the object", name)
+	if in.NextCursor != "" {
+		return nil, fmt.Errorf("%s: nextCursor says that there are more policies than this page has; put those of all pages (?limit=200&cursor=...) into one object", name)
 	}
-	defaults := policy.Defaults{IP: in.Defaults.IP, Organization: in.Defaults.Organization}
+	var given policyDefaults
+	if in.Defaults != nil {
+		if err := decodeStrictly("defaults", in.Defaults, &given); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	defaults := policy.Defaults{IP: given.IP, Organization: given.Organization}
 	if len(defaults.IP) == 0 {
 		defaults.IP = []ratelimit.Limit{{Requests: 100, Window: time.Minute}}
 	}
@@ -63,11 +116,31 @@ func readTrial(name string) (*policy.Trial, error) {
 		defaults.Organization = []ratelimit.Limit{{Requests: 1000, Window: time.Hour}}
 	}
 	var stored []policy.Stored
-	for _, p := range in.Policies {
+	services, paths := 0, 0
+	for i, text := range in.Policies {
+		var p api.LimitPolicy
+		if err := decodeStrictly(fmt.Sprintf("policies[%d]", i), text, &p); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		if p.Service != "" {
+			services++
+		}
+		if p.Path != "" {
+			paths++
+		}
 		stored = append(stored, policy.Stored{Owner: p.Owner, Draft: policy.Draft{
 			Effect: p.Effect, Mode: p.Mode, Subject: p.Subject, Organization: p.Organization, CIDR: p.CIDR,
 			Service: p.Service, Path: p.Path, Limits: p.Limits, Reason: p.Reason, ExpiresAt: (*time.Time)(p.ExpiresAt),
 		}})
+	}
+	for _, unmatched := range []struct {
+		policies     int
+		what, column string
+		given        bool
+	}{{services, "service", "--service-column", l.ServiceColumn != ""}, {paths, "path", "--path-column", l.PathColumn != ""}} {
+		if unmatched.policies > 0 && !unmatched.given {
+			fmt.Fprintf(os.Stderr, "%s: %d policies are about a %s and match nothing here: no %s says which a request is for.\n", name, unmatched.policies, unmatched.what, unmatched.column)
+		}
 	}
 	trial, err := policy.NewTrial(defaults, stored)
 	if wrong, ok := fault.As(err); ok {
@@ -87,7 +160,7 @@ func (l limitsReplayCommand) compare(ctx context.Context, name string, in io.Rea
 	}
 	var sets []*policy.Trial
 	for _, file := range l.Policies {
-		set, err := readTrial(file)
+		set, err := l.readTrial(file)
 		if err != nil {
 			return compare.Report{}, err
 		}

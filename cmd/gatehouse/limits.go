@@ -50,6 +50,17 @@ Examples:
   gatehouse limits replay access.csv --policies now.json --policies next.json --organization-column org --ip-column client`
 }
 
+// Validate refuses flags that would say nothing.
+func (l limitsReplayCommand) Validate() error {
+	if len(l.Policies) > 0 && l.KeyColumn != "" {
+		return errors.New("--key-column is for --limit; with --policies say --organization-column and --ip-column")
+	}
+	if len(l.Policies) == 0 && l.IPColumn+l.OrganizationColumn+l.ServiceColumn+l.PathColumn != "" {
+		return errors.New("--ip-column, --organization-column, --service-column and --path-column are for --policies; with --limit say --key-column")
+	}
+	return nil
+}
+
 // Run replays the file and prints what the limit would have done.
 func (l limitsReplayCommand) Run(ctx context.Context) error {
 	name, size := "standard input", int64(-1)
