@@ -198,3 +198,65 @@ func TestClusterFailover(t *testing.T) {
 	}
 	t.Logf("%d changes of store", len(told))
 }
+
+// A master that comes back empty, with no replica to take over, hands out nothing
+// twice, whichever it is; what the other nodes know is not counted twice.
+func TestClusterNodeComesBackEmpty(t *testing.T) {
+	c := startCluster(t)
+	var switches [3]*ratelimit.Switch
+	for i := range switches {
+		s, _ := newSwitch(t, c.open(t, ratelimit.RedisOptions{Timeout: brief}))
+		switches[i] = s
+	}
+	for _, s := range switches {
+		for s.Status().Instances < len(switches) {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	// An organization on each of the masters without a replica, and one elsewhere.
+	owner := func(org string) *redisServer {
+		for _, m := range c.masters {
+			if !strings.HasPrefix(m.do("EXISTS", ratelimit.DefaultPrefix+"{"+ratelimit.StoredName("organization", org)+"}"), "-MOVED") {
+				return m
+			}
+		}
+		return nil
+	}
+	orgs := make(map[*redisServer]ratelimit.Subject)
+	for i := 0; len(orgs) < 3; i++ {
+		name := fmt.Sprint("acme", i)
+		orgs[owner(name)] = subject("organization", name, "300/1h")
+	}
+	admitted := make(map[*redisServer]int)
+	takeAll := func(n int) {
+		t.Helper()
+		for i := range n {
+			for node, org := range orgs {
+				for _, s := range switches {
+					if take(t, s, time.Now(), subject("ip", fmt.Sprint(i), "100000/1h"), org).Admitted {
+						admitted[node]++
+					}
+				}
+			}
+		}
+	}
+	takeAll(66)
+	for _, lost := range c.masters[1:] {
+		lost.kill()
+		lost.start()
+		takeAll(4)
+		for range 1000 {
+			if !slices.ContainsFunc(switches[:], (*ratelimit.Switch).Degraded) {
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		time.Sleep(300 * time.Millisecond)
+	}
+	takeAll(60)
+	for node, n := range admitted {
+		if n != 300 {
+			t.Errorf("node %d: %d admitted, want the limit of 300", slices.Index(c.masters, node), n)
+		}
+	}
+}

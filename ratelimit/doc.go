@@ -127,6 +127,11 @@
 // alone, so no quota is handed out twice. A process that stays silent is waited for
 // ten seconds. Looks at Redis are jittered, and rarer while it comes and goes.
 //
+// A Redis that is back before anybody looked has no scripts: the first decision finds
+// that out, and looks for the data before it brings the script. On a cluster each master
+// may lose its data alone: marks in slots spread over all of them tell which, and what was
+// counted elsewhere is not merged again.
+//
 // A replica that takes over without the last writes has not lost its data as far as
 // can be seen: those writes are forgotten there, while each process still holds
 // them against its own callers.

@@ -86,8 +86,14 @@ type census struct {
 // far is the score of the data's name in alive.lua.
 const far = "9000000000000000"
 
-// expect says which data a [Switch] found in Redis, and merged what was missing into.
-func (r *Redis) expect(data string) { r.data.Store(&data) }
+// expect says which data a [Switch] found in Redis, and merged what was missing into;
+// on a cluster, at its marks.
+func (r *Redis) expect(data string, marks []string) {
+	r.data.Store(&data)
+	if marks != nil {
+		r.marksSeen.Store(&marks)
+	}
+}
 
 // errLost is Redis having begun anew since a [Switch] last looked at it.
 var errLost = errors.New("Redis has lost its data")
@@ -97,12 +103,24 @@ var errLost = errors.New("Redis has lost its data")
 // it was back before anybody noticed, and must not decide as if nobody had ever been
 // admitted.
 func (r *Redis) sameData(client rueidis.Client) error {
+	if r.spreads(client) {
+		return r.sameMarks(client)
+	}
 	expected := r.data.Load()
 	if expected == nil {
 		return nil
 	}
-	names, err := client.Do(context.Background(), client.B().Zrangebyscore().Key(r.prefix+aliveName).Min(far).Max("+inf").Limit(0, 1).Build()).AsStrSlice()
-	if err == nil && (len(names) != 1 || names[0] != *expected) {
+	return isNamed(client.Do(context.Background(), r.dataOf(client, r.prefix+aliveName)), *expected)
+}
+
+// dataOf asks for the name of the data at a key.
+func (r *Redis) dataOf(client rueidis.Client, key string) rueidis.Completed {
+	return client.B().Zrangebyscore().Key(key).Min(far).Max("+inf").Limit(0, 1).Build()
+}
+
+func isNamed(result rueidis.RedisResult, expected string) error {
+	names, err := result.AsStrSlice()
+	if err == nil && (len(names) != 1 || names[0] != expected) {
 		err = errLost
 	}
 	return err

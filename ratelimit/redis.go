@@ -97,6 +97,7 @@ type Redis struct {
 	aliveLua  luaScript
 	denials   *denials
 	data      atomic.Pointer[string] // what Redis's data is named, where a Switch looks; nil: nobody knows
+	marksSeen atomic.Pointer[[]string]
 	began     time.Time
 
 	// scripted makes now count instead of the clocks, for tests that compare

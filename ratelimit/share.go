@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -173,7 +172,7 @@ func (r *Redis) exchange(questions []*question) {
 		answerAll(questions, nil, unavailable(err))
 		return
 	}
-	if client.Mode() == rueidis.ClientModeCluster && !strings.Contains(r.prefix, "{") {
+	if r.spreads(client) {
 		r.spread.Store(true)
 		var all sync.WaitGroup
 		for _, q := range questions {

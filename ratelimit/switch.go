@@ -97,10 +97,13 @@ type Switch struct {
 
 	// gate is held for reading while a decision is made without Redis, and for
 	// writing while the last of those are merged before Redis decides again.
-	gate sync.RWMutex
-	data string         // the name of Redis's data when it was last looked at
-	lost int            // shards of memory that were merged since the data was lost
-	done map[string]int // pending resets that were done, and not read back among everybody's
+	gate     sync.RWMutex
+	data     string         // the name of Redis's data when it was last looked at
+	marks    []string       // on a cluster, its names at the marks
+	isLosing bool           // some was lost, and is not merged yet
+	losing   marked         // on a cluster, at these marks
+	merged   int            // shards of memory that were merged since
+	done     map[string]int // pending resets that were done, and not read back among everybody's
 
 	mu      sync.Mutex
 	since   time.Time       // of the last change

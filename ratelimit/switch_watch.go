@@ -196,14 +196,17 @@ func (s *Switch) look(ctx context.Context, point, since int64) (int64, census, b
 	if err != nil {
 		return fail(err)
 	}
+	marks, err := s.redis.marks(ctx, s.silence())
+	if err != nil {
+		return fail(err)
+	}
 	if s.data != "" && s.data != seen.data {
 		clear(s.done)
-		if !s.mergeAll(ctx) {
-			return point, census{}, false
-		}
 	}
-	s.data, s.lost = seen.data, 0
-	s.redis.expect(s.data)
+	if s.noteLost(seen.data, marks) && !s.mergeLost(ctx) {
+		return point, census{}, false
+	}
+	s.redis.expect(s.data, s.marks)
 	if !s.settle(ctx) {
 		return point, census{}, false
 	}
@@ -229,26 +232,58 @@ func (s *Switch) mergeOwed(ctx context.Context) bool {
 	return true
 }
 
-// mergeAll counts in a Redis that lost its data all that was admitted here. It goes
-// on where it failed before.
-func (s *Switch) mergeAll(ctx context.Context) bool {
-	if s.lost == 0 {
+// noteLost takes the names of Redis's data, and says whether some of it was lost since
+// the last look, or was and is not merged yet.
+func (s *Switch) noteLost(data string, marks []string) bool {
+	lost := s.data != "" && s.data != data
+	if marks != nil { // they tell which
+		lost = false
+		for i, name := range marks {
+			if s.marks != nil && s.marks[i] != name {
+				lost, s.losing[i] = true, true
+			}
+		}
+	} else if lost {
+		s.losing = marked{}
+	}
+	s.data, s.marks = data, marks
+	if lost {
+		s.merged, s.isLosing = 0, true
+	}
+	return s.isLosing
+}
+
+// wasLost reports whether Redis lost what it knew of a record's subject.
+func (s *Switch) wasLost(r record) bool {
+	return s.marks == nil || s.losing.covers(slotOf(redisKey(s.redis.prefix, r.name())))
+}
+
+// mergeLost counts in a Redis that lost its data all that was admitted here of what it
+// lost. It goes on where it failed before.
+func (s *Switch) mergeLost(ctx context.Context) bool {
+	if s.merged == 0 {
 		// All that is owed is in memory too. It is taken first: what is admitted
 		// in between is then counted twice rather than not at all.
-		s.mu.Lock()
-		s.rest = nil
-		s.mu.Unlock()
+		var owed []record
 		for i := range s.owed.shards {
-			s.owed.records(i, true)
+			owed = append(owed, s.owed.records(i, true)...)
 		}
+		s.mu.Lock()
+		s.rest = slices.DeleteFunc(append(s.rest, owed...), s.wasLost)
+		s.mu.Unlock()
 	}
-	for s.lost < len(s.memory.shards) {
-		s.lost++
-		if !s.mergeRecords(ctx, s.memory.records(s.lost-1, false)) {
+	for s.merged < len(s.memory.shards) {
+		s.merged++
+		all := s.memory.records(s.merged-1, false)
+		if !s.mergeRecords(ctx, slices.DeleteFunc(all, func(r record) bool { return !s.wasLost(r) })) {
 			return false
 		}
 	}
-	return s.mergeRecords(ctx, nil)
+	if !s.mergeRecords(ctx, nil) {
+		return false
+	}
+	s.losing, s.isLosing = marked{}, false
+	return true
 }
 
 // mergeRecords merges records that still count, after those that failed before.

@@ -1,0 +1,145 @@
+package ratelimit
+
+import (
+	"context"
+	"crypto/rand"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// On a cluster each node may lose its data alone. Which node has a slot is the
+// cluster's affair, and changes; so that nobody has to follow it, marks stand in slots
+// that are spread evenly over all of them: a node whose mark is gone has lost its data,
+// with all slots from the mark before it to the one behind it for all that is known.
+// With the slots in one stretch each, as Redis gives them out, every one of up to
+// markCount masters has a mark.
+const (
+	slotCount = 16384
+	markCount = 32
+	markWidth = slotCount / markCount
+)
+
+// marked is a set of marks by their number.
+type marked [markCount]bool
+
+// covers reports whether a slot may be of a node that one of the marks is on.
+func (m *marked) covers(slot int) bool {
+	n := slot / markWidth
+	if m[n] {
+		return true
+	}
+	// The stretch may be of two nodes, with its mark on the other one.
+	if slot < slotOf(markTags()[n]) {
+		return m[max(n-1, 0)]
+	}
+	return m[min(n+1, markCount-1)]
+}
+
+// markTags gives for each mark a hash tag whose slot is in the middle eighth of the
+// mark's stretch.
+var markTags = sync.OnceValue(func() (tags [markCount]string) {
+	for left, i := markCount, 0; left > 0; i++ {
+		tag := strconv.Itoa(i)
+		slot := slotOf(tag)
+		off := slot%markWidth - markWidth/2
+		if n := slot / markWidth; tags[n] == "" && -markWidth/16 <= off && off < markWidth/16 {
+			tags[n] = tag
+			left--
+		}
+	}
+	return tags
+})
+
+// markKey names a mark. No subject has such a name: there is no colon in it.
+func (r *Redis) markKey(n int) string { return r.prefix + "data{" + markTags()[n] + "}" }
+
+// spreads says whether the subjects are in different slots of a cluster.
+func (r *Redis) spreads(client rueidis.Client) bool {
+	return client.Mode() == rueidis.ClientModeCluster && !strings.Contains(r.prefix, "{")
+}
+
+// marks gives the names of the data at all marks, and names data that has none. It
+// gives none where there is no such cluster.
+func (r *Redis) marks(ctx context.Context, silence time.Duration) (names []string, err error) {
+	client, err := r.connect()
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	if !r.spreads(client) {
+		return nil, nil
+	}
+	names = make([]string, markCount)
+	_, err = r.call(ctx, func(client rueidis.Client) (last rueidis.RedisResult) {
+		commands := make(rueidis.Commands, markCount)
+		for i := range commands {
+			commands[i] = client.B().Evalsha().Sha1(r.aliveLua.sha).Numkeys(1).Key(r.markKey(i)).Arg(markArguments(silence)...).Build()
+		}
+		for i, result := range client.DoMulti(context.Background(), commands...) {
+			if forgotten(result) {
+				result = r.aliveLua.Exec(context.Background(), client, []string{r.markKey(i)}, markArguments(silence))
+			}
+			values, err := result.ToArray()
+			if err == nil {
+				names[i], err = values[len(values)-1].ToString()
+			}
+			if last = result; err != nil {
+				return last
+			}
+		}
+		return last
+	})
+	if err == nil && slices.Contains(names, "") {
+		err = unavailable(errStrange)
+	}
+	return names, err
+}
+
+// markArguments are those of alive.lua for a mark, of which nobody says that he is alive.
+func markArguments(silence time.Duration) []string {
+	return []string{"", strconv.FormatInt(silence.Milliseconds(), 10), rand.Text(), "0", ""}
+}
+
+// sameMarks is sameData of a cluster.
+func (r *Redis) sameMarks(client rueidis.Client) error {
+	expected := r.marksSeen.Load()
+	if expected == nil {
+		return nil
+	}
+	commands := make(rueidis.Commands, markCount)
+	for i := range commands {
+		commands[i] = r.dataOf(client, r.markKey(i))
+	}
+	for i, result := range client.DoMulti(context.Background(), commands...) {
+		if err := isNamed(result, (*expected)[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// slotOf gives the slot of a key: CRC-16 (XMODEM) of its hash tag, or of all of it
+// (Redis Cluster specification).
+func slotOf(key string) int {
+	if i := strings.IndexByte(key, '{'); i >= 0 {
+		if n := strings.IndexByte(key[i+1:], '}'); n > 0 {
+			key = key[i+1 : i+1+n]
+		}
+	}
+	var crc uint16
+	for i := range len(key) {
+		crc ^= uint16(key[i]) << 8
+		for range 8 {
+			if crc&0x8000 != 0 {
+				crc = crc<<1 ^ 0x1021
+			} else {
+				crc <<= 1
+			}
+		}
+	}
+	return int(crc % slotCount)
+}
