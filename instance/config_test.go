@@ -57,7 +57,7 @@ func TestMistakes(t *testing.T) {
 		"WEBHOOK_HOSTS":             {canary, "https://u:CANARY@hooks.internal", "https://hooks.internal/CANARY", "hooks.internal:8443"},
 		"GATEHOUSE_STOP_GRACE":      {canary, "-1s", "61m"},
 		"DATABASE_URL":              {"mysql://u:CANARY@h/d", "postgres:CANARY", "postgres://u:p%CANARY@h:port/d"},
-		"REDIS_URL":                 {canary, "http://CANARY", "redis://u:CANARY@127.0.0.1:port"},
+		"REDIS_URL":                 {canary, "http://CANARY", "redis://u:CANARY@127.0.0.1:port", "redis://u:CANARY@127.0.0.1:99999", "redis://u:CANARY@127.0.0.1:1?addr=127.0.0.1:0"},
 		"REDIS_TIMEOUT":             {canary, "0s", "11s", "25"},
 		"LIMITS_EXACT_UP_TO":        {canary, "0", "-1", "65537", "4096.5"},
 		"ORGANIZATIONS_FROM_TOKENS": {canary, "yes please"},

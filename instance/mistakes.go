@@ -214,6 +214,15 @@ func (c *Config) redis() (rueidis.ClientOption, error) {
 	if err != nil {
 		return option, errors.New("REDIS_URL must be of the form redis://[user:password@]host:port[/database], or rediss:// for TLS")
 	}
+	for _, address := range option.InitAddress {
+		if option.DialCtxFn != nil { // a socket
+			break
+		}
+		_, port, err := net.SplitHostPort(address)
+		if n, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || n == 0 {
+			return option, errors.New("REDIS_URL: each port must be a number from 1 to 65535")
+		}
+	}
 	return option, nil
 }
 

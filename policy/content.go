@@ -106,9 +106,6 @@ func (d *Draft) Check(now time.Time, known func(service string) bool) (Content, 
 		if c.Effect == Exempt && c.Mode == Observe {
 			bad("mode", "must be enforce: an exemption that is only observed does nothing")
 		}
-		if d.Organization == "" && d.CIDR == "" && d.Service == "" {
-			bad("organization", "or cidr or service must be named: this would hold for everybody")
-		}
 	default:
 		bad("effect", "must be limit, exempt or block")
 	}
@@ -120,6 +117,9 @@ func (d *Draft) Check(now time.Time, known func(service string) bool) (Content, 
 		if c.CIDR, problem = parseCIDR(d.CIDR); problem != "" {
 			bad("cidr", problem)
 		}
+	}
+	if everywhere := d.CIDR == "" || c.CIDR.IsValid() && c.CIDR.Bits() == 0; everywhere && d.Organization == "" && d.Service == "" && (c.Effect == Exempt || c.Effect == Block) {
+		bad("organization", "or service or a cidr of fewer addresses must be named: this would hold for everybody")
 	}
 	if d.Service != "" && (len(d.Service) > 64 || known != nil && !known(d.Service)) {
 		bad("service", "must be the name of a service")

@@ -45,6 +45,8 @@ func TestDraftRefuses(t *testing.T) {
 		{policy.Draft{Effect: "limit", Mode: "shadow", Subject: "ip", Limits: []string{"1/1s"}, Reason: "x"}, []string{"mode"}},
 		{policy.Draft{Effect: "exempt", Mode: "observe", CIDR: "192.0.2.1", Reason: "x"}, []string{"mode"}},
 		{policy.Draft{Effect: "exempt", Reason: "x"}, []string{"organization"}},
+		{policy.Draft{Effect: "block", CIDR: "0.0.0.0/0", Reason: "x"}, []string{"organization"}},
+		{policy.Draft{Effect: "exempt", CIDR: "::/0", Reason: "x"}, []string{"organization"}},
 		{policy.Draft{Effect: "block", Subject: "ip", Limits: []string{"1/1s"}, CIDR: "192.0.2.1", Reason: "x"}, []string{"subject", "limits"}},
 		{cidr("192.0.2.0/33"), []string{"cidr"}},
 		{cidr("192.0.2.1/24"), []string{"cidr"}},
