@@ -137,6 +137,7 @@ type RetentionCertificate struct {
 	Oldest         *Time  `json:"oldest,omitempty"`
 	Newest         *Time  `json:"newest,omitempty"`
 	Record         string `json:"record" doc:"The signed note that says all this"`
+	Damaged        bool   `json:"damaged,omitempty" doc:"The row says something else than the record, which is what was signed"`
 	Finished       bool   `json:"finished" doc:"false: the sweep was broken off, and is gone on with"`
 	UpdatedAt      *Time  `json:"updatedAt"`
 }

@@ -2,6 +2,7 @@ package retention
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +35,18 @@ type Certificate struct {
 	Record         string
 	UpdatedAt      time.Time
 	Finished       bool // the run is over
+}
+
+// Contradicts reports whether the certificate says something else than its record, which
+// is what was signed: then somebody altered its row.
+func (c *Certificate) Contradicts() bool {
+	said := strings.Split(c.Record, "\n")
+	for _, line := range c.notes() {
+		if !strings.HasPrefix(line, "before ") && !slices.Contains(said, line) {
+			return true
+		}
+	}
+	return c.Root != "" && !slices.Contains(said, c.Root) || !strings.HasSuffix(said[0], "/"+c.Organization+"/"+string(c.Class)+"/removed")
 }
 
 func readCertificates(ctx context.Context, tx *store.Tx, condition string, args ...any) (all []Certificate, err error) {

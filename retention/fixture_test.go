@@ -249,3 +249,23 @@ func (a *archive) left(t testing.TB, organization string) string {
 	}
 	return strings.Join(actors, " ")
 }
+
+// sound checks that certificates say what their records say, and that a change of any
+// of their fields shows.
+func (a *archive) sound(t testing.TB, all []retention.Certificate) {
+	t.Helper()
+	for _, c := range all {
+		if c.Contradicts() {
+			t.Errorf("a certificate contradicts its record: %+v", c)
+		}
+		for i, alter := range []func(*retention.Certificate){
+			func(c *retention.Certificate) { c.Removed++ }, func(c *retention.Certificate) { c.PolicyRevision = 99 }, func(c *retention.Certificate) { c.Kept = "3650d" },
+			func(c *retention.Certificate) { c.Sweep = "sweep_other" }, func(c *retention.Certificate) { c.Organization = "globex" }, func(c *retention.Certificate) { c.Released = 77 },
+		} {
+			other := c
+			if alter(&other); !other.Contradicts() {
+				t.Errorf("alteration %d does not show: %+v", i, other)
+			}
+		}
+	}
+}

@@ -208,6 +208,7 @@ func TestRows(t *testing.T) {
 			t.Errorf("the newest revision must stay: %d", n)
 		}
 		all, _, err := a.Certificates(t.Context(), auditor, "", 0, "")
+		a.sound(t, all)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -259,6 +260,7 @@ func TestExpired(t *testing.T) {
 			t.Errorf("%d credentials with %d versions are left, and %d events tell of those that went", left, versions, events)
 		}
 		all, _, err := a.Certificates(t.Context(), auditor, "", 0, "")
+		a.sound(t, all)
 		if i := slices.IndexFunc(all, func(c retention.Certificate) bool { return c.Class == retention.Expired }); err != nil || i < 0 || all[i].Removed != 6 {
 			t.Errorf("%+v, %v", all, err)
 		}

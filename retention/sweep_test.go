@@ -55,6 +55,7 @@ func TestSweep(t *testing.T) {
 			t.Errorf("against the checkpoint from before the sweep: %+v, %v", r, err)
 		}
 		certificates, _, err := a.Certificates(t.Context(), auditor, "", 0, "")
+		a.sound(t, certificates)
 		if err != nil || len(certificates) != 1 {
 			t.Fatalf("%d certificates, %v", len(certificates), err)
 		}

@@ -229,7 +229,7 @@ func (s *Server) retentionCertificates(ctx context.Context, caller access.Caller
 	for i, c := range all {
 		out.Body.Certificates[i] = api.RetentionCertificate{
 			Sweep: c.Sweep, Class: string(c.Class), PolicyRevision: c.PolicyRevision, Kept: c.Kept, Before: api.At(c.Before), First: c.First, To: c.To, Root: c.Root,
-			Removed: c.Removed, Held: c.Held, Released: c.Released, Oldest: api.At(c.Oldest), Newest: api.At(c.Newest), Record: c.Record, Finished: c.Finished, UpdatedAt: api.At(c.UpdatedAt),
+			Removed: c.Removed, Held: c.Held, Released: c.Released, Oldest: api.At(c.Oldest), Newest: api.At(c.Newest), Record: c.Record, Damaged: c.Contradicts(), Finished: c.Finished, UpdatedAt: api.At(c.UpdatedAt),
 		}
 	}
 	return out, nil
