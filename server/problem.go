@@ -216,7 +216,7 @@ func humaFault(status int, message string, errs []error, known map[string]bool) 
 		}
 	}
 	if status == http.StatusBadRequest || len(fields) == 0 {
-		return fault.New(fault.Malformed, "malformed_request", "The request cannot be read; is its body one JSON object?")
+		return fault.New(fault.Malformed, "malformed_request", "The request cannot be read; is its body one JSON object, with each member once?")
 	}
 	return fault.InvalidFields(fields...)
 }
