@@ -135,6 +135,30 @@ func TestNoFalseAlarm(t *testing.T) {
 	})
 }
 
+// Instances that start at the same time make one key, and none of them fails.
+func TestFirstKeyAtOnce(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		b := newBook(t, url, ledger.Options{})
+		var all sync.WaitGroup
+		for range 8 {
+			l := b.beside()
+			all.Go(func() {
+				if err := l.Prepare(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if keys, err := b.Keys(t.Context()); err != nil || len(keys) != 1 {
+			t.Errorf("%d keys, %v", len(keys), err)
+		}
+		b.sealAll(t)
+		if r := b.verifyAll(t); !r.Clean() {
+			t.Errorf("%+v", r.Findings)
+		}
+	})
+}
+
 // The holder of the lease dies without a word: another goes on when it ends, also
 // where its clock had jumped far ahead.
 func TestLeaseAfterDeath(t *testing.T) {

@@ -299,13 +299,15 @@ func (l *Ledger) newKey(ctx context.Context, caller access.Caller, action audit.
 // anew. Where there is something of a log before there is a key, the keys were
 // deleted.
 func (l *Ledger) begin(ctx context.Context, tx *store.Tx, key *signingKey) error {
-	var left int64
-	err := tx.Row(ctx, `SELECT (SELECT count(*) FROM (SELECT 1 FROM ledger_entries WHERE organization = $1 LIMIT 1) AS e) +
-		(SELECT count(*) FROM (SELECT 1 FROM ledger_logs WHERE organization = $1 LIMIT 1) AS l)`, access.InstanceOrganization).Scan(&left)
-	if err != nil {
+	var keys, left int64
+	err := tx.Row(ctx, `SELECT (SELECT count(*) FROM ledger_keys WHERE organization = $1), (SELECT count(*) FROM (SELECT 1 FROM ledger_entries WHERE organization = $1 LIMIT 1) AS e) +
+		(SELECT count(*) FROM (SELECT 1 FROM ledger_logs WHERE organization = $1 LIMIT 1) AS l)`, access.InstanceOrganization).Scan(&keys, &left)
+	switch {
+	case err != nil:
 		return err
-	}
-	if left > 0 {
+	case keys > 0: // another instance was first
+		return store.ErrExists
+	case left > 0:
 		return ErrAltered.Because(errors.New("there are logs, and the keys that signed them are gone"))
 	}
 	note, err := key.sign(&Checkpoint{Origin: l.origin(instanceLog()), Root: emptyRoot, Block: -1, SealedAt: key.CreatedAt.Truncate(time.Millisecond)})
