@@ -153,6 +153,8 @@ const statusHeader = "Gatehouse-Status"
 var (
 	errOriginal = fault.New(fault.Malformed, "ambiguous_request", "Send either X-Original-URI or X-Forwarded-Uri, once; let your gateway remove the other.")
 	errService  = fault.New(fault.Malformed, "unknown_service", "The parameter service must be the name of a service.")
+
+	errAuthQuery = fault.New(fault.Malformed, "invalid_parameter", "The parameters service and deny stand at most once each, and deny can be 403 only.")
 )
 
 // authRequest decides on the request that a gateway in front asks about (nginx
@@ -173,6 +175,9 @@ func (s *Server) authRequest(w http.ResponseWriter, r *http.Request) {
 	}
 	if err == nil {
 		err = checkQuery(r.URL.RawQuery)
+	}
+	if deny := query["deny"]; err == nil && (len(query["service"]) > 1 || len(deny) > 1 || len(deny) == 1 && deny[0] != "403") {
+		err = errAuthQuery
 	}
 	var visit policy.Visit
 	if err == nil {

@@ -155,6 +155,8 @@ func TestAuthRequest(t *testing.T) {
 		{path, []string{"X-Forwarded-Uri", "/./x/../api;v=1/proxy/stripe/v1/refunds"}, 403},
 		{path + "?service=stripe", []string{"X-Forwarded-Uri", "/admin/users"}, 204},
 		{path + "?service=nope", nil, 400},
+		{path + "?service=openai&service=app", nil, 400},
+		{path + "?deny=404", nil, 400},
 		{path, []string{"X-Forwarded-Uri", "/a", "X-Original-URI", "/a"}, 400},
 		{path, []string{"Authorization", ""}, 401},
 		{path + "?deny=403", []string{"Authorization", ""}, 401},
