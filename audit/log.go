@@ -66,7 +66,7 @@ func New(db *store.DB, opts Options) *Log {
 	}
 	return &Log{
 		db: db, opts: opts, insert: insert,
-		series: seriesTable{open: make(map[seriesKey]*series), of: make(map[string]int)},
+		series: seriesTable{open: make(map[seriesKey]*series), of: make(map[string]int), targets: make(map[seriesKey]int)},
 		wake:   make(chan struct{}, 1), flushes: make(chan chan struct{}),
 	}
 }

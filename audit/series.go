@@ -16,6 +16,10 @@ const (
 	maxSeriesOf = 1000
 )
 
+// maxTargetsOf bounds how many targets of denials that are alike but for them are told
+// apart: whoever makes ids up takes the names of his own targets, and nothing of others.
+const maxTargetsOf = 16
+
 // seriesKey is what makes two denials alike. What the client writes as it likes,
 // such as its user agent, is not in it.
 type seriesKey struct {
@@ -38,17 +42,32 @@ type series struct {
 
 // seriesTable counts denials. Its owner locks it.
 type seriesTable struct {
-	open map[seriesKey]*series
-	of   map[string]int // open series by organization
+	open    map[seriesKey]*series
+	of      map[string]int    // open series by organization
+	targets map[seriesKey]int // open series with a target, by their key without it
 }
 
 func (t *seriesTable) start(key seriesKey, s *series) {
 	t.open[key] = s
 	t.of[key.organization]++
+	if bare := key.bare(); bare != key {
+		t.targets[bare]++
+	}
+}
+
+// bare gives the key without its targets.
+func (k seriesKey) bare() seriesKey {
+	k.target, k.part = Target{}, Target{}
+	return k
 }
 
 func (t *seriesTable) close(key seriesKey) {
 	delete(t.open, key)
+	if bare := key.bare(); bare != key {
+		if t.targets[bare]--; t.targets[bare] == 0 {
+			delete(t.targets, bare)
+		}
+	}
 	if t.of[key.organization]--; t.of[key.organization] == 0 {
 		delete(t.of, key.organization)
 	}
@@ -73,6 +92,10 @@ func keyOf(e Event) seriesKey {
 func (t *seriesTable) count(e Event, room bool) (first bool) {
 	key := keyOf(e)
 	s, known := t.open[key]
+	if bare := key.bare(); !known && bare != key && t.targets[bare] >= maxTargetsOf {
+		key, e.Targets = bare, nil
+		s, known = t.open[key]
+	}
 	if !known && (len(t.open) >= maxSeries || t.of[e.Organization] >= maxSeriesOf || !room) {
 		key = seriesKey{organization: e.Organization, action: e.Action, reason: e.Reason}
 		e.Request, e.Targets, e.Personal, e.Metadata = Request{}, nil, nil, map[string]any{"merged": true}

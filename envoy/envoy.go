@@ -29,7 +29,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
-	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -138,8 +137,7 @@ func read(in *servicev3.RateLimitRequest) (c policy.Check, err error) {
 			case "service":
 				err = set(&c.Service, e.GetValue())
 			case "path":
-				path, _, _ := strings.Cut(e.GetValue(), "?")
-				err = set(&c.Path, strings.TrimPrefix(path, "/"))
+				err = set(&c.Path, policy.PathOf(e.GetValue()))
 			}
 			if err != nil {
 				return c, err

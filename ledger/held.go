@@ -106,22 +106,28 @@ func eachHeld(ctx context.Context, tx *store.Tx, id logID, fn func(*HeldEvent) e
 
 // HeldEvents gives the events of an organization that are set aside, from behind a
 // class and a place on, by class and place. The caller has checked who may.
-func (l *Ledger) HeldEvents(ctx context.Context, tx *store.Tx, organization, class string, place int64, limit int) (all []HeldEvent, err error) {
-	keys, err := l.Keys(ctx)
+func (l *Ledger) HeldEvents(ctx context.Context, organization, class string, place int64, limit int) (all []HeldEvent, err error) {
+	err = l.db.View(ctx, organization, func(tx *store.Tx) error {
+		all = nil
+		return tx.Each(ctx, func(scan func(...any) error) error {
+			h := HeldEvent{Proof: Proof{Organization: organization}}
+			err := h.scan(scan)
+			all = append(all, h)
+			return err
+		}, `SELECT `+heldColumns+` FROM `+heldRows+`
+			WHERE h.organization = $1 AND (h.class, h.log_index) > ($2, $3) ORDER BY h.class, h.log_index LIMIT $4`, organization, class, place, limit)
+	})
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	keys, err := l.Keys(ctx) // after the events, so that none is of a key that was made since
 	if err != nil && !errors.Is(err, errKey) {
 		return nil, err
 	}
-	err = tx.Each(ctx, func(scan func(...any) error) error {
-		h := HeldEvent{Proof: Proof{Organization: organization}}
-		if err := h.scan(scan); err != nil {
-			return err
-		}
-		l.checkSigned(&h, keys)
-		all = append(all, h)
-		return nil
-	}, `SELECT `+heldColumns+` FROM `+heldRows+`
-		WHERE h.organization = $1 AND (h.class, h.log_index) > ($2, $3) ORDER BY h.class, h.log_index LIMIT $4`, organization, class, place, limit)
-	return all, err
+	for i := range all {
+		l.checkSigned(&all[i], keys)
+	}
+	return all, nil
 }
 
 // Release deletes events that were set aside and are held no more, at most most of

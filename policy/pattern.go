@@ -49,7 +49,7 @@ func compilePattern(text string) pattern {
 	return p
 }
 
-// match says whether a path that [PlainPath] gave is in the pattern.
+// match says whether a path that [plainPath] gave is in the pattern.
 func (p *pattern) match(path string) bool {
 	for _, want := range p.segments {
 		if path == "" {
@@ -102,15 +102,20 @@ func (p *pattern) compare(q *pattern) int {
 		cmp.Compare(open(p), open(q)), cmp.Compare(strings.Join(p.segments, "/"), strings.Join(q.segments, "/")))
 }
 
-// PlainPath gives the path that a service may take path for: query and fragment cut
-// off, escapes decoded, parameters (";...") and empty segments dropped, dot segments
-// resolved, no slash at the beginning or the end. Otherwise v1/ch%61t would pass by
-// a limit on v1/chat. The gateway refuses some of these; a path that goes past it was
-// not looked at.
-func PlainPath(path string) string {
-	if i := strings.IndexAny(path, "?#"); i >= 0 {
-		path = path[:i]
+// PathOf gives the path of a request target as others sent it: without query and
+// fragment, in the form that policies compare.
+func PathOf(target string) string {
+	if i := strings.IndexAny(target, "?#"); i >= 0 {
+		target = target[:i]
 	}
+	return plainPath(target)
+}
+
+// plainPath gives the path that a service may take path for: escapes decoded,
+// parameters (";...") and empty segments dropped, dot segments resolved, no slash
+// at the beginning or the end. Otherwise v1/ch%61t would pass by a limit on v1/chat.
+// The gateway refuses some of these; a path that goes past it was not looked at.
+func plainPath(path string) string {
 	if strings.IndexByte(path, '%') < 0 && strings.IndexByte(path, ';') < 0 &&
 		!strings.Contains(path, "//") && !strings.HasPrefix(path, "/") && !strings.HasSuffix(path, "/") &&
 		!strings.HasPrefix(path, ".") && !strings.Contains(path, "/.") {

@@ -78,8 +78,6 @@ func TestPrecedence(t *testing.T) {
 		{"escaped twice", visit{"beta", "192.0.2.1", "openai", "v1/ch%2561t/completions"}, "70/1m", "770/1h"},
 		{"with empty segments and a slash at its end", visit{"beta", "192.0.2.1", "openai", "v1//chat/completions/"}, "70/1m", "770/1h"},
 		{"with parameters", visit{"beta", "192.0.2.1", "openai", "v1/chat;x=1/completions;y"}, "70/1m", "770/1h"},
-		{"with a query", visit{"beta", "192.0.2.1", "openai", "v1/chat/completions?x=1"}, "70/1m", "770/1h"},
-		{"with a fragment", visit{"beta", "192.0.2.1", "openai", "v1/chat/completions#x"}, "70/1m", "770/1h"},
 		{"with dot segments", visit{"beta", "192.0.2.1", "openai", "x/../v1/./chat/%2e/completions"}, "70/1m", "770/1h"},
 		{"with more dots than segments", visit{"beta", "192.0.2.1", "openai", "../../v1/chat/completions"}, "70/1m", "770/1h"},
 		{"a path is another in another case", visit{"beta", "192.0.2.1", "openai", "v1/Chat/completions"}, "70/1m", "775/1h"},
@@ -234,5 +232,19 @@ func TestDecisionAllocates(t *testing.T) {
 	})
 	if got > 1 { // the key of the address
 		t.Errorf("a decision under policies allocates %v times", got)
+	}
+}
+
+// What others send is cut where its query or fragment begins, and not where one would begin
+// that was part of the path; what was cut once is cut no further.
+func TestPathOf(t *testing.T) {
+	for target, want := range map[string]string{
+		"/v1/chat?x=1": "v1/chat", "/v1/chat#x": "v1/chat", "/v1/chat#x?y": "v1/chat", "?x": "", "#": "", "": "",
+		"/x%3F/refunds": "x?/refunds", "/x%23/refunds": "x#/refunds", "//a/./b/../c/;v=1?d": "a/c", "/a%252Fb": "a/b",
+	} {
+		got := policy.PathOf(target)
+		if got != want {
+			t.Errorf("%q became %q, want %q", target, got, want)
+		}
 	}
 }

@@ -119,7 +119,7 @@ type question struct {
 
 func questionOf(organization string, v Visit, now time.Time) question {
 	return question{
-		organization: organization, addr: v.Addr.Unmap().WithZone(""), service: v.Service, path: PlainPath(v.Path), now: now.UnixMilli(),
+		organization: organization, addr: v.Addr.Unmap().WithZone(""), service: v.Service, path: plainPath(v.Path), now: now.UnixMilli(),
 	}
 }
 

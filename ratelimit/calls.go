@@ -57,8 +57,8 @@ type unavailableError struct {
 }
 
 func unavailable(cause error) error {
-	_, answered := rueidis.IsRedisErr(cause)
-	return &unavailableError{cause, answered || errors.Is(cause, errLost)}
+	var said *rueidis.RedisError // also one of several, of a cluster
+	return &unavailableError{cause, errors.As(cause, &said) || errors.Is(cause, errLost)}
 }
 
 func (e *unavailableError) Error() string        { return ErrUnavailable.Error() + ": " + e.cause.Error() }

@@ -3,8 +3,11 @@ package ratelimit
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -87,12 +90,28 @@ type census struct {
 const far = "9000000000000000"
 
 // expect says which data a [Switch] found in Redis, and merged what was missing into;
-// on a cluster, at its marks.
+// on a cluster, at its marks. The script is another for other data: what somebody who
+// knows of a loss has brought does not serve who does not.
 func (r *Redis) expect(data string, marks []string) {
-	r.data.Store(&data)
-	if marks != nil {
-		r.marksSeen.Store(&marks)
+	edition := data + strings.Join(marks, "")
+	if old := r.edition.Load(); old != nil && *old == edition {
+		return
 	}
+	r.data.Store(&data)
+	r.marksSeen.Store(&marks)
+	sum := sha256.Sum256([]byte(edition))
+	take := script("take", "-- for the data "+hex.EncodeToString(sum[:]))
+	r.take.Store(&take)
+	r.edition.Store(&edition)
+}
+
+// expectAny takes whatever Redis has, where nobody looks at it.
+func (r *Redis) expectAny() {
+	take := script("take")
+	r.edition.Store(nil)
+	r.take.Store(&take)
+	r.data.Store(nil)
+	r.marksSeen.Store(nil)
 }
 
 // errLost is Redis having begun anew since a [Switch] last looked at it.

@@ -35,8 +35,9 @@ func mirroredAs(s *Subject) (m mirrored, ok bool) {
 }
 
 // learn notes what Redis told of a subject: for each limit how many requests
-// count there, and how many of those may be this process's own.
-func (m *mirror) learn(at int64, s *Subject, counts, own []int, underWay int) {
+// count there, and how many of those may be this process's own. With more, nothing is
+// learned where that would be less than what is known.
+func (m *mirror) learn(at int64, s *Subject, counts, own []int, underWay int, more bool) {
 	name, ok := mirroredAs(s)
 	if !ok {
 		return
@@ -50,14 +51,20 @@ func (m *mirror) learn(at int64, s *Subject, counts, own []int, underWay int) {
 	if !ok {
 		m.sweep(at)
 	}
+	// Of the own ones, Redis may not have counted those under way.
+	others := func(i int) int32 { return int32(max(0, counts[i]-max(0, own[i]-underWay))) }
 	if len(t.others) != len(counts) {
 		t.others = make([]int32, len(counts))
 	}
+	for i := range counts {
+		if more && others(i) < t.others[i] && at-t.at < s.Limits[i].windowMS() {
+			return
+		}
+	}
 	t.at, t.until = at, at
-	for i, n := range counts {
+	for i := range counts {
 		t.until = max(t.until, at+s.Limits[i].windowMS())
-		// Of the own ones, Redis may not have counted those under way.
-		t.others[i] = int32(max(0, n-max(0, own[i]-underWay)))
+		t.others[i] = others(i)
 	}
 	m.known[name] = t
 }
@@ -107,8 +114,10 @@ func (m *mirror) forget(name string) {
 	delete(m.known, mirrored{subjectType, key})
 }
 
-// told notes what Redis told in its answer to a question asked at now.
-func (s *Switch) told(now time.Time, subjects []Subject, x *scratch) {
+// told notes what Redis told in its answer to a question asked at now. Half open, Redis
+// may not know yet what others admitted, so that what it told before stands where that was
+// more.
+func (s *Switch) told(now time.Time, subjects []Subject, x *scratch, half bool) {
 	if len(x.aside.counts) == 0 { // a remembered denial
 		return
 	}
@@ -117,7 +126,7 @@ func (s *Switch) told(now time.Time, subjects []Subject, x *scratch) {
 	for i := range subjects {
 		sub := &subjects[i]
 		x.own = s.memory.used(ms, sub, x.own[:0])
-		s.mirror.learn(ms, sub, x.aside.counts[first:first+len(sub.Limits)], x.own, underWay)
+		s.mirror.learn(ms, sub, x.aside.counts[first:first+len(sub.Limits)], x.own, underWay, half)
 		first += len(sub.Limits)
 	}
 }

@@ -3,6 +3,8 @@ package ratelimit
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,30 +16,58 @@ import (
 
 // On a cluster each node may lose its data alone. Which node has a slot is the
 // cluster's affair, and changes; so that nobody has to follow it, marks stand in slots
-// that are spread evenly over all of them: a node whose mark is gone has lost its data,
-// with all slots from the mark before it to the one behind it for all that is known.
-// With the slots in one stretch each, as Redis gives them out, every one of up to
-// markCount masters has a mark.
+// that are spread evenly over all of them, and a node whose mark is gone has lost its
+// data. With the slots in one stretch each, as Redis gives them out, every one of up to
+// half as many masters as there are marks has one.
 const (
 	slotCount = 16384
-	markCount = 32
+	markCount = 64
 	markWidth = slotCount / markCount
 )
 
-// marked is a set of marks by their number.
-type marked [markCount]bool
+// slots are stretches of slots, their ends included.
+type slots [][2]int
 
-// covers reports whether a slot may be of a node that one of the marks is on.
-func (m *marked) covers(slot int) bool {
-	n := slot / markWidth
-	if m[n] {
-		return true
+func (s slots) have(slot int) bool {
+	return slices.ContainsFunc(s, func(stretch [2]int) bool { return stretch[0] <= slot && slot <= stretch[1] })
+}
+
+// slotsBeside gives all slots of the nodes that have these.
+func (r *Redis) slotsBeside(ctx context.Context, which []int) (slots, error) {
+	reply, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
+		return client.Do(context.Background(), client.B().ClusterSlots().Build())
+	})
+	if err != nil {
+		return nil, err
 	}
-	// The stretch may be of two nodes, with its mark on the other one.
-	if slot < slotOf(markTags()[n]) {
-		return m[max(n-1, 0)]
+	entries, err := reply.ToArray()
+	if err != nil {
+		return nil, unavailable(err)
 	}
-	return m[min(n+1, markCount-1)]
+	of := make(map[string]slots)
+	for _, entry := range entries { // from, to, the master: its address, port and id; its replicas
+		parts, err := entry.ToArray()
+		if err != nil || len(parts) < 3 {
+			return nil, unavailable(errStrange)
+		}
+		from, fromErr := parts[0].AsInt64()
+		to, toErr := parts[1].AsInt64()
+		master, err := parts[2].ToArray()
+		if err = errors.Join(err, fromErr, toErr); err != nil || len(master) < 2 {
+			return nil, unavailable(errStrange)
+		}
+		host, _ := master[0].ToString()
+		port, _ := master[1].AsInt64()
+		name := net.JoinHostPort(host, strconv.FormatInt(port, 10))
+		of[name] = append(of[name], [2]int{int(from), int(to)})
+	}
+	var all slots
+	for _, stretches := range of {
+		if slices.ContainsFunc(which, stretches.have) {
+			all = append(all, stretches...)
+		}
+	}
+	return all, nil
 }
 
 // markTags gives for each mark a hash tag whose slot is in the middle eighth of the
@@ -75,14 +105,21 @@ func (r *Redis) marks(ctx context.Context, silence time.Duration) (names []strin
 	}
 	names = make([]string, markCount)
 	_, err = r.call(ctx, func(client rueidis.Client) (last rueidis.RedisResult) {
-		commands := make(rueidis.Commands, markCount)
-		for i := range commands {
-			commands[i] = client.B().Evalsha().Sha1(r.aliveLua.sha).Numkeys(1).Key(r.markKey(i)).Arg(markArguments(silence)...).Build()
-		}
-		for i, result := range client.DoMulti(context.Background(), commands...) {
-			if forgotten(result) {
-				result = r.aliveLua.Exec(context.Background(), client, []string{r.markKey(i)}, markArguments(silence))
+		ask := func() []rueidis.RedisResult {
+			commands := make(rueidis.Commands, markCount)
+			for i := range commands {
+				commands[i] = client.B().Evalsha().Sha1(r.aliveLua.sha).Numkeys(1).Key(r.markKey(i)).Arg(markArguments(silence)...).Build()
 			}
+			return client.DoMulti(context.Background(), commands...)
+		}
+		results := ask()
+		if slices.ContainsFunc(results, forgotten) {
+			for _, node := range client.Nodes() {
+				node.Do(context.Background(), node.B().ScriptLoad().Script(r.aliveLua.text).Build()) // what came of it is seen below
+			}
+			results = ask()
+		}
+		for i, result := range results {
 			values, err := result.ToArray()
 			if err == nil {
 				names[i], err = values[len(values)-1].ToString()
@@ -107,7 +144,7 @@ func markArguments(silence time.Duration) []string {
 // sameMarks is sameData of a cluster.
 func (r *Redis) sameMarks(client rueidis.Client) error {
 	expected := r.marksSeen.Load()
-	if expected == nil {
+	if expected == nil || len(*expected) != markCount {
 		return nil
 	}
 	commands := make(rueidis.Commands, markCount)

@@ -3,6 +3,7 @@
 --
 -- KEYS[1]  the resets: a sorted set, later ones with higher scores
 -- ARGV     the subject's name in the resets; how many resets to keep; for how many milliseconds
+-- Returns  its score
 local t = redis.call('TIME')
 local score = t[1] * 1000 + math.floor(t[2] / 1000)
 local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
@@ -10,4 +11,4 @@ if last then score = math.max(score, tonumber(last) + 1) end
 redis.call('ZADD', KEYS[1], string.format('%.0f', score), ARGV[1])
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - tonumber(ARGV[2]))
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return 1
+return score

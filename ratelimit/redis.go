@@ -87,17 +87,18 @@ type Redis struct {
 	inFlight  chan struct{}
 	shared    int // decisions a call may carry
 	sharer    sharer
-	calls     atomic.Uint64 // for decisions
-	spread    atomic.Bool   // on a cluster, where subjects are in different slots: no call is shared
-	take      luaScript
+	calls     atomic.Uint64             // for decisions
+	spread    atomic.Bool               // on a cluster, where subjects are in different slots: no call is shared
+	take      atomic.Pointer[luaScript] // in the edition for the data that a Switch found, see expect
 	reset     luaScript
 	noteReset luaScript
 	giveBack  luaScript
 	mergeLua  luaScript
 	aliveLua  luaScript
 	denials   *denials
-	data      atomic.Pointer[string] // what Redis's data is named, where a Switch looks; nil: nobody knows
-	marksSeen atomic.Pointer[[]string]
+	data      atomic.Pointer[string]   // what Redis's data is named, where a Switch looks; nil: nobody knows
+	marksSeen atomic.Pointer[[]string] // on a cluster, at each mark
+	edition   atomic.Pointer[string]   // both, which the script is for
 	began     time.Time
 
 	// scripted makes now count instead of the clocks, for tests that compare
@@ -132,7 +133,7 @@ func newRedis(connect func() (rueidis.Client, error), closeClient func(), option
 	if options.MaxShared <= 0 || options.MaxShared > DefaultMaxShared {
 		options.MaxShared = DefaultMaxShared
 	}
-	return &Redis{
+	r := &Redis{
 		exact:     min(options.MaxExact, MostExact),
 		connect:   connect,
 		close:     closeClient,
@@ -140,7 +141,6 @@ func newRedis(connect func() (rueidis.Client, error), closeClient func(), option
 		timeout:   options.Timeout,
 		inFlight:  make(chan struct{}, options.MaxInFlight),
 		shared:    options.MaxShared,
-		take:      script("take"),
 		reset:     script("reset"),
 		noteReset: script("notereset"),
 		giveBack:  script("giveback"),
@@ -149,6 +149,8 @@ func newRedis(connect func() (rueidis.Client, error), closeClient func(), option
 		denials:   newDenials(options.MaxDenials),
 		began:     time.Now(),
 	}
+	r.expectAny()
+	return r
 }
 
 // Close closes the connection that [OpenRedis] made.
@@ -173,6 +175,7 @@ type aside struct {
 	late func() (admitted func())
 
 	spent bool // nobody waited for the answer: Redis may have counted the request
+	asked bool // Redis answered, and not what is remembered
 
 	// partly says that one subject whose denial is remembered decides, since it is known
 	// elsewhere how the others stand.
@@ -197,7 +200,7 @@ func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d
 	}
 	q := r.newQuestion(subjects, take, now)
 	if a != nil {
-		a.counts, a.spent = a.counts[:0], false
+		a.counts, a.spent, a.asked = a.counts[:0], false, false
 	}
 	reply, err := r.ask(ctx, q, a)
 	if err != nil {
@@ -205,7 +208,7 @@ func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d
 	}
 	var counts *[]int
 	if a != nil {
-		counts = &a.counts
+		counts, a.asked = &a.counts, true
 	}
 	if !reply.read(subjects, d, counts) {
 		return unavailable(errStrange)
@@ -219,21 +222,26 @@ func (r *Redis) Reset(ctx context.Context, subjectType, key string) error {
 	if err := validateType(subjectType); err != nil {
 		return err
 	}
-	return r.resetNamed(ctx, storedName(subjectType, key))
+	_, err := r.resetNamed(ctx, storedName(subjectType, key))
+	return err
 }
 
-func (r *Redis) resetNamed(ctx context.Context, name string) error {
+// resetNamed is Reset, and gives where the reset stands among everybody's.
+func (r *Redis) resetNamed(ctx context.Context, name string) (point int64, err error) {
 	r.denials.forget(name)
 	defer r.denials.forget(name) // again, for an answer that was under way
 	// Two scripts: on a cluster, the subject and the resets are in different slots.
 	if _, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
 		return r.reset.Exec(context.Background(), client, []string{redisKey(r.prefix, name)}, nil)
 	}); err != nil {
-		return err
+		return 0, err
 	}
-	_, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
+	noted, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
 		return r.noteReset.Exec(context.Background(), client, []string{r.prefix + resetsName},
 			[]string{name, strconv.Itoa(resetsKept), strconv.FormatInt(resetsFor.Milliseconds(), 10)})
 	})
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return noted.AsInt64()
 }

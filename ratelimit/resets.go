@@ -16,9 +16,10 @@ const (
 	resetsFor  = time.Hour
 )
 
-// resetsSince returns the names reset after a point, and the next point. Points
+// resetsSince returns the names reset after a point, with the points of the resets, and
+// the next point. Points
 // are milliseconds on Redis's clock, so they stay right when Redis loses its data.
-func (r *Redis) resetsSince(ctx context.Context, point int64) (names []string, next int64, err error) {
+func (r *Redis) resetsSince(ctx context.Context, point int64) (names map[string]int64, next int64, err error) {
 	reply, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
 		return client.Do(context.Background(), client.B().Zrevrangebyscore().Key(r.prefix+resetsName).
 			Max("+inf").Min(strconv.FormatInt(point, 10)).Withscores().Limit(0, resetsKept).Build())
@@ -30,14 +31,14 @@ func (r *Redis) resetsSince(ctx context.Context, point int64) (names []string, n
 	if err != nil {
 		return nil, point, unavailable(err)
 	}
-	next = point
+	next, names = point, make(map[string]int64)
 	for _, z := range scores {
 		if int64(z.Score) > point {
-			names = append(names, z.Member)
+			names[z.Member] = int64(z.Score)
 		}
 		next = max(next, int64(z.Score))
 	}
-	for _, name := range names {
+	for name := range names {
 		r.denials.forget(name)
 	}
 	return names, next, nil

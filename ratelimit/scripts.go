@@ -13,18 +13,22 @@ import (
 var luaFiles embed.FS
 
 // script makes one of the scripts, with the files that it includes in place of its
-// lines "--include FILE".
-func script(name string) luaScript {
+// lines "--include FILE", and more lines behind it.
+func script(name string, more ...string) luaScript {
 	var text strings.Builder
 	include(&text, name+".lua")
+	for _, line := range more {
+		text.WriteString("\n" + line)
+	}
 	sum := sha1.Sum([]byte(text.String())) //nolint:gosec // the name that Redis gives a script
-	return luaScript{rueidis.NewLuaScript(text.String()), hex.EncodeToString(sum[:])}
+	return luaScript{rueidis.NewLuaScript(text.String()), text.String(), hex.EncodeToString(sum[:])}
 }
 
-// luaScript is a script and its name in Redis, by which it is run where [rueidis.Lua] does not do.
+// luaScript is a script, with its text and its name in Redis, by which it is run where
+// [rueidis.Lua] does not do.
 type luaScript struct {
 	*rueidis.Lua
-	sha string
+	text, sha string
 }
 
 func include(text *strings.Builder, file string) {

@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -209,7 +210,7 @@ func (r *Redis) run(client rueidis.Client, questions []*question) ([]answer, err
 			requests.Put(c)
 			return nil, err
 		}
-		result = r.take.Exec(context.Background(), client, c.keys, c.args)
+		result = r.take.Load().Exec(context.Background(), client, c.keys, c.args)
 	}
 	if result.NonRedisError() == nil {
 		requests.Put(c) // otherwise the client may be writing it still
@@ -255,13 +256,19 @@ func (r *Redis) runSeveral(client rueidis.Client, lots [][]*question) {
 		err = unavailable(err)
 	}
 	answerAll(again[0], replies, err)
+	if errors.Is(err, errLost) {
+		for _, questions := range again[1:] {
+			answerAll(questions, nil, err)
+		}
+		return
+	}
 	if len(again) > 1 {
 		r.runSeveral(client, again[1:])
 	}
 }
 
 func (r *Redis) takeBySHA(client rueidis.Client, c *request) rueidis.Completed {
-	return client.B().Evalsha().Sha1(r.take.sha).Numkeys(int64(len(c.keys))).Key(c.keys...).Arg(c.args...).Build()
+	return client.B().Evalsha().Sha1(r.take.Load().sha).Numkeys(int64(len(c.keys))).Key(c.keys...).Arg(c.args...).Build()
 }
 
 // forgotten reports whether Redis did not run the script since it does not have it.

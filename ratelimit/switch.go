@@ -97,13 +97,15 @@ type Switch struct {
 
 	// gate is held for reading while a decision is made without Redis, and for
 	// writing while the last of those are merged before Redis decides again.
-	gate     sync.RWMutex
-	data     string         // the name of Redis's data when it was last looked at
-	marks    []string       // on a cluster, its names at the marks
-	isLosing bool           // some was lost, and is not merged yet
-	losing   marked         // on a cluster, at these marks
-	merged   int            // shards of memory that were merged since
-	done     map[string]int // pending resets that were done, and not read back among everybody's
+	gate sync.RWMutex
+
+	// Of the goroutine that looks at Redis alone.
+	data     string           // the name of Redis's data when it was last looked at
+	marks    []string         // on a cluster, its names at the marks
+	isLosing bool             // some was lost, and is not merged yet
+	losing   slots            // on a cluster, of these
+	merged   int              // shards of memory that were merged since
+	done     map[string]int64 // pending resets that were done, by name, and where they stand among everybody's
 
 	mu      sync.Mutex
 	since   time.Time       // of the last change
@@ -154,7 +156,7 @@ func NewSwitch(redis *Redis, memory *Memory, options SwitchOptions) *Switch {
 		mirror:   newMirror(memory.maxKeys()),
 		since:    time.Now(),
 		pending:  map[string]bool{},
-		done:     map[string]int{},
+		done:     map[string]int64{},
 		wake:     make(chan struct{}, 1),
 		stop:     stop,
 		ended:    make(chan struct{}),
@@ -173,6 +175,7 @@ func (s *Switch) Close() {
 	s.stop()
 	<-s.ended
 	_, _ = s.redis.alive(context.Background(), "", s.silence(), 0, s.identity)
+	s.redis.expectAny()
 }
 
 // newShare returns an empty Memory like the one that counts along.
@@ -256,17 +259,24 @@ func (s *Switch) Take(ctx context.Context, now time.Time, subjects []Subject, d 
 		}
 		return s.alone(now, subjects, d, x, reserved, x.aside.spent)
 	}
-	s.failures.Store(0)
+	s.answered(x)
 	if reserved && !x.theirs.Admitted {
 		s.giveBack(now, subjects, half)
 		if err := s.memory.decide(now, subjects, d, false); err != nil {
 			return err
 		}
 	}
-	s.told(now, subjects, x)
+	s.told(now, subjects, x, half)
 	merge(d, &x.theirs, reserved && x.theirs.Admitted)
 	d.Degraded = half
 	return nil
+}
+
+// answered notes that Redis answered. A remembered denial says nothing of it.
+func (s *Switch) answered(x *scratch) {
+	if x.aside.asked {
+		s.failures.Store(0)
+	}
 }
 
 // giveBack takes back a request that was counted in memory, and in the share.
@@ -287,8 +297,8 @@ func (s *Switch) Peek(ctx context.Context, now time.Time, subjects []Subject, d 
 	if !s.degraded.Load() {
 		err := s.ask(ctx, now, subjects, x, false, false)
 		if err == nil {
-			s.failures.Store(0)
-			s.told(now, subjects, x)
+			s.answered(x)
+			s.told(now, subjects, x, false)
 			merge(d, &x.theirs, d.Admitted && x.theirs.Admitted)
 			return nil
 		}
@@ -343,7 +353,7 @@ func (s *Switch) Reset(ctx context.Context, subjectType, key string) error {
 	name := storedName(subjectType, key)
 	s.forget(name)
 	if !s.degraded.Load() {
-		err := s.redis.resetNamed(ctx, name)
+		_, err := s.redis.resetNamed(ctx, name)
 		if err == nil {
 			// Again, for requests that were admitted by Redis before.
 			s.forget(name)

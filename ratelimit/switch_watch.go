@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"maps"
 	mathrand "math/rand/v2"
 	"slices"
 	"time"
@@ -185,13 +186,12 @@ func (s *Switch) look(ctx context.Context, point, since int64) (int64, census, b
 		return fail(err)
 	}
 	point = next
-	for _, name := range names {
-		if s.done[name] > 0 { // by ourselves: what was admitted since it was asked for stays counted
-			s.done[name]--
-			continue
+	for name, at := range names {
+		if own, ok := s.done[name]; !ok || own != at { // by ourselves: what was admitted since it was asked for stays counted
+			s.forget(name)
 		}
-		s.forget(name)
 	}
+	maps.DeleteFunc(s.done, func(_ string, at int64) bool { return at <= point })
 	seen, err := s.redis.alive(ctx, "", s.silence(), since, "")
 	if err != nil {
 		return fail(err)
@@ -203,7 +203,10 @@ func (s *Switch) look(ctx context.Context, point, since int64) (int64, census, b
 	if s.data != "" && s.data != seen.data {
 		clear(s.done)
 	}
-	if s.noteLost(seen.data, marks) && !s.mergeLost(ctx) {
+	if err := s.noteLost(ctx, seen.data, marks); err != nil {
+		return fail(err)
+	}
+	if s.isLosing && !s.mergeLost(ctx) {
 		return point, census{}, false
 	}
 	s.redis.expect(s.data, s.marks)
@@ -232,30 +235,36 @@ func (s *Switch) mergeOwed(ctx context.Context) bool {
 	return true
 }
 
-// noteLost takes the names of Redis's data, and says whether some of it was lost since
-// the last look, or was and is not merged yet.
-func (s *Switch) noteLost(data string, marks []string) bool {
+// noteLost takes the names of Redis's data, and notes where some of it was lost since the
+// last look. That opens the switch: Redis decides again when everybody has merged.
+func (s *Switch) noteLost(ctx context.Context, data string, marks []string) error {
 	lost := s.data != "" && s.data != data
-	if marks != nil { // they tell which
-		lost = false
+	if s.marks != nil && marks != nil { // they tell which
+		var which []int
 		for i, name := range marks {
-			if s.marks != nil && s.marks[i] != name {
-				lost, s.losing[i] = true, true
+			if s.marks[i] != name {
+				which = append(which, slotOf(s.redis.markKey(i)))
 			}
 		}
-	} else if lost {
-		s.losing = marked{}
+		if lost = len(which) > 0; lost {
+			where, err := s.redis.slotsBeside(ctx, which)
+			if err != nil {
+				return err
+			}
+			s.losing = append(s.losing, where...)
+		}
 	}
 	s.data, s.marks = data, marks
 	if lost {
 		s.merged, s.isLosing = 0, true
+		s.failed(unavailable(errLost))
 	}
-	return s.isLosing
+	return nil
 }
 
 // wasLost reports whether Redis lost what it knew of a record's subject.
 func (s *Switch) wasLost(r record) bool {
-	return s.marks == nil || s.losing.covers(slotOf(redisKey(s.redis.prefix, r.name())))
+	return s.marks == nil || s.losing.have(slotOf(redisKey(s.redis.prefix, r.name())))
 }
 
 // mergeLost counts in a Redis that lost its data all that was admitted here of what it
@@ -282,7 +291,7 @@ func (s *Switch) mergeLost(ctx context.Context) bool {
 	if !s.mergeRecords(ctx, nil) {
 		return false
 	}
-	s.losing, s.isLosing = marked{}, false
+	s.losing, s.isLosing = nil, false
 	return true
 }
 
@@ -324,13 +333,14 @@ func (s *Switch) resetPending(ctx context.Context) bool {
 	}
 	s.mu.Unlock()
 	for _, name := range names {
-		if err := s.redis.resetNamed(ctx, name); err != nil {
+		at, err := s.redis.resetNamed(ctx, name)
+		if err != nil {
 			if ctx.Err() == nil {
 				s.failed(err)
 			}
 			return false
 		}
-		s.done[name]++
+		s.done[name] = at
 		s.mu.Lock()
 		delete(s.pending, name)
 		s.mu.Unlock()

@@ -1,6 +1,7 @@
 package ratelimit_test
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -254,4 +255,156 @@ func TestWithoutRedisFullAndDeny(t *testing.T) {
 			told[i].next(t, true)
 		}
 	}
+}
+
+// Who looks first finds the loss and merges what it admitted itself; the others are not
+// let pass on that, whether they have looked or not.
+func TestEmptyAndOneHasLooked(t *testing.T) {
+	server := startRedis(t)
+	switches, _ := fleet(t, server, ratelimit.SwitchOptions{})
+	org := subject("organization", "acme", "300/1h")
+	all := 0
+	takeAll := func(n int) {
+		t.Helper()
+		for range n {
+			for _, s := range switches {
+				if take(t, s, time.Now(), org).Admitted {
+					all++
+				}
+			}
+		}
+	}
+	takeAll(100)
+	for round := 1; round <= 3; round++ {
+		server.kill()
+		server.start()
+		for server.do("EXISTS", ratelimit.DefaultPrefix+"instances") != ":1" {
+			time.Sleep(time.Millisecond)
+		}
+		takeAll(70)
+		if all > 300+3*round {
+			t.Fatalf("%d admitted in outage %d, want the limit of 300 and one for each instance", all, round)
+		}
+		for range 1000 {
+			if !slices.ContainsFunc(switches[:], (*ratelimit.Switch).Degraded) {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	takeAll(10)
+	if d := peek(t, switches[0], time.Now(), org); d.Degraded || d.Statuses[0].Used != all {
+		t.Errorf("%d admitted, and Redis says %+v", all, d)
+	}
+}
+
+// A Switch that is closed leaves a Redis limiter that takes whatever Redis has.
+func TestRedisAfterItsSwitch(t *testing.T) {
+	server := startRedis(t)
+	r := server.open(ratelimit.RedisOptions{Timeout: patient})
+	s, _ := newSwitch(t, r)
+	org := subject("organization", "acme", "2/1h")
+	for range 2 {
+		take(t, s, time.Now(), org)
+	}
+	for s.Status().Instances == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(200 * time.Millisecond) // it has looked
+	s.Close()
+	server.kill()
+	server.start()
+	for i := range 50 {
+		var d ratelimit.Decision
+		err := r.Take(t.Context(), time.Now(), []ratelimit.Subject{org}, &d)
+		if err == nil {
+			if !d.Admitted {
+				t.Errorf("%+v", d)
+			}
+			return
+		}
+		if i == 49 {
+			t.Error(err)
+		}
+		time.Sleep(20 * time.Millisecond) // the connection comes back
+	}
+}
+
+// However many resets waited for Redis, those that others make later are heard of.
+func TestResetsAfterManyThatWaited(t *testing.T) {
+	server := startRedis(t)
+	a, changes := newSwitch(t, server.open(ratelimit.RedisOptions{Timeout: brief}))
+	b, _ := newSwitch(t, server.open(ratelimit.RedisOptions{Timeout: patient}))
+	server.freeze()
+	for !a.Degraded() {
+		take(t, a, time.Now(), subject("ip", "x", "9/1h"))
+	}
+	changes.next(t, true)
+	for i := range 1500 {
+		for range 1 + i%2 { // some of them twice
+			if err := a.Reset(t.Context(), "ip", fmt.Sprint(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	server.thaw()
+	changes.next(t, false)
+	for b.Degraded() {
+		time.Sleep(10 * time.Millisecond)
+	}
+	for i := 0; i < 1500; i += 75 {
+		ip := subject("ip", fmt.Sprint(i), "1/1h")
+		if d := take(t, a, time.Now(), ip); !d.Admitted {
+			t.Fatalf("%d: %+v", i, d)
+		}
+		if err := b.Reset(t.Context(), "ip", fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := 0; i < 1500; i += 75 {
+		ip, admitted := subject("ip", fmt.Sprint(i), "1/1h"), false
+		for range 500 {
+			if admitted = take(t, a, time.Now(), ip).Admitted; admitted {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if !admitted {
+			t.Errorf("the reset of %d by another process is not heard of", i)
+		}
+	}
+}
+
+// A flood of denials that are remembered does not hide that Redis says nothing.
+func TestRememberedDenialsSayNothingOfRedis(t *testing.T) {
+	server := startRedis(t)
+	s := ratelimit.NewSwitch(server.open(ratelimit.RedisOptions{Timeout: 100 * time.Millisecond}), ratelimit.NewMemory(ratelimit.MemoryOptions{}),
+		ratelimit.SwitchOptions{ProbeInterval: time.Hour})
+	t.Cleanup(s.Close)
+	full := subject("organization", "acme", "1/1h")
+	for range 3 {
+		take(t, s, time.Now(), subject("ip", "a", "100/1h"), full)
+	}
+	server.freeze()
+	stop := make(chan struct{})
+	var flood sync.WaitGroup
+	flood.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				take(t, s, time.Now(), subject("ip", fmt.Sprint(i), "100/1h"), full)
+			}
+		}
+	})
+	for range 3 {
+		take(t, s, time.Now(), subject("ip", "b", "100/1h"), subject("organization", "another", "100/1h"))
+	}
+	if !s.Degraded() {
+		t.Error("three requests in a row had no answer, and the switch is closed")
+	}
+	close(stop)
+	flood.Wait()
 }

@@ -3,6 +3,7 @@ package retention
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,13 +39,22 @@ type Certificate struct {
 }
 
 // Contradicts reports whether the certificate says something else than its record, which
-// is what was signed: then somebody altered its row.
+// is what was signed: then somebody altered its row. Of events, the record does not say
+// when the oldest and the newest were sealed.
 func (c *Certificate) Contradicts() bool {
-	said := strings.Split(c.Record, "\n")
-	for _, line := range c.notes() {
+	said, notes := strings.Split(c.Record, "\n"), c.notes()
+	for _, line := range notes {
 		if !strings.HasPrefix(line, "before ") && !slices.Contains(said, line) {
 			return true
 		}
+	}
+	for _, line := range said { // nor may the row leave out what the record says
+		if strings.HasPrefix(line, "released ") && !slices.Contains(notes, line) {
+			return true
+		}
+	}
+	if c.Class.Events() && (len(said) < 2 || said[1] != strconv.FormatInt(c.To, 10)) {
+		return true
 	}
 	return c.Root != "" && !slices.Contains(said, c.Root) || !strings.HasSuffix(said[0], "/"+c.Organization+"/"+string(c.Class)+"/removed")
 }

@@ -224,12 +224,12 @@ func (a *archive) flush(t testing.TB) {
 func (a *archive) left(t testing.TB, organization string) string {
 	t.Helper()
 	var actors []string
-	err := a.db.View(context.Background(), organization, func(tx *store.Tx) error {
+	held, err := a.ledger.HeldEvents(context.Background(), organization, "", -1, 500)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = a.db.View(context.Background(), organization, func(tx *store.Tx) error {
 		actors = nil
-		held, err := a.ledger.HeldEvents(context.Background(), tx, organization, "", -1, 500)
-		if err != nil {
-			return err
-		}
 		for _, h := range held {
 			e, err := audit.Read(h.Canonical, nil)
 			if err != nil {
@@ -260,6 +260,18 @@ func (a *archive) sound(t testing.TB, all []retention.Certificate) {
 		}
 		for i, alter := range []func(*retention.Certificate){
 			func(c *retention.Certificate) { c.Removed++ }, func(c *retention.Certificate) { c.PolicyRevision = 99 }, func(c *retention.Certificate) { c.Kept = "3650d" },
+			func(c *retention.Certificate) {
+				if c.Released > 0 {
+					c.Released = 0
+				} else {
+					c.Released = 5
+				}
+			},
+			func(c *retention.Certificate) {
+				if c.To++; !c.Class.Events() {
+					c.Removed--
+				}
+			},
 			func(c *retention.Certificate) { c.Sweep = "sweep_other" }, func(c *retention.Certificate) { c.Organization = "globex" }, func(c *retention.Certificate) { c.Released = 77 },
 		} {
 			other := c

@@ -311,10 +311,7 @@ func (r *Retention) HeldEvents(ctx context.Context, caller access.Caller, limit 
 	if len(wrong) > 0 {
 		return nil, "", fault.InvalidFields(wrong...)
 	}
-	err = r.db.View(ctx, caller.Organization, func(tx *store.Tx) error {
-		all, err = r.ledger.HeldEvents(ctx, tx, caller.Organization, class, place, limit+1)
-		return err
-	})
+	all, err = r.ledger.HeldEvents(ctx, caller.Organization, class, place, limit+1)
 	if err == nil && len(all) > limit {
 		all = all[:limit]
 		last := all[limit-1]

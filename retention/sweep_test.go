@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -207,7 +208,6 @@ func TestHold(t *testing.T) {
 	})
 }
 
-// A hold on a whole class stops it, and no other organization's.
 // What is set aside is kept as it was: the events, their personal data and proofs.
 // An alteration is found, shown, and not swept away.
 func TestHeldForgeries(t *testing.T) {
@@ -270,9 +270,25 @@ func TestHeldForgeries(t *testing.T) {
 		if err != nil || len(held) != 2 || held[0].Altered != "" || held[0].Key == "" {
 			t.Errorf("after all was taken back: %+v, %v", held, err)
 		}
+		// Many at once: each needs one connection at a time.
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		var readers sync.WaitGroup
+		for range 32 {
+			readers.Go(func() {
+				for range 5 {
+					if held, _, err := a.HeldEvents(ctx, auditor, 0, ""); err != nil || len(held) != 2 {
+						t.Errorf("%d are set aside, %v", len(held), err)
+						return
+					}
+				}
+			})
+		}
+		readers.Wait()
 	})
 }
 
+// A hold on a whole class stops it, and no other organization's.
 func TestHoldOfClass(t *testing.T) {
 	a := newArchive(t, t.TempDir()+"/gatehouse.db", retention.Options{})
 	a.changes(t, 10)

@@ -201,6 +201,23 @@ func TestWhatEventsOfAccessSay(t *testing.T) {
 	if n := len(admin.events("action", "access.deny", "target", unknownID)); n != 1 || denials[0].Actor.ID != "v" {
 		t.Errorf("%d events of the other id, %+v", n, denials[0])
 	}
+	// Ids made up by the hundred hide nobody else's denial, and fill nothing.
+	for i := range 1100 {
+		viewer.do("DELETE", fmt.Sprintf("%s/cred_01936f3e-7c5a-7b0e-9d52-%012x", credentialsPath, i), "")
+	}
+	other := as(t, s, "acme", "w", access.Viewer)
+	checkProblem(t, other.do("DELETE", credentialsPath+"/"+credential, ""), 403, "permission_denied")
+	if e := admin.await(1, "action", "access.deny", "actor", "w")[0]; len(e.Targets) != 1 || e.Targets[0].ID != credential {
+		t.Errorf("another's denial after a flood of them: %+v", e)
+	}
+	count := int64(0)
+	events := admin.events("action", "access.deny", "actor", "v")
+	for _, e := range events {
+		count += max(1, e.Count)
+	}
+	if len(events) > 40 || count != 1105 {
+		t.Errorf("%d events of %d denials", len(events), count)
+	}
 	if a := admin.get(eventsPath + "?limit=500"); strings.Contains(a.Body, "wrong-place") {
 		t.Error("text of a path is in the trail")
 	}

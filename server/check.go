@@ -100,7 +100,7 @@ func (s *Server) checkOf(in api.LimitCheck, prefix string) (c policy.Check, wron
 	bad := func(field, message string) {
 		wrong = append(wrong, fault.Field{Name: prefix + field, Message: message})
 	}
-	c = policy.Check{Service: in.Service, Path: strings.TrimPrefix(in.Path, "/"), Consume: in.Consume == nil || *in.Consume}
+	c = policy.Check{Service: in.Service, Path: policy.PathOf(in.Path), Consume: in.Consume == nil || *in.Consume}
 	if len(in.Subjects) == 0 || len(in.Subjects) > 2 {
 		bad("subjects", "must name an address (ip), an organization (org), or one of each")
 		return c, wrong
@@ -215,13 +215,14 @@ func (s *Server) visitOf(r *http.Request, service string) (v policy.Visit, err e
 		return v, nil
 	}
 	// Another spelling of a path is the same path, in what names the service too.
-	plain := policy.PlainPath(given[0])
+	plain := policy.PathOf(given[0])
 	if service != "" {
 		v.Path = plain
 		return v, nil
 	}
 	for _, family := range []gateway.Route{gateway.Chat, gateway.Proxy} {
-		if name, path, ok := gateway.SplitPath(&http.Request{RequestURI: "/" + plain}, family); ok {
+		if rest, ok := strings.CutPrefix(plain, "api/"+string(family)+"/"); ok {
+			name, path, _ := strings.Cut(rest, "/")
 			return policy.Visit{Service: name, Path: path}, nil
 		}
 	}

@@ -117,6 +117,8 @@ func TestAuthRequest(t *testing.T) {
 	ops.makePolicy(`{"effect":"block","service":"stripe","path":"v1/refunds","reason":"x"}`)
 	ops.makePolicy(`{"effect":"block","service":"app","path":"admin/**","reason":"x"}`)
 	from := func(ip string, header ...string) []string { return append(header, "X-Forwarded-For", ip) }
+	ops.makePolicy(`{"effect":"block","service":"app","path":"*/refunds","reason":"x"}`)
+	ops.makePolicy(`{"effect":"block","service":"stripe","path":"v1/*/refunds","reason":"x"}`)
 	ops.makePolicy(`{"effect":"block","service":"stripe","path":"v1/exports","expiresAt":"9999-12-31T00:00:00Z","reason":"x"}`)
 	for i := range 4 {
 		a := c.get(path, from("192.0.2.1", "X-Original-URI", "/messages?x=1")...)
@@ -152,6 +154,12 @@ func TestAuthRequest(t *testing.T) {
 		{path, []string{"X-Forwarded-Uri", "/api/proxy//stripe/v1/refunds"}, 403},
 		{path, []string{"X-Forwarded-Uri", "/api/%70roxy/stripe/v1/refunds"}, 403},
 		{path, []string{"X-Forwarded-Uri", "/api/proxy/str%69pe/v1/refunds"}, 403},
+		{path, []string{"X-Forwarded-Uri", "/x%3F/refunds"}, 403},
+		{path, []string{"X-Forwarded-Uri", "/x%23/refunds"}, 403},
+		{path, []string{"X-Forwarded-Uri", "/%23/refunds"}, 403},
+		{path, []string{"X-Forwarded-Uri", "/api/proxy/stripe/v1/a%3F/refunds"}, 403},
+		{path + "?service=stripe", []string{"X-Forwarded-Uri", "/v1/a%3F/refunds"}, 403},
+		{path, []string{"X-Forwarded-Uri", "/admin%3Fx"}, 204},
 		{path, []string{"X-Forwarded-Uri", "/./x/../api;v=1/proxy/stripe/v1/refunds"}, 403},
 		{path + "?service=stripe", []string{"X-Forwarded-Uri", "/admin/users"}, 204},
 		{path + "?service=nope", nil, 400},

@@ -27,6 +27,7 @@ func TestWithout(t *testing.T) {
 		{"sdk opaque-0123456789abcdef", header("X-Api-Key", "Bearer opaque-0123456789abcdef"), "sdk [a token]"},
 		{"sdk opaque-0123456789abcdef", header("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("opaque-0123456789abcdef:"))), "sdk [a token]"},
 		{"sdk " + basic[6:], header("Authorization", basic), "sdk [a token]"},
+		{"sdk opaque-0123456789abcdef", header("X-Api-Key", "opaque-0123456789abcdef "), "sdk [a token]"},
 		{"sdk short", header("X-Api-Key", "short"), "sdk short"},
 		{"eyJ and gth_ are no tokens", nil, "eyJ and gth_ are no tokens"},
 		{"sdk " + jwt, header("Authorization", basic), "sdk [a token]"},

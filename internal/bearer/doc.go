@@ -29,6 +29,7 @@ func Held(h http.Header) []string {
 func each(h http.Header, fn func(token string)) {
 	for _, name := range Headers {
 		for _, value := range h[name] {
+			value = strings.TrimSpace(value)
 			scheme, after, ok := strings.Cut(value, " ")
 			if ok {
 				value = strings.TrimSpace(after)

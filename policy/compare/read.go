@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/netip"
-	"strings"
 
 	"github.com/gatehouse-io/gatehouse/policy"
 	"github.com/gatehouse-io/gatehouse/ratelimit/replay"
@@ -76,7 +75,7 @@ func (t *trace) add(fields []string, c columns) (column int, err error) {
 	}
 	q.organization, _ = t.organizations.number(organization)
 	q.service, _ = t.services.number(c.of(fields, c.service, ""))
-	q.path, _ = t.paths.number(strings.TrimPrefix(c.of(fields, c.path, ""), "/"))
+	q.path, _ = t.paths.number(policy.PathOf(c.of(fields, c.path, "")))
 	t.requests = append(t.requests, q)
 	return 0, nil
 }
