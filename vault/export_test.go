@@ -8,6 +8,12 @@ func (k *Checker) CheckDue(ctx context.Context) error { return k.checkDue(ctx) }
 // TestDue makes the tests that are due and waits for them.
 func (k *Checker) TestDue(ctx context.Context) error {
 	err := k.startTests(ctx)
-	k.vault.lanes.all.Wait()
+	k.WaitForTests()
 	return err
 }
+
+// StartDue starts the tests that are due, and waits for none.
+func (k *Checker) StartDue(ctx context.Context) error { return k.startTests(ctx) }
+
+// WaitForTests waits for those that were started.
+func (k *Checker) WaitForTests() { k.vault.lanes.all.Wait() }
