@@ -198,6 +198,10 @@ type Event struct {
 	Metadata     map[string]any    // small and free of personal data: strings, numbers, booleans
 	Personal     map[string]string // further personal data, such as the limited IP address
 
+	// TargetAsked says, of a denial, that its target is what somebody asked for and need not
+	// exist: such are told apart up to a bound. It is not recorded.
+	TargetAsked bool
+
 	// Damaged says, of an event that was read, that its row was altered. Its other
 	// fields are what the row still says.
 	Damaged bool

@@ -147,7 +147,7 @@ func (s Slot) Release() {
 }
 
 // Security records a denial (or what Outcome says), as caller's. Events alike in organization,
-// action, actor, reason, address and target are one series.
+// action, actor, reason, address and target are one series; see [Event.TargetAsked].
 func (l *Log) Security(ctx context.Context, caller access.Caller, e Event) {
 	e.Class = Security
 	if e.Outcome == "" {

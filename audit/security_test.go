@@ -92,6 +92,37 @@ func TestSeriesAreToldApart(t *testing.T) {
 	})
 }
 
+// Targets that exist are told apart, however many; those that somebody asked for up to a
+// bound, and no count is lost.
+func TestTargetsAreToldApart(t *testing.T) {
+	for _, asked := range []bool{false, true} {
+		db := openStore(t, t.TempDir()+"/gatehouse.db")
+		l := audit.New(db, audit.Options{FlushEvery: 10 * time.Millisecond, Coalesce: time.Hour})
+		stop := run(t, l)
+		for range 3 {
+			for i := range 40 {
+				e := denial("192.0.2.1")
+				e.Targets, e.TargetAsked = []audit.Target{{Type: "credential", ID: fmt.Sprint("cred_", i)}}, asked
+				l.Security(t.Context(), owner, e)
+			}
+		}
+		stop()
+		named := make(map[string]int64)
+		all := stored(t, db, "acme")
+		for _, e := range all {
+			id := ""
+			if len(e.Targets) > 0 {
+				id = e.Targets[0].ID
+			}
+			named[id] += max(1, e.Count)
+		}
+		// Past the bound, the first still names its own.
+		if want := map[bool]int{false: 40, true: 18}[asked]; len(named) != want || total(all) != 120 || !asked && named[""] > 0 {
+			t.Errorf("asked %v: %d targets in %d events of %d denials: %v", asked, len(named), len(all), total(all), named)
+		}
+	}
+}
+
 // The sum of the counts is the number of denials, under concurrency and past
 // the bound of series, and no denial waits for the database.
 func TestCountsAreExact(t *testing.T) {

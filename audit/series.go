@@ -16,8 +16,9 @@ const (
 	maxSeriesOf = 1000
 )
 
-// maxTargetsOf bounds how many targets of denials that are alike but for them are told
-// apart: whoever makes ids up takes the names of his own targets, and nothing of others.
+// maxTargetsOf bounds how many targets that were asked for are told apart of denials that
+// are alike but for them: whoever makes up ids opens no more series than that at a time,
+// and past it his own denials name no target.
 const maxTargetsOf = 16
 
 // seriesKey is what makes two denials alike. What the client writes as it likes,
@@ -92,7 +93,7 @@ func keyOf(e Event) seriesKey {
 func (t *seriesTable) count(e Event, room bool) (first bool) {
 	key := keyOf(e)
 	s, known := t.open[key]
-	if bare := key.bare(); !known && bare != key && t.targets[bare] >= maxTargetsOf {
+	if bare := key.bare(); !known && e.TargetAsked && bare != key && t.targets[bare] >= maxTargetsOf {
 		key, e.Targets = bare, nil
 		s, known = t.open[key]
 	}

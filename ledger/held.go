@@ -131,11 +131,12 @@ func (l *Ledger) HeldEvents(ctx context.Context, organization, class string, pla
 }
 
 // Release deletes events that were set aside and are held no more, at most most of
-// them, and signs a new record of what still is. notes gives its other lines. It
+// them, and signs a new record of what still is. notes gives its other lines, of how many
+// were released, and how many events the record covers. It
 // belongs into a transaction of the log's organization. [ErrAltered] where what is
 // set aside is not what the record before says.
 func (l *Ledger) Release(ctx context.Context, tx *store.Tx, organization, class string, most int, held func(*Candidate) bool,
-	notes func(released int64) []string) (released int64, p Prefix, err error) {
+	notes func(released, size int64) []string) (released int64, p Prefix, err error) {
 	id := logID{organization, class}
 	if p, err = readPrefix(ctx, tx, id); err != nil || p.Size == 0 {
 		return 0, p, err
@@ -179,7 +180,7 @@ func (l *Ledger) Release(ctx context.Context, tx *store.Tx, organization, class 
 	if n != all || said != before {
 		return 0, p, ErrAltered.Because(errors.New("the events that are set aside are not those that the record says"))
 	}
-	if err := l.record(ctx, tx, &p, p.Size-1, append(notes(int64(len(gone))), heldNote(kept, after))); err != nil {
+	if err := l.record(ctx, tx, &p, p.Size-1, append(notes(int64(len(gone)), p.Size), heldNote(kept, after))); err != nil {
 		return 0, p, err
 	}
 	for i := range gone {

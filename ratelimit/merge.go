@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -89,30 +90,26 @@ type census struct {
 // far is the score of the data's name in alive.lua.
 const far = "9000000000000000"
 
-// expect says which data a [Switch] found in Redis, and merged what was missing into;
-// on a cluster, at its marks. The script is another for other data: what somebody who
-// knows of a loss has brought does not serve who does not.
+// edition is take.lua for the data that a [Switch] found in Redis, and merged what was
+// missing into. The script is another for other data: what somebody who knows of a loss
+// has brought does not serve who does not.
+type edition struct {
+	data  string   // its name; "": whatever Redis has
+	marks []string // on a cluster, its names at the marks
+	take  luaScript
+}
+
+// expect says which data there is.
 func (r *Redis) expect(data string, marks []string) {
-	edition := data + strings.Join(marks, "")
-	if old := r.edition.Load(); old != nil && *old == edition {
+	if e := r.edition.Load(); e.data == data && slices.Equal(e.marks, marks) {
 		return
 	}
-	r.data.Store(&data)
-	r.marksSeen.Store(&marks)
-	sum := sha256.Sum256([]byte(edition))
-	take := script("take", "-- for the data "+hex.EncodeToString(sum[:]))
-	r.take.Store(&take)
-	r.edition.Store(&edition)
+	sum := sha256.Sum256([]byte(data + strings.Join(marks, "")))
+	r.edition.Store(&edition{data, marks, script("take", "-- for the data "+hex.EncodeToString(sum[:]))})
 }
 
 // expectAny takes whatever Redis has, where nobody looks at it.
-func (r *Redis) expectAny() {
-	take := script("take")
-	r.edition.Store(nil)
-	r.take.Store(&take)
-	r.data.Store(nil)
-	r.marksSeen.Store(nil)
-}
+func (r *Redis) expectAny() { r.edition.Store(&edition{take: script("take")}) }
 
 // errLost is Redis having begun anew since a [Switch] last looked at it.
 var errLost = errors.New("Redis has lost its data")
@@ -121,15 +118,14 @@ var errLost = errors.New("Redis has lost its data")
 // asked when Redis does not know a script: a Redis that came back has none, also where
 // it was back before anybody noticed, and must not decide as if nobody had ever been
 // admitted.
-func (r *Redis) sameData(client rueidis.Client) error {
-	if r.spreads(client) {
-		return r.sameMarks(client)
-	}
-	expected := r.data.Load()
-	if expected == nil {
+func (r *Redis) sameData(client rueidis.Client, e *edition) error {
+	switch {
+	case e.marks != nil:
+		return r.sameMarks(client, e.marks)
+	case e.data == "":
 		return nil
 	}
-	return isNamed(client.Do(context.Background(), r.dataOf(client, r.prefix+aliveName)), *expected)
+	return isNamed(client.Do(context.Background(), r.dataOf(client, r.prefix+aliveName)), e.data)
 }
 
 // dataOf asks for the name of the data at a key.

@@ -35,8 +35,8 @@ func mirroredAs(s *Subject) (m mirrored, ok bool) {
 }
 
 // learn notes what Redis told of a subject: for each limit how many requests
-// count there, and how many of those may be this process's own. With more, nothing is
-// learned where that would be less than what is known.
+// count there, and how many of those may be this process's own. With more, what is known
+// stands where it is more.
 func (m *mirror) learn(at int64, s *Subject, counts, own []int, underWay int, more bool) {
 	name, ok := mirroredAs(s)
 	if !ok {
@@ -51,20 +51,20 @@ func (m *mirror) learn(at int64, s *Subject, counts, own []int, underWay int, mo
 	if !ok {
 		m.sweep(at)
 	}
-	// Of the own ones, Redis may not have counted those under way.
-	others := func(i int) int32 { return int32(max(0, counts[i]-max(0, own[i]-underWay))) }
 	if len(t.others) != len(counts) {
 		t.others = make([]int32, len(counts))
 	}
 	for i := range counts {
-		if more && others(i) < t.others[i] && at-t.at < s.Limits[i].windowMS() {
-			return
+		// Of the own ones, Redis may not have counted those under way.
+		others := int32(max(0, counts[i]-max(0, own[i]-underWay)))
+		if more && at-t.at < s.Limits[i].windowMS() {
+			others = max(others, t.others[i])
 		}
+		t.others[i] = others
 	}
 	t.at, t.until = at, at
 	for i := range counts {
 		t.until = max(t.until, at+s.Limits[i].windowMS())
-		t.others[i] = others(i)
 	}
 	m.known[name] = t
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,7 +36,11 @@ func (r *Redis) slotsBeside(ctx context.Context, which []int) (slots, error) {
 	reply, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
 		return client.Do(context.Background(), client.B().ClusterSlots().Build())
 	})
-	if err != nil {
+	var said *rueidis.RedisError
+	switch {
+	case errors.As(err, &said) && strings.HasPrefix(said.Error(), "NOPERM"): // then as if all had lost theirs
+		return slots{{0, slotCount - 1}}, nil
+	case err != nil:
 		return nil, err
 	}
 	entries, err := reply.ToArray()
@@ -53,18 +56,24 @@ func (r *Redis) slotsBeside(ctx context.Context, which []int) (slots, error) {
 		from, fromErr := parts[0].AsInt64()
 		to, toErr := parts[1].AsInt64()
 		master, err := parts[2].ToArray()
-		if err = errors.Join(err, fromErr, toErr); err != nil || len(master) < 2 {
+		if err = errors.Join(err, fromErr, toErr); err != nil || len(master) < 3 {
 			return nil, unavailable(errStrange)
 		}
-		host, _ := master[0].ToString()
-		port, _ := master[1].AsInt64()
-		name := net.JoinHostPort(host, strconv.FormatInt(port, 10))
+		name, err := master[2].ToString() // its address may not be told
+		if err != nil {
+			return nil, unavailable(errStrange)
+		}
 		of[name] = append(of[name], [2]int{int(from), int(to)})
 	}
 	var all slots
 	for _, stretches := range of {
 		if slices.ContainsFunc(which, stretches.have) {
 			all = append(all, stretches...)
+		}
+	}
+	for _, slot := range which {
+		if !all.have(slot) { // the node that was asked does not know of its master
+			return nil, unavailable(errors.New("the cluster does not say who has a slot"))
 		}
 	}
 	return all, nil
@@ -105,20 +114,20 @@ func (r *Redis) marks(ctx context.Context, silence time.Duration) (names []strin
 	}
 	names = make([]string, markCount)
 	_, err = r.call(ctx, func(client rueidis.Client) (last rueidis.RedisResult) {
-		ask := func() []rueidis.RedisResult {
-			commands := make(rueidis.Commands, markCount)
-			for i := range commands {
-				commands[i] = client.B().Evalsha().Sha1(r.aliveLua.sha).Numkeys(1).Key(r.markKey(i)).Arg(markArguments(silence)...).Build()
-			}
-			return client.DoMulti(context.Background(), commands...)
+		commands := make(rueidis.Commands, markCount)
+		for i := range commands {
+			commands[i] = client.B().Evalsha().Sha1(r.aliveLua.sha).Numkeys(1).Key(r.markKey(i)).Arg(markArguments(silence)...).Build()
 		}
-		results := ask()
-		if slices.ContainsFunc(results, forgotten) {
-			for _, node := range client.Nodes() {
-				node.Do(context.Background(), node.B().ScriptLoad().Script(r.aliveLua.text).Build()) // what came of it is seen below
+		results := client.DoMulti(context.Background(), commands...)
+		var unknown sync.WaitGroup
+		for i := range results {
+			if forgotten(results[i]) {
+				unknown.Go(func() {
+					results[i] = r.aliveLua.Exec(context.Background(), client, []string{r.markKey(i)}, markArguments(silence))
+				})
 			}
-			results = ask()
 		}
+		unknown.Wait()
 		for i, result := range results {
 			values, err := result.ToArray()
 			if err == nil {
@@ -142,17 +151,13 @@ func markArguments(silence time.Duration) []string {
 }
 
 // sameMarks is sameData of a cluster.
-func (r *Redis) sameMarks(client rueidis.Client) error {
-	expected := r.marksSeen.Load()
-	if expected == nil || len(*expected) != markCount {
-		return nil
-	}
+func (r *Redis) sameMarks(client rueidis.Client, expected []string) error {
 	commands := make(rueidis.Commands, markCount)
 	for i := range commands {
 		commands[i] = r.dataOf(client, r.markKey(i))
 	}
 	for i, result := range client.DoMulti(context.Background(), commands...) {
-		if err := isNamed(result, (*expected)[i]); err != nil {
+		if err := isNamed(result, expected[i]); err != nil {
 			return err
 		}
 	}

@@ -87,18 +87,15 @@ type Redis struct {
 	inFlight  chan struct{}
 	shared    int // decisions a call may carry
 	sharer    sharer
-	calls     atomic.Uint64             // for decisions
-	spread    atomic.Bool               // on a cluster, where subjects are in different slots: no call is shared
-	take      atomic.Pointer[luaScript] // in the edition for the data that a Switch found, see expect
+	calls     atomic.Uint64 // for decisions
+	spread    atomic.Bool   // on a cluster, where subjects are in different slots: no call is shared
 	reset     luaScript
 	noteReset luaScript
 	giveBack  luaScript
 	mergeLua  luaScript
 	aliveLua  luaScript
 	denials   *denials
-	data      atomic.Pointer[string]   // what Redis's data is named, where a Switch looks; nil: nobody knows
-	marksSeen atomic.Pointer[[]string] // on a cluster, at each mark
-	edition   atomic.Pointer[string]   // both, which the script is for
+	edition   atomic.Pointer[edition]
 	began     time.Time
 
 	// scripted makes now count instead of the clocks, for tests that compare

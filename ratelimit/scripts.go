@@ -21,14 +21,13 @@ func script(name string, more ...string) luaScript {
 		text.WriteString("\n" + line)
 	}
 	sum := sha1.Sum([]byte(text.String())) //nolint:gosec // the name that Redis gives a script
-	return luaScript{rueidis.NewLuaScript(text.String()), text.String(), hex.EncodeToString(sum[:])}
+	return luaScript{rueidis.NewLuaScript(text.String()), hex.EncodeToString(sum[:])}
 }
 
-// luaScript is a script, with its text and its name in Redis, by which it is run where
-// [rueidis.Lua] does not do.
+// luaScript is a script and its name in Redis, by which it is run where [rueidis.Lua] does not do.
 type luaScript struct {
 	*rueidis.Lua
-	text, sha string
+	sha string
 }
 
 func include(text *strings.Builder, file string) {

@@ -204,13 +204,14 @@ func (r *Redis) run(client rueidis.Client, questions []*question) ([]answer, err
 	c := requests.Get().(*request)
 	c.put(questions, r.exact, r.scripted)
 	r.calls.Add(1)
-	result := client.Do(context.Background(), r.takeBySHA(client, c))
+	e := r.edition.Load()
+	result := client.Do(context.Background(), e.bySHA(client, c))
 	if forgotten(result) {
-		if err := r.sameData(client); err != nil {
+		if err := r.sameData(client, e); err != nil {
 			requests.Put(c)
 			return nil, err
 		}
-		result = r.take.Load().Exec(context.Background(), client, c.keys, c.args)
+		result = e.take.Exec(context.Background(), client, c.keys, c.args)
 	}
 	if result.NonRedisError() == nil {
 		requests.Put(c) // otherwise the client may be writing it still
@@ -222,12 +223,13 @@ func (r *Redis) run(client rueidis.Client, questions []*question) ([]answer, err
 // together, and hands out the answers. Where Redis does not know the script, nothing
 // was counted: one lot brings it, and the others go together once more.
 func (r *Redis) runSeveral(client rueidis.Client, lots [][]*question) {
+	e := r.edition.Load()
 	commands := make(rueidis.Commands, len(lots))
 	sent := make([]*request, len(lots))
 	for i, questions := range lots {
 		c := requests.Get().(*request)
 		c.put(questions, r.exact, r.scripted)
-		commands[i] = r.takeBySHA(client, c)
+		commands[i] = e.bySHA(client, c)
 		sent[i] = c
 	}
 	r.calls.Add(uint64(len(lots)))
@@ -267,8 +269,8 @@ func (r *Redis) runSeveral(client rueidis.Client, lots [][]*question) {
 	}
 }
 
-func (r *Redis) takeBySHA(client rueidis.Client, c *request) rueidis.Completed {
-	return client.B().Evalsha().Sha1(r.take.Load().sha).Numkeys(int64(len(c.keys))).Key(c.keys...).Arg(c.args...).Build()
+func (e *edition) bySHA(client rueidis.Client, c *request) rueidis.Completed {
+	return client.B().Evalsha().Sha1(e.take.sha).Numkeys(int64(len(c.keys))).Key(c.keys...).Arg(c.args...).Build()
 }
 
 // forgotten reports whether Redis did not run the script since it does not have it.

@@ -85,6 +85,7 @@ type Switch struct {
 	asking    atomic.Int64 // requests that Redis has not answered yet
 	offset    atomic.Int64 // Redis's clock less this process's, in milliseconds
 	flaps     atomic.Int64 // changes of store
+	losses    atomic.Int64 // openings, and losses of Redis's data while open: what was well before is none any more
 
 	degraded atomic.Bool
 
@@ -229,7 +230,11 @@ func (s *Switch) Take(ctx context.Context, now time.Time, subjects []Subject, d 
 	}
 	if err := s.memory.decide(now, subjects, d, true); err != nil {
 		if errors.Is(err, ErrFull) && !s.degraded.Load() {
-			return s.withoutMemory(err, d, func() error { return s.redis.Take(ctx, now, subjects, d) })
+			return s.withoutMemory(err, d, func() (bool, error) {
+				var a aside
+				err := s.redis.decide(ctx, now, subjects, d, true, &a)
+				return a.asked, err
+			})
 		}
 		return err
 	}
@@ -312,12 +317,15 @@ func (s *Switch) Peek(ctx context.Context, now time.Time, subjects []Subject, d 
 }
 
 // withoutMemory lets Redis alone decide when memory has no room.
-func (s *Switch) withoutMemory(full error, d *Decision, ask func() error) error {
-	if err := ask(); err != nil {
+func (s *Switch) withoutMemory(full error, d *Decision, ask func() (asked bool, err error)) error {
+	asked, err := ask()
+	if err != nil {
 		s.failed(err)
 		return full
 	}
-	s.failures.Store(0)
+	if asked {
+		s.failures.Store(0)
+	}
 	d.Degraded = false
 	return nil
 }

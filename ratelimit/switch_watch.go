@@ -25,6 +25,7 @@ func (s *Switch) failed(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.degraded.CompareAndSwap(false, true) {
+		s.losses.Add(1)
 		s.changed(Change{At: time.Now(), Degraded: true, Cause: err})
 	}
 }
@@ -106,10 +107,14 @@ func (s *Switch) watch(ctx context.Context) {
 	}
 	var wellSince time.Time // zero while Redis is not well
 	var wellAt int64        // the same on Redis's clock
+	var losses int64        // that were known then
 	for {
 		wasDegraded := s.degraded.Load()
 		next, seen, ok := s.look(ctx, point, wellAt)
 		point = next
+		if n := s.losses.Load(); n != losses { // whoever was well before that may owe something since
+			losses, wellSince, wellAt = n, time.Time{}, 0
+		}
 		switch {
 		case !ok:
 			wellSince, wellAt = time.Time{}, 0
@@ -257,7 +262,10 @@ func (s *Switch) noteLost(ctx context.Context, data string, marks []string) erro
 	s.data, s.marks = data, marks
 	if lost {
 		s.merged, s.isLosing = 0, true
-		s.failed(unavailable(errLost))
+		s.losses.Add(1)
+		if ctx.Err() == nil {
+			s.failed(unavailable(errLost))
+		}
 	}
 	return nil
 }

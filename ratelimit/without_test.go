@@ -308,10 +308,10 @@ func TestRedisAfterItsSwitch(t *testing.T) {
 	for range 2 {
 		take(t, s, time.Now(), org)
 	}
-	for s.Status().Instances == 0 {
+	for server.do("EXISTS", ratelimit.DefaultPrefix+"instances") != ":1" {
 		time.Sleep(time.Millisecond)
 	}
-	time.Sleep(200 * time.Millisecond) // it has looked
+	time.Sleep(200 * time.Millisecond) // the first look is over
 	s.Close()
 	server.kill()
 	server.start()
@@ -407,4 +407,60 @@ func TestRememberedDenialsSayNothingOfRedis(t *testing.T) {
 	}
 	close(stop)
 	flood.Wait()
+}
+
+// That Redis was well for long before it went away, or lost its data, says nothing of who
+// owes it something since: the switch waits for all as ever.
+func TestClosedOnlyWhenAllHaveMerged(t *testing.T) {
+	for name, lose := range map[string]func(t *testing.T, server *redisServer, takeAll func(int)){
+		"data lost while it is there": func(_ *testing.T, server *redisServer, takeAll func(int)) {
+			takeAll(100)
+			server.do("FLUSHALL")
+			server.do("SCRIPT", "FLUSH")
+			for server.do("EXISTS", ratelimit.DefaultPrefix+"instances") != ":1" {
+				time.Sleep(time.Millisecond)
+			}
+		},
+		"frozen between two looks": func(_ *testing.T, server *redisServer, takeAll func(int)) {
+			takeAll(10)
+			server.freeze()
+			takeAll(90)
+			server.thaw()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := startRedis(t)
+			switches, _ := fleet(t, server, ratelimit.SwitchOptions{})
+			org := subject("organization", "acme", "300/1h")
+			all := 0
+			takeAll := func(n int) {
+				t.Helper()
+				for range n {
+					for _, s := range switches {
+						if take(t, s, time.Now(), org).Admitted {
+							all++
+						}
+					}
+				}
+			}
+			time.Sleep(11 * time.Second) // longer than a silent instance is waited for
+			lose(t, server, takeAll)
+			for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+				takeAll(1)
+			}
+			if all > 303 {
+				t.Errorf("%d admitted, want the limit of 300 and one for each instance at most", all)
+			}
+			for range 500 {
+				if !slices.ContainsFunc(switches[:], (*ratelimit.Switch).Degraded) {
+					break
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+			if d := peek(t, switches[0], time.Now(), org); d.Degraded || d.Admitted {
+				t.Errorf("in the end: %+v", d)
+			}
+		})
+	}
 }

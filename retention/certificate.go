@@ -39,24 +39,38 @@ type Certificate struct {
 }
 
 // Contradicts reports whether the certificate says something else than its record, which
-// is what was signed: then somebody altered its row. Of events, the record does not say
-// when the oldest and the newest were sealed.
+// is what was signed: then somebody altered its row. Before is not compared, nor, of events,
+// when the oldest and the newest were sealed, which their record does not say.
 func (c *Certificate) Contradicts() bool {
 	said, notes := strings.Split(c.Record, "\n"), c.notes()
 	for _, line := range notes {
-		if !strings.HasPrefix(line, "before ") && !slices.Contains(said, line) {
+		if !strings.HasPrefix(line, "before ") && !slices.Contains(said, line) && !c.early(line) {
 			return true
 		}
 	}
 	for _, line := range said { // nor may the row leave out what the record says
-		if strings.HasPrefix(line, "released ") && !slices.Contains(notes, line) {
-			return true
+		name, _, _ := strings.Cut(line, " ")
+		switch name {
+		case "sweep", "policy", "kept", "first", "set", "oldest", "newest", "released", "removed":
+			if !slices.Contains(notes, line) && line != "first 0" {
+				return true
+			}
 		}
 	}
-	if c.Class.Events() && (len(said) < 2 || said[1] != strconv.FormatInt(c.To, 10)) {
-		return true
+	if c.Class.Events() {
+		return len(said) < 3 || said[1] != strconv.FormatInt(c.To, 10) || said[2] != c.Root || !c.of(said[0])
 	}
-	return c.Root != "" && !slices.Contains(said, c.Root) || !strings.HasSuffix(said[0], "/"+c.Organization+"/"+string(c.Class)+"/removed")
+	return c.First != 0 || c.To != 0 || c.Held != 0 || c.Root != "" || !c.of(said[0])
+}
+
+func (c *Certificate) of(origin string) bool {
+	return strings.HasSuffix(origin, "/"+c.Organization+"/"+string(c.Class)+"/removed")
+}
+
+// early reports whether the line is of where a run began that only released events: the
+// records of earlier versions said 0 there.
+func (c *Certificate) early(line string) bool {
+	return c.Removed == 0 && c.Released > 0 && c.First == c.To && strings.HasPrefix(line, "first ")
 }
 
 func readCertificates(ctx context.Context, tx *store.Tx, condition string, args ...any) (all []Certificate, err error) {

@@ -272,6 +272,18 @@ func (a *archive) sound(t testing.TB, all []retention.Certificate) {
 					c.Removed--
 				}
 			},
+			func(c *retention.Certificate) {
+				if c.Class.Events() {
+					c.Root = ""
+				} else {
+					c.Root = "x"
+				}
+			},
+			func(c *retention.Certificate) {
+				if c.Held++; c.Class.Events() {
+					c.Oldest = time.Time{}
+				}
+			},
 			func(c *retention.Certificate) { c.Sweep = "sweep_other" }, func(c *retention.Certificate) { c.Organization = "globex" }, func(c *retention.Certificate) { c.Released = 77 },
 		} {
 			other := c

@@ -332,16 +332,16 @@ func (s *step) release(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	released, p, err := s.ledger.Release(ctx, s.tx, s.organization, string(s.class), s.opts.Batch, s.holds.event, func(n int64) []string {
+	released, p, err := s.ledger.Release(ctx, s.tx, s.organization, string(s.class), s.opts.Batch, s.holds.event, func(n, size int64) []string {
+		if c.Record == "" {
+			c.First, c.To = size, size
+		}
 		s.add(&c, 0, time.Time{}, time.Time{})
 		c.Released += n
 		return c.notes()
 	})
 	if err != nil || released == 0 {
 		return err
-	}
-	if c.Record == "" {
-		c.First, c.To = p.Size, p.Size
 	}
 	c.Root, c.Record = p.Root.String(), p.Record
 	s.removed, s.more = released, released == int64(s.opts.Batch)

@@ -199,6 +199,11 @@ func TestHold(t *testing.T) {
 		}
 		a.sweep(t)
 		a.clean(t)
+		certificates, _, err := a.Certificates(t.Context(), auditor, "", 0, "")
+		if err != nil || len(certificates) < 3 {
+			t.Errorf("%d certificates, %v", len(certificates), err)
+		}
+		a.sound(t, certificates)
 		if n := a.number(t, `SELECT count(*) FROM ledger_held`); n != 0 {
 			t.Errorf("%d are still set aside", n)
 		}

@@ -82,7 +82,7 @@ func (s *Server) denied(r *http.Request, x *exchange, why *fault.Error, p access
 		e.Permission = p.String()
 	}
 	if t, ok := targetOf(r); ok {
-		e.Targets = []audit.Target{t}
+		e.Targets, e.TargetAsked = []audit.Target{t}, true
 	}
 	s.cfg.Audit.Security(r.Context(), x.caller, e)
 }
