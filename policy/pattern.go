@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -102,6 +103,26 @@ func (p *pattern) compare(q *pattern) int {
 		cmp.Compare(open(p), open(q)), cmp.Compare(strings.Join(p.segments, "/"), strings.Join(q.segments, "/")))
 }
 
+// unescaped decodes the escapes that are some, and leaves the others: one that is none
+// must not hide those beside it.
+func unescaped(path string) string {
+	if decoded, err := url.PathUnescape(path); err == nil {
+		return decoded
+	}
+	var b strings.Builder
+	for i := 0; i < len(path); i++ {
+		if path[i] == '%' && i+2 < len(path) {
+			if c, err := strconv.ParseUint(path[i+1:i+3], 16, 8); err == nil {
+				b.WriteByte(byte(c))
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(path[i])
+	}
+	return b.String()
+}
+
 // PathOf gives the path of a request target as others sent it: without query and
 // fragment, in the form that policies compare.
 func PathOf(target string) string {
@@ -122,8 +143,8 @@ func plainPath(path string) string {
 		return path
 	}
 	for range 4 { // as deep as the gateway looks before it refuses a path
-		decoded, err := url.PathUnescape(path)
-		if err != nil || decoded == path {
+		decoded := unescaped(path)
+		if decoded == path {
 			break
 		}
 		path = decoded

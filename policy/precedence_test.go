@@ -240,7 +240,8 @@ func TestDecisionAllocates(t *testing.T) {
 func TestPathOf(t *testing.T) {
 	for target, want := range map[string]string{
 		"/v1/chat?x=1": "v1/chat", "/v1/chat#x": "v1/chat", "/v1/chat#x?y": "v1/chat", "?x": "", "#": "", "": "",
-		"/x%3F/refunds": "x?/refunds", "/x%23/refunds": "x#/refunds", "//a/./b/../c/;v=1?d": "a/c", "/a%252Fb": "a/b",
+		"/x%3F/refunds": "x?/refunds", "/x%23/refunds": "x#/refunds", "/%61dmin/x%zz": "admin/x%zz", "/%61dmin/%": "admin/%", "/x/%2e%2e/admin/%zz": "admin/%zz", "/%2": "%2", "/%+1%2B": "%+1+",
+		"//a/./b/../c/;v=1?d": "a/c", "/a%252Fb": "a/b",
 	} {
 		got := policy.PathOf(target)
 		if got != want {

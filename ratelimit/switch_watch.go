@@ -105,22 +105,29 @@ func (s *Switch) watch(ctx context.Context) {
 			s.failed(err)
 		}
 	}
-	var wellSince time.Time // zero while Redis is not well
-	var wellAt int64        // the same on Redis's clock
-	var losses int64        // that were known then
+	var wellAt int64       // since when looks go well, on Redis's clock; 0 where the last one failed
+	var lastOK time.Time   // the same of the last look, on this process's
+	var losses int64       // that were known then
+	var well time.Duration // for how long looks went well since the last loss, with gaps
 	for {
 		wasDegraded := s.degraded.Load()
 		next, seen, ok := s.look(ctx, point, wellAt)
 		point = next
 		if n := s.losses.Load(); n != losses { // whoever was well before that may owe something since
-			losses, wellSince, wellAt = n, time.Time{}, 0
+			losses, wellAt, well, lastOK = n, 0, 0, time.Time{}
+		}
+		if ok {
+			if !lastOK.IsZero() {
+				well += time.Since(lastOK)
+			}
+			lastOK = time.Now()
 		}
 		switch {
 		case !ok:
-			wellSince, wellAt = time.Time{}, 0
-		case wellSince.IsZero():
-			wellSince, wellAt = time.Now(), seen.now
-		case wasDegraded && (seen.settled >= s.instances.Load() || time.Since(wellSince) > s.silence()):
+			wellAt, lastOK = 0, time.Time{}
+		case wellAt == 0:
+			wellAt = seen.now
+		case wasDegraded && (seen.settled >= s.instances.Load() || well > s.silence()):
 			// Every instance alive has merged since Redis was well again, or is dead.
 			if s.recover() {
 				backoff = min(backoff*2, 4) // if it goes away again soon, ask less often

@@ -464,3 +464,30 @@ func TestClosedOnlyWhenAllHaveMerged(t *testing.T) {
 		})
 	}
 }
+
+// An instance that died during an outage is waited for ten seconds in all, also where looks
+// at Redis fail now and then meanwhile.
+func TestADeadInstanceIsNotWaitedForAnew(t *testing.T) {
+	t.Parallel()
+	server := startRedis(t)
+	switches, _ := fleet(t, server, ratelimit.SwitchOptions{})
+	server.freeze()
+	for _, s := range switches {
+		for !s.Degraded() {
+			take(t, s, time.Now(), subject("ip", "x", "100000/1h"))
+		}
+	}
+	switches[2].Close() // which Redis does not hear of
+	server.thaw()
+	server.do("ZADD", ratelimit.DefaultPrefix+"instances", fmt.Sprint(time.Now().UnixMilli()), "ghost")
+	for range 14 { // each some 1.9 seconds without a hiccup, less than the ten
+		time.Sleep(1500 * time.Millisecond)
+		if !switches[0].Degraded() && !switches[1].Degraded() {
+			return
+		}
+		server.freeze()
+		time.Sleep(400 * time.Millisecond)
+		server.thaw()
+	}
+	t.Error("still open after twenty seconds in which Redis was well")
+}
