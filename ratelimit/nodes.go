@@ -130,8 +130,8 @@ func (r *Redis) marks(ctx context.Context, silence time.Duration) (names []strin
 		unknown.Wait()
 		for i, result := range results {
 			values, err := result.ToArray()
-			if err == nil {
-				names[i], err = values[len(values)-1].ToString()
+			if err == nil && len(values) == 4 { // else it has no name, as below
+				names[i], err = values[3].ToString()
 			}
 			if last = result; err != nil {
 				return last
