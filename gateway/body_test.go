@@ -145,23 +145,33 @@ func TestAConnectionIsUsedAgainAfterABody(t *testing.T) {
 	}
 }
 
-func TestLargeBodiesAreBoundedTogether(t *testing.T) {
-	upstream, _ := recorder(t, nil)
-	f := serve(t, upstream, func(o *gateway.Options) { o.MaxBody, o.MaxBuffered = 1<<20, 1<<20 })
-	// One body holds the memory while it waits for its rest.
+// sendHalf sends the beginning of a body of a length, and gives what ends it there, and
+// how that visit ended.
+func (f *front) sendHalf(text string, length int64) (giveUp func() gateway.Result) {
 	holding, release := make(chan struct{}), make(chan struct{})
-	held := io.MultiReader(strings.NewReader(strings.Repeat("x", 600<<10)), readerFunc(func([]byte) (int, error) {
+	body := io.MultiReader(strings.NewReader(text), readerFunc(func([]byte) (int, error) {
 		close(holding)
 		<-release
 		return 0, io.ErrUnexpectedEOF
 	}))
 	done := make(chan gateway.Result)
 	go func() {
-		r := httptest.NewRequest("POST", "/", held)
-		r.URL.Host, r.ContentLength = "", 1<<20
+		r := httptest.NewRequest("POST", "/", body)
+		r.URL.Host, r.ContentLength = "", length
 		done <- f.Gateway.Serve(httptest.NewRecorder(), r, gateway.Visit{Route: gateway.Chat, Service: "up", Path: "v1"})
 	}()
 	<-holding
+	return func() gateway.Result {
+		close(release)
+		return <-done
+	}
+}
+
+func TestLargeBodiesAreBoundedTogether(t *testing.T) {
+	upstream, _ := recorder(t, nil)
+	f := serve(t, upstream, func(o *gateway.Options) { o.MaxBody, o.MaxBuffered = 1<<20, 1<<20 })
+	// One body holds the memory while it waits for its rest.
+	giveUp := f.sendHalf(strings.Repeat("x", 600<<10), 1<<20)
 	large := strings.Repeat("y", 900<<10)
 	if answer, _ := f.call(t, "POST", "/api/chat/up/v1", large); answer.StatusCode != 503 || answer.Header.Get("Gatehouse-Error") != "too_busy" {
 		t.Errorf("%d %v", answer.StatusCode, answer.Header)
@@ -169,8 +179,7 @@ func TestLargeBodiesAreBoundedTogether(t *testing.T) {
 	if answer, _ := f.call(t, "POST", "/api/chat/up/v1", "small"); answer.StatusCode != 200 {
 		t.Errorf("a small body: %d", answer.StatusCode)
 	}
-	close(release)
-	if r := <-done; r.Reason != "body_incomplete" {
+	if r := giveUp(); r.Reason != "body_incomplete" {
 		t.Errorf("%+v", r)
 	}
 	if answer, _ := f.call(t, "POST", "/api/chat/up/v1", large); answer.StatusCode != 200 {
@@ -332,31 +341,18 @@ func TestABodyThatNobodyLookedInto(t *testing.T) {
 	f := serve(t, upstream, func(o *gateway.Options) {
 		o.Opener, o.SpoolDir, o.MemoryBody, o.MaxBody, o.MaxBuffered = modelKeys{}, t.TempDir(), 1<<20, 4<<20, 1<<20
 	})
-	holding, release := make(chan struct{}), make(chan struct{})
-	held := io.MultiReader(strings.NewReader(strings.Repeat("x", 600<<10)), readerFunc(func([]byte) (int, error) {
-		close(holding)
-		<-release
-		return 0, io.ErrUnexpectedEOF
-	}))
-	done := make(chan gateway.Result)
-	go func() {
-		r := httptest.NewRequest("POST", "/", held)
-		r.URL.Host, r.ContentLength = "", 1<<20
-		done <- f.Gateway.Serve(httptest.NewRecorder(), r, gateway.Visit{Route: gateway.Chat, Service: "up", Path: "v1"})
-	}()
-	<-holding
+	giveUp := f.sendHalf(strings.Repeat("x", 600<<10), 1<<20)
 	prompt := func(size int) string { return `{"model":"small","x":"` + strings.Repeat("y", size) + `"}` }
-	for path, want := range map[string]string{"/api/chat/up/v1": "too_busy", "/api/chat/echo/v1/chat/completions": "too_busy"} {
+	for _, path := range []string{"/api/chat/up/v1", "/api/chat/echo/v1/chat/completions"} {
 		answer, text := f.call(t, "POST", path, prompt(900<<10), "Content-Type", "application/json")
-		if answer.StatusCode != 503 || answer.Header.Get("Gatehouse-Error") != want {
+		if answer.StatusCode != 503 || answer.Header.Get("Gatehouse-Error") != "too_busy" {
 			t.Errorf("%s without room: %d %s", path, answer.StatusCode, text)
 		}
 		if r := f.result(t); r.Scope != "" {
 			t.Errorf("%s without room: %+v", path, r)
 		}
 	}
-	close(release)
-	<-done
+	giveUp()
 	if answer, text := f.call(t, "POST", "/api/chat/up/v1", prompt(900<<10), "Content-Type", "application/json"); answer.StatusCode != 200 {
 		t.Errorf("with room: %d %s", answer.StatusCode, text)
 	}

@@ -141,19 +141,7 @@ func TestTheSpoolOnDisk(t *testing.T) {
 		t.Errorf("after the start: %q", got)
 	}
 	const text = "a caller's own words, again and again; "
-	release, spooled := make(chan struct{}), make(chan struct{})
-	body := io.MultiReader(strings.NewReader(strings.Repeat(text, 50_000)), readerFunc(func([]byte) (int, error) {
-		close(spooled)
-		<-release
-		return 0, io.ErrUnexpectedEOF
-	}))
-	done := make(chan gateway.Result)
-	go func() {
-		r := httptest.NewRequest("POST", "/", body)
-		r.URL.Host, r.ContentLength = "", 2_500_000
-		done <- f.Gateway.Serve(httptest.NewRecorder(), r, gateway.Visit{Route: gateway.Chat, Service: "up", Path: "v1"})
-	}()
-	<-spooled
+	giveUp := f.sendHalf(strings.Repeat(text, 50_000), 2_500_000)
 	if got := names(t, dir); len(got) != 1 {
 		t.Errorf("a body has a name: %q", got)
 	}
@@ -174,8 +162,7 @@ func TestTheSpoolOnDisk(t *testing.T) {
 	if len(open) > 0 && found != 1 {
 		t.Errorf("%d open files of the spool", found)
 	}
-	close(release)
-	if r := <-done; r.Reason != "body_incomplete" {
+	if r := giveUp(); r.Reason != "body_incomplete" {
 		t.Errorf("%+v", r)
 	}
 	given(t, f)

@@ -14,10 +14,10 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/gateway"
 )
 
@@ -62,24 +62,6 @@ func TestAnUpstreamThatCannotBeReached(t *testing.T) {
 	}
 }
 
-// lines is a log to look into.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // net/http quotes what it cannot read, and an upstream may put anything there.
 func TestWhatAnUpstreamSentIsNotLogged(t *testing.T) {
 	const secret = "said-by-the-upstream"
@@ -99,7 +81,7 @@ func TestWhatAnUpstreamSentIsNotLogged(t *testing.T) {
 		"a switch":           "HTTP/1.1 101 " + spelled + "\r\nUpgrade: " + spelled + "\r\n\r\n",
 		"a stream's trailer": eventStream + "9\r\ndata: x\n\n\r\n0\r\n" + spelled + "\r\n\r\n",
 	} {
-		var logged lines
+		var logged gatehousetest.Buffer
 		f := serve(t, rawUpstream(t, answer), func(o *gateway.Options) {
 			o.Logger = slog.New(slog.NewJSONHandler(&logged, nil))
 			o.Problem = func(w http.ResponseWriter, r *http.Request, err error) int {

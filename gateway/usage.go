@@ -166,7 +166,7 @@ func (t *transfer) counted(e *exchange) {
 	}
 	u := &t.result.Usage
 	u.Tokens, u.Events = e.watcher.Counts(), e.watcher.Events()
-	if model := e.watcher.Model(); model != "" {
+	if model := e.watcher.Model(); model != "" && model != u.Model {
 		u.Model = t.harmless(model)
 	}
 }
@@ -174,6 +174,9 @@ func (t *transfer) counted(e *exchange) {
 // harmless gives a model's name as it may be recorded: one that holds a token, or the
 // credential at hand, is not.
 func (t *transfer) harmless(model string) string {
+	if model == "" {
+		return ""
+	}
 	if leaks([]string{model}, t.secrets()) || bearer.Without(model, t.r.Header) != model {
 		return tokens.OtherModel
 	}

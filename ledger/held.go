@@ -62,18 +62,19 @@ func (h *HeldEvent) scan(scan func(...any) error) error {
 		}
 		h.Hashes = append(h.Hashes, hash)
 	}
-	if personal != nil {
-		h.Personal = []byte(*personal)
-	}
 	e, err := audit.Read(h.Canonical, nil)
 	_, commitment := new(audit.Columns).Differ(h.Canonical)
+	// Whatever else is wrong: an altered id may lead to another event's row.
+	if personal != nil && audit.Committed(commitment, salt, []byte(*personal)) {
+		h.Personal = []byte(*personal)
+	}
 	switch {
 	case err != nil:
 		h.Altered = "its bytes are no event"
 	case e.ID != h.EventID || e.Organization != h.Organization || string(e.Class) != h.Class || !e.OccurredAt.Equal(at.Time):
 		h.Altered = "a column says something else than the event"
-	case personal != nil && !audit.Committed(commitment, salt, h.Personal):
-		h.Altered, h.Personal = "its personal data is not what the event is bound to", nil
+	case personal != nil && h.Personal == nil:
+		h.Altered = "its personal data is not what the event is bound to"
 	case h.Check() != nil:
 		h.Altered = "its proof does not hold"
 	}

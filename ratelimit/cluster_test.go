@@ -245,12 +245,7 @@ func TestClusterNodeComesBackEmpty(t *testing.T) {
 		lost.kill()
 		lost.start()
 		takeAll(4)
-		for range 1000 {
-			if !slices.ContainsFunc(switches[:], (*ratelimit.Switch).Degraded) {
-				break
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
+		awaitClosed(switches[:])
 		time.Sleep(300 * time.Millisecond)
 	}
 	takeAll(60)

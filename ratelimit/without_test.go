@@ -1,7 +1,6 @@
 package ratelimit_test
 
 import (
-	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -59,50 +58,26 @@ func fleet(t *testing.T, server *redisServer, options ratelimit.SwitchOptions) (
 	return switches, told
 }
 
-// A Redis that is back, and empty, before anybody looked hands out nothing twice: it does
-// not know the script, and is asked for its data before it is told. One that only forgot
-// its scripts goes on.
-func TestEmptyBeforeAnybodyLooked(t *testing.T) {
-	server := startRedis(t)
-	var switches [3]*ratelimit.Switch
-	told := make(changes, 100)
-	for i := range switches {
-		switches[i] = ratelimit.NewSwitch(server.open(ratelimit.RedisOptions{Timeout: patient}), ratelimit.NewMemory(ratelimit.MemoryOptions{}), ratelimit.SwitchOptions{
-			ProbeInterval: time.Second, OnChange: func(c ratelimit.Change) { told <- c },
-		})
-		t.Cleanup(switches[i].Close)
-	}
-	for _, s := range switches {
-		for s.Status().Instances < len(switches) {
-			time.Sleep(10 * time.Millisecond)
-		}
-	}
-	org := subject("organization", "acme", "300/1h")
-	all := 0
-	takeAll := func(n int) {
-		t.Helper()
-		for range n {
-			for _, s := range switches {
-				if take(t, s, time.Now(), org).Admitted {
-					all++
-				}
+// rounds lets each of them decide n times, and gives how many requests were admitted.
+func rounds(t testing.TB, n int, switches [3]*ratelimit.Switch, subjects ...ratelimit.Subject) (admitted int) {
+	t.Helper()
+	for range n {
+		for _, s := range switches {
+			if take(t, s, time.Now(), subjects...).Admitted {
+				admitted++
 			}
 		}
 	}
-	takeAll(50)
-	server.do("SCRIPT", "FLUSH")
-	takeAll(49)
-	if all != 297 || len(told) != 0 {
-		t.Fatalf("%d admitted, %d changes", all, len(told))
-	}
-	server.kill()
-	server.start()
-	takeAll(100)
-	if all != 300 {
-		t.Errorf("%d admitted after Redis came back empty at once, want the limit of 300", all)
-	}
-	for range switches {
-		told.next(t, true)
+	return admitted
+}
+
+// awaitClosed waits until Redis decides for all of them, for ten seconds at most.
+func awaitClosed(switches []*ratelimit.Switch) {
+	for range 500 {
+		if !slices.ContainsFunc(switches, (*ratelimit.Switch).Degraded) {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 
@@ -115,13 +90,7 @@ func TestShareOfWhatIsLeft(t *testing.T) {
 	all := 0
 	takeAll := func(n int) {
 		t.Helper()
-		for range n {
-			for _, s := range switches {
-				if take(t, s, time.Now(), org).Admitted {
-					all++
-				}
-			}
-		}
+		all += rounds(t, n, switches, org)
 	}
 	takeAll(40)
 	for _, s := range switches {
@@ -255,239 +224,4 @@ func TestWithoutRedisFullAndDeny(t *testing.T) {
 			told[i].next(t, true)
 		}
 	}
-}
-
-// Who looks first finds the loss and merges what it admitted itself; the others are not
-// let pass on that, whether they have looked or not.
-func TestEmptyAndOneHasLooked(t *testing.T) {
-	server := startRedis(t)
-	switches, _ := fleet(t, server, ratelimit.SwitchOptions{})
-	org := subject("organization", "acme", "300/1h")
-	all := 0
-	takeAll := func(n int) {
-		t.Helper()
-		for range n {
-			for _, s := range switches {
-				if take(t, s, time.Now(), org).Admitted {
-					all++
-				}
-			}
-		}
-	}
-	takeAll(100)
-	for round := 1; round <= 3; round++ {
-		server.kill()
-		server.start()
-		for server.do("EXISTS", ratelimit.DefaultPrefix+"instances") != ":1" {
-			time.Sleep(time.Millisecond)
-		}
-		takeAll(70)
-		if all > 300+3*round {
-			t.Fatalf("%d admitted in outage %d, want the limit of 300 and one for each instance", all, round)
-		}
-		for range 1000 {
-			if !slices.ContainsFunc(switches[:], (*ratelimit.Switch).Degraded) {
-				break
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
-		time.Sleep(200 * time.Millisecond)
-	}
-	takeAll(10)
-	if d := peek(t, switches[0], time.Now(), org); d.Degraded || d.Statuses[0].Used != all {
-		t.Errorf("%d admitted, and Redis says %+v", all, d)
-	}
-}
-
-// A Switch that is closed leaves a Redis limiter that takes whatever Redis has.
-func TestRedisAfterItsSwitch(t *testing.T) {
-	server := startRedis(t)
-	r := server.open(ratelimit.RedisOptions{Timeout: patient})
-	s, _ := newSwitch(t, r)
-	org := subject("organization", "acme", "2/1h")
-	for range 2 {
-		take(t, s, time.Now(), org)
-	}
-	for server.do("EXISTS", ratelimit.DefaultPrefix+"instances") != ":1" {
-		time.Sleep(time.Millisecond)
-	}
-	time.Sleep(200 * time.Millisecond) // the first look is over
-	s.Close()
-	server.kill()
-	server.start()
-	for i := range 50 {
-		var d ratelimit.Decision
-		err := r.Take(t.Context(), time.Now(), []ratelimit.Subject{org}, &d)
-		if err == nil {
-			if !d.Admitted {
-				t.Errorf("%+v", d)
-			}
-			return
-		}
-		if i == 49 {
-			t.Error(err)
-		}
-		time.Sleep(20 * time.Millisecond) // the connection comes back
-	}
-}
-
-// However many resets waited for Redis, those that others make later are heard of.
-func TestResetsAfterManyThatWaited(t *testing.T) {
-	server := startRedis(t)
-	a, changes := newSwitch(t, server.open(ratelimit.RedisOptions{Timeout: brief}))
-	b, _ := newSwitch(t, server.open(ratelimit.RedisOptions{Timeout: patient}))
-	server.freeze()
-	for !a.Degraded() {
-		take(t, a, time.Now(), subject("ip", "x", "9/1h"))
-	}
-	changes.next(t, true)
-	for i := range 1500 {
-		for range 1 + i%2 { // some of them twice
-			if err := a.Reset(t.Context(), "ip", fmt.Sprint(i)); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	server.thaw()
-	changes.next(t, false)
-	for b.Degraded() {
-		time.Sleep(10 * time.Millisecond)
-	}
-	for i := 0; i < 1500; i += 75 {
-		ip := subject("ip", fmt.Sprint(i), "1/1h")
-		if d := take(t, a, time.Now(), ip); !d.Admitted {
-			t.Fatalf("%d: %+v", i, d)
-		}
-		if err := b.Reset(t.Context(), "ip", fmt.Sprint(i)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i := 0; i < 1500; i += 75 {
-		ip, admitted := subject("ip", fmt.Sprint(i), "1/1h"), false
-		for range 500 {
-			if admitted = take(t, a, time.Now(), ip).Admitted; admitted {
-				break
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
-		if !admitted {
-			t.Errorf("the reset of %d by another process is not heard of", i)
-		}
-	}
-}
-
-// A flood of denials that are remembered does not hide that Redis says nothing.
-func TestRememberedDenialsSayNothingOfRedis(t *testing.T) {
-	server := startRedis(t)
-	s := ratelimit.NewSwitch(server.open(ratelimit.RedisOptions{Timeout: 100 * time.Millisecond}), ratelimit.NewMemory(ratelimit.MemoryOptions{}),
-		ratelimit.SwitchOptions{ProbeInterval: time.Hour})
-	t.Cleanup(s.Close)
-	full := subject("organization", "acme", "1/1h")
-	for range 3 {
-		take(t, s, time.Now(), subject("ip", "a", "100/1h"), full)
-	}
-	server.freeze()
-	stop := make(chan struct{})
-	var flood sync.WaitGroup
-	flood.Go(func() {
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				return
-			default:
-				take(t, s, time.Now(), subject("ip", fmt.Sprint(i), "100/1h"), full)
-			}
-		}
-	})
-	for range 3 {
-		take(t, s, time.Now(), subject("ip", "b", "100/1h"), subject("organization", "another", "100/1h"))
-	}
-	if !s.Degraded() {
-		t.Error("three requests in a row had no answer, and the switch is closed")
-	}
-	close(stop)
-	flood.Wait()
-}
-
-// That Redis was well for long before it went away, or lost its data, says nothing of who
-// owes it something since: the switch waits for all as ever.
-func TestClosedOnlyWhenAllHaveMerged(t *testing.T) {
-	for name, lose := range map[string]func(t *testing.T, server *redisServer, takeAll func(int)){
-		"data lost while it is there": func(_ *testing.T, server *redisServer, takeAll func(int)) {
-			takeAll(100)
-			server.do("FLUSHALL")
-			server.do("SCRIPT", "FLUSH")
-			for server.do("EXISTS", ratelimit.DefaultPrefix+"instances") != ":1" {
-				time.Sleep(time.Millisecond)
-			}
-		},
-		"frozen between two looks": func(_ *testing.T, server *redisServer, takeAll func(int)) {
-			takeAll(10)
-			server.freeze()
-			takeAll(90)
-			server.thaw()
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			server := startRedis(t)
-			switches, _ := fleet(t, server, ratelimit.SwitchOptions{})
-			org := subject("organization", "acme", "300/1h")
-			all := 0
-			takeAll := func(n int) {
-				t.Helper()
-				for range n {
-					for _, s := range switches {
-						if take(t, s, time.Now(), org).Admitted {
-							all++
-						}
-					}
-				}
-			}
-			time.Sleep(11 * time.Second) // longer than a silent instance is waited for
-			lose(t, server, takeAll)
-			for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-				takeAll(1)
-			}
-			if all > 303 {
-				t.Errorf("%d admitted, want the limit of 300 and one for each instance at most", all)
-			}
-			for range 500 {
-				if !slices.ContainsFunc(switches[:], (*ratelimit.Switch).Degraded) {
-					break
-				}
-				time.Sleep(20 * time.Millisecond)
-			}
-			if d := peek(t, switches[0], time.Now(), org); d.Degraded || d.Admitted {
-				t.Errorf("in the end: %+v", d)
-			}
-		})
-	}
-}
-
-// An instance that died during an outage is waited for ten seconds in all, also where looks
-// at Redis fail now and then meanwhile.
-func TestADeadInstanceIsNotWaitedForAnew(t *testing.T) {
-	t.Parallel()
-	server := startRedis(t)
-	switches, _ := fleet(t, server, ratelimit.SwitchOptions{})
-	server.freeze()
-	for _, s := range switches {
-		for !s.Degraded() {
-			take(t, s, time.Now(), subject("ip", "x", "100000/1h"))
-		}
-	}
-	switches[2].Close() // which Redis does not hear of
-	server.thaw()
-	server.do("ZADD", ratelimit.DefaultPrefix+"instances", fmt.Sprint(time.Now().UnixMilli()), "ghost")
-	for range 14 { // each some 1.9 seconds without a hiccup, less than the ten
-		time.Sleep(1500 * time.Millisecond)
-		if !switches[0].Degraded() && !switches[1].Degraded() {
-			return
-		}
-		server.freeze()
-		time.Sleep(400 * time.Millisecond)
-		server.thaw()
-	}
-	t.Error("still open after twenty seconds in which Redis was well")
 }

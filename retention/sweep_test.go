@@ -226,6 +226,7 @@ func TestHeldForgeries(t *testing.T) {
 		h := a.hold(t, retention.Scope{Target: "cred_9"})
 		a.later(t, 366*day)
 		a.sweep(t)
+		a.change(t, "acme", "bob", "cred_8", audit.CredentialReveal) // whose address is nobody else's
 		all := func(queries ...string) {
 			for _, q := range queries {
 				a.exec(t, q)
@@ -242,6 +243,7 @@ func TestHeldForgeries(t *testing.T) {
 			`UPDATE ledger_held SET hashes = 'x' WHERE log_index = 3`,
 			`UPDATE ledger_held SET size = size - 1 WHERE log_index = 3`,
 			`UPDATE ledger_held SET event_id = 'evt_other' WHERE log_index = 3`,
+			`UPDATE ledger_held SET event_id = (SELECT event_id FROM event_persons WHERE data LIKE '%192.0.2.%' AND event_id NOT IN (SELECT event_id FROM saved_held) LIMIT 1) WHERE log_index = 3`,
 			`UPDATE ledger_held SET occurred_at = occurred_at + 1 WHERE log_index = 3`,
 			`UPDATE ledger_held SET checkpoint = replace(checkpoint, 'acme', 'globex') WHERE log_index = 3`,
 			`UPDATE ledger_held SET canonical = (SELECT canonical FROM saved_held WHERE log_index = 7) WHERE log_index = 3`,
@@ -260,6 +262,9 @@ func TestHeldForgeries(t *testing.T) {
 			for _, h := range held {
 				if strings.Contains(string(h.Personal), "10.9.9.9") {
 					t.Errorf("%s: a made-up address is shown", forge)
+				}
+				if h.Altered != "" && strings.Contains(forge, "event_") && h.Personal != nil {
+					t.Errorf("%s: somebody's personal data is shown with an event that it is not of: %s", forge, h.Personal)
 				}
 			}
 			if strings.Contains(forge, "system") {
