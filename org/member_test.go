@@ -3,7 +3,6 @@ package org_test
 import (
 	"errors"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -13,24 +12,8 @@ import (
 	"github.com/gatehouse-io/gatehouse/org"
 )
 
-// clock is a time that the test moves.
-type clock struct {
-	mu sync.Mutex
-	at time.Time
-}
-
-func newClock() *clock { return &clock{at: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)} }
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.at
-}
-
-func (c *clock) pass(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.at = c.at.Add(d)
+func newClock() *gatehousetest.Clock {
+	return gatehousetest.NewClock(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC))
 }
 
 func disable(t testing.TB, d *org.Directory, c access.Caller, disabled bool) {
@@ -43,7 +26,7 @@ func disable(t testing.TB, d *org.Directory, c access.Caller, disabled bool) {
 func TestDisabled(t *testing.T) {
 	gatehousetest.Databases(t, func(t *testing.T, url string) {
 		db, clock := openStore(t, url), newClock()
-		here, there := directory(db, org.Options{Now: clock.now}), directory(openStore(t, url), org.Options{Now: clock.now})
+		here, there := directory(db, org.Options{Now: clock.Now}), directory(openStore(t, url), org.Options{Now: clock.Now})
 		create(t, here, "acme", "globex")
 		namesake := access.NewCaller("globex", access.User, member.ID, access.Owner)
 		all := access.NewCaller("acme", access.User, member.ID, access.Roles()...)
@@ -55,12 +38,12 @@ func TestDisabled(t *testing.T) {
 		admits(t, here, all, org.ErrDisabled)    // whatever the token says
 		admits(t, here, namesake, nil)
 		admits(t, there, member, nil)
-		clock.pass(org.Fresh)
+		clock.Pass(org.Fresh)
 		admits(t, there, member, org.ErrDisabled)
 		disable(t, there, member, true) // twice is once
 		disable(t, there, member, false)
 		admits(t, there, member, nil)
-		clock.pass(org.Fresh)
+		clock.Pass(org.Fresh)
 		admits(t, here, member, nil)
 		for action, want := range map[string]int64{"member.disable": 2, "member.enable": 1} {
 			if n := number(t, db, `SELECT count(*) FROM events WHERE organization = 'acme' AND actor_id = 'boss' AND action = $1`, action); n != want {
@@ -132,7 +115,7 @@ func TestNoChangeWithoutItsEvent(t *testing.T) {
 func TestDatabaseAway(t *testing.T) {
 	address := gatehousetest.Postgres(t)
 	clock := newClock()
-	d := directory(openStore(t, address), org.Options{Now: clock.now, StaleMax: 20 * time.Second})
+	d := directory(openStore(t, address), org.Options{Now: clock.Now, StaleMax: 20 * time.Second})
 	create(t, d, "acme")
 	disabled := access.NewCaller("acme", access.User, "u-2", access.Owner)
 	disable(t, d, disabled, true)
@@ -140,13 +123,13 @@ func TestDatabaseAway(t *testing.T) {
 	admits(t, d, disabled, org.ErrDisabled)
 
 	back := gatehousetest.Shut(t, address)
-	clock.pass(org.Fresh)
+	clock.Pass(org.Fresh)
 	admits(t, d, member, nil)
 	admits(t, d, disabled, org.ErrDisabled)
 	if err := d.Admit(t.Context(), access.NewCaller("acme", access.User, "u-3")); fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("somebody who was not seen before: %v", err)
 	}
-	clock.pass(20*time.Second - org.Fresh)
+	clock.Pass(20*time.Second - org.Fresh)
 	for _, c := range []access.Caller{member, disabled} {
 		err := d.Admit(t.Context(), c)
 		f, _ := fault.As(err)

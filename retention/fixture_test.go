@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -32,38 +31,20 @@ var (
 	stranger    = access.NewCaller("globex", access.User, "boss", access.Owner)
 )
 
-// clock is a clock that is put forward by hand.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) pass(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // archive is a trail with its ledger and its retention.
 type archive struct {
 	*retention.Retention
 	ledger *ledger.Ledger
 	db     *store.DB
 	trail  *audit.Log
-	clock  *clock
+	clock  *gatehousetest.Clock
 	opts   retention.Options
 }
 
 // newArchive opens the database, with the organizations acme and globex.
 func newArchive(t testing.TB, url string, opts retention.Options) *archive {
 	t.Helper()
-	a := &archive{clock: &clock{now: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)}}
+	a := &archive{clock: gatehousetest.NewClock(time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC))}
 	var err error
 	if a.db, err = store.Open(t.Context(), url, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
@@ -143,7 +124,7 @@ func (a *archive) sweep(t testing.TB) int64 {
 // later lets time pass as it passes for a running sweeper.
 func (a *archive) later(t testing.TB, d time.Duration) {
 	t.Helper()
-	a.clock.pass(d)
+	a.clock.Pass(d)
 	if err := a.AcceptClock(context.Background(), commandLine); err != nil {
 		t.Fatal(err)
 	}

@@ -360,23 +360,23 @@ func TestClockJumps(t *testing.T) {
 	if _, err := a.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	a.clock.pass(2 * 365 * day)
+	a.clock.Pass(2 * 365 * day)
 	a.changes(t, 1) // sealed under the wrong clock
 	for range 6 {
 		if n, err := a.Sweep(t.Context()); !errors.Is(err, retention.ErrClock) || n != 0 {
 			t.Fatalf("a clock two years ahead: %d, %v", n, err)
 		}
-		a.clock.pass(day)
+		a.clock.Pass(day)
 	}
 	h, err := retention.ReadHealth(t.Context(), a.db)
 	if err != nil || h.LastError == "" || h.DoubtedSince.IsZero() {
 		t.Errorf("health says %+v, %v", h, err)
 	}
-	a.clock.pass(-2*365*day - 5*day) // mended
+	a.clock.Pass(-2*365*day - 5*day) // mended
 	if n, err := a.Sweep(t.Context()); err != nil || n != 0 {
 		t.Fatalf("after it was mended: %d, %v", n, err)
 	}
-	a.clock.pass(366 * day)
+	a.clock.Pass(366 * day)
 	if _, err := a.Sweep(t.Context()); !errors.Is(err, retention.ErrClock) {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ var fillServices = []string{"anthropic", "intercom", "openai", "stripe", "zendes
 // one expires soon. Listing opens none, so what is sealed in them does not matter.
 func (h *house) fill(t testing.TB, organization string, n int) {
 	t.Helper()
-	now := h.clock.now()
+	now := h.clock.Now()
 	const rows = 500
 	for done := 0; done < n; done += rows {
 		err := h.db.Update(t.Context(), organization, func(tx *store.Tx) error {

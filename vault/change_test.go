@@ -39,7 +39,7 @@ func invalid(t *testing.T, what string, err error, values []string, fields ...st
 
 func TestCreateValidates(t *testing.T) {
 	h := newHouse(t, t.TempDir()+"/gatehouse.db", vault.Options{}) // all of it is refused before the database
-	now := h.clock.now()
+	now := h.clock.Now()
 	tests := []struct {
 		name   string
 		new    vault.NewCredential
@@ -83,7 +83,7 @@ func TestCreateValidates(t *testing.T) {
 func TestCreate(t *testing.T) {
 	gatehousetest.Databases(t, func(t *testing.T, url string) {
 		h := newHouse(t, url, vault.Options{Reveal: true})
-		expires := h.clock.now().Add(time.Hour + 1234567*time.Nanosecond)
+		expires := h.clock.Now().Add(time.Hour + 1234567*time.Nanosecond)
 		n := zendesk()
 		n.ExpiresAt = expires
 		c := h.create(t, owner, n)
@@ -92,7 +92,7 @@ func TestCreate(t *testing.T) {
 			Fields:      []string{"apiToken", "email", "subdomain"},
 			Hints:       map[string]string{"apiToken": "••••6789", "email": c.Hints["email"], "subdomain": c.Hints["subdomain"]},
 			Fingerprint: c.Fingerprint, ExpiresAt: expires.Truncate(time.Microsecond),
-			CreatedAt: h.clock.now(), CreatedBy: "u-1", UpdatedAt: h.clock.now(),
+			CreatedAt: h.clock.Now(), CreatedBy: "u-1", UpdatedAt: h.clock.Now(),
 		}
 		if diff := cmp.Diff(want, c, cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".disabled" }, cmp.Ignore())); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
@@ -148,11 +148,11 @@ func TestUpdate(t *testing.T) {
 		h := newHouse(t, url, vault.Options{Reveal: true})
 		n := openai("", apiKey)
 		n.Fields["organization"], n.Fields["project"] = "org-one", "proj_one"
-		n.ExpiresAt = h.clock.now().Add(time.Hour)
+		n.ExpiresAt = h.clock.Now().Add(time.Hour)
 		c := h.create(t, owner, n)
 		h.create(t, owner, openai("taken", apiKey))
 		yes := true
-		never, past := time.Time{}, h.clock.now().Add(-time.Hour)
+		never, past := time.Time{}, h.clock.Now().Add(-time.Hour)
 		change := func(ch vault.Change) vault.Credential {
 			t.Helper()
 			got, _, err := h.Update(ctx, owner, c.ID, vault.Match{}, ch)

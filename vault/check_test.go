@@ -32,7 +32,7 @@ func checkOptions() vault.CheckOptions {
 // hook makes a webhook of acme, so that what is told is in the outbox.
 func (h *house) hook(t testing.TB) webhook.Webhook {
 	t.Helper()
-	hooks, err := webhook.New(h.db, h.trail, h.WebhookSecrets(), webhook.Options{Now: h.clock.now})
+	hooks, err := webhook.New(h.db, h.trail, h.WebhookSecrets(), webhook.Options{Now: h.clock.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestExpiryIsToldOnce(t *testing.T) {
 		one, two := h.Checker(opts), h.beside(t, url, vault.Options{}).Checker(opts)
 		h.hook(t)
 		n := openai("", apiKey)
-		n.ExpiresAt = h.clock.now().Add(40 * day)
+		n.ExpiresAt = h.clock.Now().Add(40 * day)
 		c := h.create(t, owner, n)
 		var want []string
 		look := func(when string, more ...string) {
@@ -133,23 +133,23 @@ func TestExpiryIsToldOnce(t *testing.T) {
 			h.expectTold(t, when, want...)
 		}
 		look("40 days before")
-		h.clock.pass(10 * day)
+		h.clock.Pass(10 * day)
 		look("30 days before", "credential.expiring")
-		h.clock.pass(22 * day)
+		h.clock.Pass(22 * day)
 		look("8 days before")
-		h.clock.pass(day)
+		h.clock.Pass(day)
 		look("7 days before", "credential.expiring")
-		h.clock.pass(6 * day)
+		h.clock.Pass(6 * day)
 		look("1 day before", "credential.expiring")
 		if diff := cmp.Diff(map[string][]string{"Default": {"expiring"}}, kinds(t, one, owner)); diff != "" {
 			t.Error(diff)
 		}
-		h.clock.pass(day)
+		h.clock.Pass(day)
 		look("at expiry", "credential.expired")
-		h.clock.pass(50 * day)
+		h.clock.Pass(50 * day)
 		look("long after")
 
-		later := h.clock.now().Add(20 * day)
+		later := h.clock.Now().Add(20 * day)
 		if _, _, err := h.Update(t.Context(), owner, c.ID, vault.Match{}, vault.Change{ExpiresAt: &later}); err != nil {
 			t.Fatal(err)
 		}
@@ -161,7 +161,7 @@ func TestExpiryIsToldOnce(t *testing.T) {
 		if _, _, err := h.Update(t.Context(), owner, c.ID, vault.Match{}, vault.Change{Disabled: new(true)}); err != nil {
 			t.Fatal(err)
 		}
-		h.clock.pass(25 * day)
+		h.clock.Pass(25 * day)
 		look("disabled and expired")
 		if len(kinds(t, one, owner)) != 0 {
 			t.Error("a disabled credential has findings")
@@ -189,17 +189,17 @@ func TestUnusedAndOld(t *testing.T) {
 		c := h.create(t, owner, openai("", apiKey))
 		h.create(t, owner, vault.NewCredential{Service: "smtp", Fields: map[string]string{"host": "smtp.example.com", "port": "587", "user": "u", "pass": "a-password"}})
 		check(t, k)
-		h.clock.pass(80 * day)
-		h.exec(t, `UPDATE credentials SET last_used_at = $1 WHERE organization = 'acme' AND id = $2`, store.At(h.clock.now()), c.ID)
+		h.clock.Pass(80 * day)
+		h.exec(t, `UPDATE credentials SET last_used_at = $1 WHERE organization = 'acme' AND id = $2`, store.At(h.clock.Now()), c.ID)
 		check(t, k)
-		h.clock.pass(80 * day)
+		h.clock.Pass(80 * day)
 		check(t, k)
 		h.expectTold(t, "80 days after its use")
-		h.clock.pass(10 * day)
+		h.clock.Pass(10 * day)
 		check(t, k)
 		check(t, k)
 		h.expectTold(t, "90 days after its use", "credential.unused") // smtp is never put on a request, and not unused
-		h.clock.pass(30 * day)
+		h.clock.Pass(30 * day)
 		check(t, k)
 		h.expectTold(t, "200 days old", "credential.unused", "credential.rotation_due", "credential.rotation_due")
 		if _, _, err := h.Rotate(t.Context(), owner, c.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}}); err != nil {
@@ -209,7 +209,7 @@ func TestUnusedAndOld(t *testing.T) {
 			t.Errorf("a rotated credential still has %v before the next look", all)
 		}
 		check(t, k)
-		h.clock.pass(90 * day)
+		h.clock.Pass(90 * day)
 		check(t, k)
 		h.expectTold(t, "90 days after the rotation", "credential.unused", "credential.rotation_due", "credential.rotation_due", "credential.unused")
 	})
@@ -221,11 +221,11 @@ func TestSwitchedOff(t *testing.T) {
 	h.hook(t)
 	k := h.Checker(vault.CheckOptions{})
 	n := openai("", apiKey)
-	n.ExpiresAt = h.clock.now().Add(2 * day)
+	n.ExpiresAt = h.clock.Now().Add(2 * day)
 	h.create(t, owner, n)
 	for range 3 {
 		check(t, k)
-		h.clock.pass(day)
+		h.clock.Pass(day)
 	}
 	h.expectTold(t, "after its expiry", "credential.expired") // which is no warning
 	health, err := k.Health(t.Context(), owner, vault.HealthFilter{})

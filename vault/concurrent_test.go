@@ -75,7 +75,7 @@ func (m *mixer) change(r *rand.Rand, id string, mayDelete bool) {
 	case n < 19 && mayDelete:
 		err = h.Delete(ctx, owner, id, match)
 	default:
-		h.clock.pass(time.Millisecond)
+		h.clock.Pass(time.Millisecond)
 		_, err = h.DestroyDue(ctx)
 	}
 	if err == nil {

@@ -33,36 +33,18 @@ const (
 	apiKeyTwo = "sk-proj-BBBBBBBBBBBBBBBBBBBBBBBB"
 )
 
-// clock is a time that the test moves; it starts at the real one.
-type clock struct {
-	mu sync.Mutex
-	at time.Time
-}
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.at
-}
-
-func (c *clock) pass(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.at = c.at.Add(d)
-}
-
 // house is a vault with the organizations acme and globex, and what it stands on.
 type house struct {
 	*vault.Vault
 	db       *store.DB
 	trail    *audit.Log
 	services *catalog.Catalog
-	clock    *clock
+	clock    *gatehousetest.Clock
 }
 
 func newHouse(t testing.TB, url string, opts vault.Options) *house {
 	t.Helper()
-	h := &house{clock: &clock{at: time.Now().UTC().Truncate(time.Second)}}
+	h := &house{clock: gatehousetest.NewClock(time.Now().UTC().Truncate(time.Second))}
 	h.open(t, url, opts)
 	h.exec(t, `INSERT INTO organizations (id, name, created_at) VALUES ('acme', 'acme', 1), ('globex', 'globex', 1)`)
 	return h
@@ -95,7 +77,7 @@ func (h *house) open(t testing.TB, url string, opts vault.Options) {
 	if h.services, err = catalog.New(catalog.Options{Echo: true}); err != nil {
 		t.Fatal(err)
 	}
-	opts.Environment, opts.Now = "test", h.clock.now
+	opts.Environment, opts.Now = "test", h.clock.Now
 	h.Vault = vault.New(h.db, h.trail, h.services, keys.Ring(), opts)
 }
 

@@ -279,7 +279,7 @@ func TestReveal(t *testing.T) {
 func TestListing(t *testing.T) {
 	gatehousetest.Databases(t, func(t *testing.T, url string) {
 		h := newHouse(t, url, vault.Options{})
-		now := h.clock.now()
+		now := h.clock.Now()
 		add := func(name string, expires time.Time) string {
 			n := openai(name, apiKey)
 			n.ExpiresAt = expires
@@ -296,7 +296,7 @@ func TestListing(t *testing.T) {
 		}
 		h.create(t, owner, zendesk())
 		h.create(t, stranger, openai("theirs", apiKey))
-		h.clock.pass(time.Minute)
+		h.clock.Pass(time.Minute)
 		tests := []struct {
 			name   string
 			filter vault.Filter

@@ -44,7 +44,7 @@ func TestPrevious(t *testing.T) {
 		}
 		stop()
 		run.Wait() // records what is noted
-		if got, err := h.Get(ctx, owner, c.ID); err != nil || !got.FallbackAt.Equal(h.clock.now()) {
+		if got, err := h.Get(ctx, owner, c.ID); err != nil || !got.FallbackAt.Equal(h.clock.Now()) {
 			t.Errorf("the mark: %+v, %v", got, err)
 		}
 		told := int64(0)
@@ -66,14 +66,14 @@ func TestPrevious(t *testing.T) {
 		if got := kinds(t, k, owner)["Default"]; !slices.Equal(got, []string{"fallback"}) {
 			t.Errorf("the report says %v", got)
 		}
-		h.clock.pass(time.Hour)
+		h.clock.Pass(time.Hour)
 		if _, err := h.OpenPrevious(ctx, owner, service, o); !errors.Is(err, vault.ErrNone) {
 			t.Errorf("past its grace: %v", err)
 		}
 		if o, err := h.OpenForUse(ctx, owner, service, ""); err != nil || o.Previous != 0 {
 			t.Errorf("past its grace: %+v, %v", o, err)
 		}
-		h.clock.pass(vault.FallbackShown)
+		h.clock.Pass(vault.FallbackShown)
 		check(t, k)
 		h.expectTold(t, "a day later", "credential.fallback")
 		if got := kinds(t, k, owner)["Default"]; len(got) != 0 {

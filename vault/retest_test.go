@@ -93,7 +93,7 @@ func TestAKeyThatDies(t *testing.T) {
 			p.says(r)
 			before := p.count()
 			check(t, k)
-			h.clock.pass(day)
+			h.clock.Pass(day)
 			test(t, k)
 			if p.count() != before+1 {
 				t.Errorf("%s: asked %d times within one period", when, p.count()-before)
@@ -158,7 +158,7 @@ func TestUntestableIsShownOnly(t *testing.T) {
 	p.says(catalog.Indeterminate)
 	for i := range 4 {
 		check(t, k)
-		h.clock.pass(day)
+		h.clock.Pass(day)
 		test(t, k)
 		if shown := len(kinds(t, k, owner)) > 0; shown != (i >= 2) {
 			t.Errorf("after %d tests without an answer: shown %v", i+1, shown)
@@ -166,7 +166,7 @@ func TestUntestableIsShownOnly(t *testing.T) {
 	}
 	h.expectTold(t, "a provider that is down")
 	// An answer is looked for sooner than a period later.
-	h.clock.pass(3*time.Hour + time.Minute)
+	h.clock.Pass(3*time.Hour + time.Minute)
 	p.says(catalog.Valid)
 	test(t, k)
 	if all := kinds(t, k, owner); len(all) != 0 {
@@ -198,7 +198,7 @@ func TestUnreadableIsFound(t *testing.T) {
 		sealed := h.sealed(t, "acme", broken.ID)
 		sealed[len(sealed)-1] ^= 1
 		h.exec(t, `UPDATE credential_versions SET fields_sealed = $1 WHERE organization = 'acme' AND credential_id = $2`, sealed, broken.ID)
-		h.clock.pass(day)
+		h.clock.Pass(day)
 		test(t, k)
 		check(t, k)
 		h.expectTold(t, "a version that does not open", "credential.unreadable")
@@ -206,14 +206,14 @@ func TestUnreadableIsFound(t *testing.T) {
 		if all.Healthy != 1 || all.Unchecked != 1 || all.Findings[vault.Unreadable] != 1 || len(all.Items) != 1 || all.Items[0].ID != broken.ID {
 			t.Errorf("%+v", all)
 		}
-		h.clock.pass(day + time.Hour)
+		h.clock.Pass(day + time.Hour)
 		test(t, k)
 		h.expectTold(t, "a day later", "credential.unreadable")
 		if p.asked[apiKey] != 0 || p.asked[apiKeyTwo] != 2 {
 			t.Errorf("asked %v", p.asked)
 		}
 		// Nobody checks: what was green does not stay so.
-		h.clock.pass(3 * day)
+		h.clock.Pass(3 * day)
 		if all := health(); all.Healthy != 0 || all.Unchecked != 2 {
 			t.Errorf("three days without a check: %+v", all)
 		}
@@ -250,12 +250,12 @@ func TestInstancesShareTests(t *testing.T) {
 				test(t, one, two)
 			}
 		}
-		h.clock.pass(day / 2)
+		h.clock.Pass(day / 2)
 		rounds()
 		if c := p.count(); c < n/6 || c > n-n/6 {
 			t.Errorf("%d of %d tests in the first half of the period: are they spread?", c, n)
 		}
-		h.clock.pass(day / 2)
+		h.clock.Pass(day / 2)
 		rounds()
 		for key, times := range p.asked {
 			if times != 1 {
@@ -285,7 +285,7 @@ func TestALeaseEnds(t *testing.T) {
 		killed, other := h.Checker(checkOptions()), h.beside(t, url, vault.Options{Probe: working.probe}).Checker(checkOptions())
 		h.create(t, owner, openai("", apiKey))
 		check(t, killed)
-		h.clock.pass(day)
+		h.clock.Pass(day)
 		// Started whole before the clock goes on: it would take the test once more itself.
 		if err := killed.StartDue(t.Context()); err != nil {
 			t.Fatal(err)
@@ -297,7 +297,7 @@ func TestALeaseEnds(t *testing.T) {
 		if working.count() != 0 {
 			t.Error("a test that is under way is made twice")
 		}
-		h.clock.pass(2*time.Minute + time.Second)
+		h.clock.Pass(2*time.Minute + time.Second)
 		test(t, other)
 		if working.count() != 1 {
 			t.Error("a test that was left is not made")
@@ -317,14 +317,14 @@ func TestBusyProvider(t *testing.T) {
 		h.create(t, owner, openai(fmt.Sprint(i), fmt.Sprintf("sk-proj-%024d", i)))
 	}
 	check(t, k)
-	h.clock.pass(day)
+	h.clock.Pass(day)
 	p.answer = catalog.Outcome{Result: catalog.Indeterminate, Busy: true, RetryAfter: 40 * time.Second}
 	test(t, k)
 	test(t, k)
 	if p.count() != 2 {
 		t.Errorf("%d tests with a provider that asked for patience", p.count())
 	}
-	h.clock.pass(41 * time.Second)
+	h.clock.Pass(41 * time.Second)
 	p.says(catalog.Valid)
 	for range 4 {
 		test(t, k)
@@ -338,7 +338,7 @@ func TestBusyProvider(t *testing.T) {
 	second.Fields["apiToken"] = "9999999999012345678901234567890123456789"
 	h.create(t, stranger, second)
 	check(t, k)
-	h.clock.pass(day)
+	h.clock.Pass(day)
 	p.answer = catalog.Outcome{Result: catalog.Indeterminate, Busy: true, RetryAfter: time.Hour}
 	p.asked = nil
 	test(t, k)
@@ -355,7 +355,7 @@ func TestHealthPagesAndPermission(t *testing.T) {
 		for i := range 7 {
 			n := openai(fmt.Sprint(i), apiKey)
 			if i != 3 {
-				n.ExpiresAt = h.clock.now().Add(2 * day)
+				n.ExpiresAt = h.clock.Now().Add(2 * day)
 			}
 			h.create(t, owner, n)
 		}

@@ -107,7 +107,7 @@ func TestSwappedVersions(t *testing.T) {
 					continue
 				}
 				h.putAt(t, p, sealed[j])
-				h.clock.pass(2 * vault.Fresh) // past what is cached
+				h.clock.Pass(2 * vault.Fresh) // past what is cached
 				if code := h.openAt(t, p); code != "credential_unreadable" {
 					t.Errorf("the seal of %v in the place of %v: %q", places[j], p, code)
 				}
@@ -125,7 +125,7 @@ func TestSwappedVersions(t *testing.T) {
 		h.exec(t, `UPDATE credential_versions SET version = -1 WHERE credential_id = $1 AND version = 1`, p.id)
 		h.exec(t, `UPDATE credential_versions SET version = 1 WHERE credential_id = $1 AND version = 2`, p.id)
 		h.exec(t, `UPDATE credential_versions SET version = 2 WHERE credential_id = $1 AND version = -1`, p.id)
-		h.clock.pass(2 * vault.Fresh)
+		h.clock.Pass(2 * vault.Fresh)
 		for _, p := range []place{p, q} {
 			if code := h.openAt(t, p); code != "credential_unreadable" {
 				t.Errorf("%v with another's number: %q", p, code)
@@ -145,7 +145,7 @@ func TestAlteredVersions(t *testing.T) {
 				bad := slices.Clone(good)
 				bad[i] ^= 1 << (i % 7) // not the top bit: in the number of rounds it would be a second of work
 				h.putAt(t, p, bad)
-				h.clock.pass(2 * vault.Fresh)
+				h.clock.Pass(2 * vault.Fresh)
 				if code := h.openAt(t, p); code != "credential_unreadable" {
 					t.Errorf("%v, byte %d: %q", p, i, code)
 				}
@@ -153,7 +153,7 @@ func TestAlteredVersions(t *testing.T) {
 			h.putAt(t, p, good)
 			h.exec(t, `UPDATE credential_versions SET fields = '["apiKey","model"]' WHERE credential_id = $1 AND version = $2`, p.id, p.number)
 			h.exec(t, `UPDATE credential_version_history SET fields = '["apiKey","model"]' WHERE credential_id = $1 AND version = $2`, p.id, p.number)
-			h.clock.pass(2 * vault.Fresh)
+			h.clock.Pass(2 * vault.Fresh)
 			if code := h.openAt(t, p); code != "credential_unreadable" {
 				t.Errorf("%v with other field names: %q", p, code)
 			}
@@ -179,7 +179,7 @@ func TestRowsOfAnotherEnvironment(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.Vault = vault.New(h.db, h.trail, h.services, keys.Ring(), vault.Options{Environment: "other", Reveal: true, Probe: accepts(apiKey), Now: h.clock.now})
+		h.Vault = vault.New(h.db, h.trail, h.services, keys.Ring(), vault.Options{Environment: "other", Reveal: true, Probe: accepts(apiKey), Now: h.clock.Now})
 		for _, p := range places {
 			if code := h.openAt(t, p); code != "credential_unreadable" {
 				t.Errorf("%v: %q", p, code)

@@ -41,14 +41,14 @@ func TestWhichCredential(t *testing.T) {
 		h.uses(t, "one", "", vault.ErrDisabled)
 		change(vault.Change{Disabled: &no})
 		h.uses(t, "one", apiKey, nil)
-		soon := h.clock.now().Add(time.Second)
+		soon := h.clock.Now().Add(time.Second)
 		change(vault.Change{ExpiresAt: &soon})
 		h.uses(t, "one", apiKey, nil)
-		h.clock.pass(time.Second - time.Microsecond)
+		h.clock.Pass(time.Second - time.Microsecond)
 		h.uses(t, "one", apiKey, nil)
-		h.clock.pass(time.Microsecond)
+		h.clock.Pass(time.Microsecond)
 		h.uses(t, "one", "", vault.ErrExpired) // at the instant, not at the next look
-		later := h.clock.now().Add(time.Hour)
+		later := h.clock.Now().Add(time.Hour)
 		change(vault.Change{ExpiresAt: &later})
 		h.uses(t, "one", apiKey, nil)
 		change(vault.Change{Name: text("renamed")})
@@ -98,7 +98,7 @@ func TestChangedElsewhere(t *testing.T) {
 			if _, err := h.use(t, owner, "openai", ""); !errors.Is(err, before) {
 				t.Errorf("%s: at once %v, before %v", step.name, err, before)
 			}
-			h.clock.pass(vault.Fresh)
+			h.clock.Pass(vault.Fresh)
 			h.uses(t, "", step.key, step.err)
 		}
 		if vault.Fresh > 5*time.Second {
@@ -116,7 +116,7 @@ func TestDatabaseAway(t *testing.T) {
 	h.create(t, owner, openai("", apiKey))
 	gone := h.create(t, owner, openai("gone", apiKey))
 	brief := openai("brief", apiKey)
-	brief.ExpiresAt = h.clock.now().Add(10 * time.Second)
+	brief.ExpiresAt = h.clock.Now().Add(10 * time.Second)
 	h.create(t, owner, brief)
 	h.create(t, owner, openai("unused", apiKey))
 	for _, name := range []string{"", "gone", "brief"} {
@@ -125,7 +125,7 @@ func TestDatabaseAway(t *testing.T) {
 	if err := there.Delete(t.Context(), owner, gone.ID, vault.Match{}); err != nil {
 		t.Fatal(err)
 	}
-	h.clock.pass(vault.Fresh)
+	h.clock.Pass(vault.Fresh)
 	h.uses(t, "gone", "", vault.ErrNoneNamed)
 
 	back := gatehousetest.Shut(t, address)
@@ -138,11 +138,11 @@ func TestDatabaseAway(t *testing.T) {
 	h.uses(t, "", apiKey, nil)
 	unavailable("gone")
 	unavailable("unused")
-	h.clock.pass(10 * time.Second)
+	h.clock.Pass(10 * time.Second)
 	h.uses(t, "brief", "", vault.ErrExpired)
-	h.clock.pass(30*time.Second - vault.Fresh - 10*time.Second - time.Microsecond)
+	h.clock.Pass(30*time.Second - vault.Fresh - 10*time.Second - time.Microsecond)
 	h.uses(t, "", apiKey, nil)
-	h.clock.pass(time.Microsecond)
+	h.clock.Pass(time.Microsecond)
 	unavailable("")
 	_, err := h.List(t.Context(), owner, vault.Filter{})
 	if f, _ := fault.As(err); fault.KindOf(err) != fault.Unavailable || f.RetryAfter == 0 {
@@ -159,9 +159,9 @@ func TestLastUse(t *testing.T) {
 	gatehousetest.Databases(t, func(t *testing.T, url string) {
 		h := newHouse(t, url, vault.Options{})
 		used, unused := h.create(t, owner, openai("", apiKey)), h.create(t, owner, openai("unused", apiKey))
-		first := h.clock.now()
+		first := h.clock.Now()
 		h.uses(t, "", apiKey, nil)
-		h.clock.pass(time.Second)
+		h.clock.Pass(time.Second)
 		h.uses(t, "", apiKey, nil)
 		record := func() {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -179,7 +179,7 @@ func TestLastUse(t *testing.T) {
 		if got, err := h.Get(t.Context(), owner, unused.ID); err != nil || !got.LastUsedAt.IsZero() {
 			t.Errorf("an unused one: %v, %v", got.LastUsedAt, err)
 		}
-		h.clock.pass(-time.Hour) // another instance's clock is behind: the last use does not go back
+		h.clock.Pass(-time.Hour) // another instance's clock is behind: the last use does not go back
 		h.uses(t, "", apiKey, nil)
 		record()
 		if got, _ := h.Get(t.Context(), owner, used.ID); !got.LastUsedAt.Equal(first.Add(time.Second)) {

@@ -78,9 +78,9 @@ func TestVersionsLife(t *testing.T) {
 	gatehousetest.Databases(t, func(t *testing.T, url string) {
 		ctx := t.Context()
 		h := newHouse(t, url, vault.Options{Reveal: true, Probe: accepts(apiKeyTwo)})
-		begin := h.clock.now()
+		begin := h.clock.Now()
 		c := h.create(t, owner, openai("", apiKey))
-		h.clock.pass(time.Minute)
+		h.clock.Pass(time.Minute)
 		_, staged, _, err := h.Stage(ctx, owner, c.ID, vault.Match{}, key(apiKeyTwo), "the quarterly rotation")
 		if err != nil || staged.State != vault.StateStaged || staged.Number != 2 || staged.Reason != "the quarterly rotation" {
 			t.Fatalf("%+v, %v", staged, err)
@@ -93,7 +93,7 @@ func TestVersionsLife(t *testing.T) {
 		if got, err := h.Get(ctx, owner, c.ID); err != nil || got.LastTest != nil || got.Version != 1 || got.Fingerprint == staged.Fingerprint {
 			t.Errorf("the active version has changed: %+v, %v", got, err)
 		}
-		h.clock.pass(time.Minute)
+		h.clock.Pass(time.Minute)
 		got, err := h.Activate(ctx, owner, c.ID, vault.Match{}, 2, vault.Activation{Grace: time.Hour, Reason: "it works"})
 		if err != nil || got.Version != 2 || got.Fingerprint != staged.Fingerprint || !strings.Contains(string(got.LastTest), `"valid"`) {
 			t.Fatalf("%+v, %v", got, err)
@@ -104,9 +104,9 @@ func TestVersionsLife(t *testing.T) {
 			t.Errorf("revealed: %v", values)
 		}
 		h.destroyDue(t, 0)
-		h.clock.pass(time.Hour - time.Microsecond)
+		h.clock.Pass(time.Hour - time.Microsecond)
 		h.destroyDue(t, 0)
-		h.clock.pass(time.Microsecond)
+		h.clock.Pass(time.Microsecond)
 		h.destroyDue(t, 1)
 		h.destroyDue(t, 0)
 		h.inState(t, c.ID, "2 active, 1 retired")
@@ -261,7 +261,7 @@ func TestRollBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.rotate(t, c.ID, apiKeyTwo, time.Hour)
-		h.clock.pass(50 * time.Minute)
+		h.clock.Pass(50 * time.Minute)
 		got, err := h.RollBack(ctx, owner, c.ID, vault.Match{}, vault.Rollback{Reason: "the new one lacks a scope"})
 		if err != nil || got.Version != 1 || got.Fingerprint != c.Fingerprint || !strings.Contains(string(got.LastTest), `"valid"`) {
 			t.Fatalf("%+v, %v", got, err)
@@ -271,7 +271,7 @@ func TestRollBack(t *testing.T) {
 		if got, err = h.RollBack(ctx, owner, c.ID, vault.Match{}, vault.Rollback{Version: 2}); err != nil || got.Version != 2 || got.LastTest != nil {
 			t.Fatalf("and forward again: %+v, %v", got, err)
 		}
-		h.clock.pass(10 * time.Minute)
+		h.clock.Pass(10 * time.Minute)
 		_, err = h.RollBack(ctx, owner, c.ID, vault.Match{}, vault.Rollback{}) // the timer has not run
 		refused(t, "past the grace", err, vault.ErrNotInGrace)
 		h.destroyDue(t, 1)
@@ -299,11 +299,11 @@ func TestExpiredVersionsAreNotKept(t *testing.T) {
 		ctx := t.Context()
 		h := newHouse(t, url, vault.Options{})
 		n := openai("", apiKey)
-		n.ExpiresAt = h.clock.now().Add(time.Hour)
+		n.ExpiresAt = h.clock.Now().Add(time.Hour)
 		c := h.create(t, owner, n)
 		h.rotate(t, c.ID, apiKeyTwo, 24*time.Hour)
 		staged := h.stage(t, c.ID, apiKeyThree)
-		h.clock.pass(time.Hour)
+		h.clock.Pass(time.Hour)
 		_, _, err := h.Rotate(ctx, owner, c.ID, vault.Match{}, vault.Rotation{Fields: key(apiKey), Grace: time.Minute})
 		invalid(t, "grace for what has expired", err, nil, "graceSeconds")
 		_, err = h.Activate(ctx, owner, c.ID, vault.Match{}, staged.Number, vault.Activation{Grace: time.Minute})
@@ -337,7 +337,7 @@ func TestTimersAtOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		h.clock.pass(time.Hour + n*time.Second)
+		h.clock.Pass(time.Hour + n*time.Second)
 		var wg sync.WaitGroup
 		counts := make([]int, 3)
 		for i, instance := range []*house{h, two, three} {

@@ -36,15 +36,15 @@ func TestRetriesAndReplay(t *testing.T) {
 		}
 		attempts(1)
 		for i, delay := range webhook.Delays {
-			h.clock.pass(delay - time.Second)
+			h.clock.Pass(delay - time.Second)
 			attempts(i + 1)
 			if d := h.deliveries(t, w.ID)[0]; d.Status != webhook.Pending || d.LastStatus != 500 || d.LastError != "status" || d.NextAt.IsZero() {
 				t.Fatalf("%+v", d)
 			}
-			h.clock.pass(delay/10 + time.Second) // the jitter is at most a tenth
+			h.clock.Pass(delay/10 + time.Second) // the jitter is at most a tenth
 			attempts(i + 2)
 		}
-		h.clock.pass(1000 * time.Hour)
+		h.clock.Pass(1000 * time.Hour)
 		attempts(webhook.MaxAttempts)
 		d := h.deliveries(t, w.ID)[0]
 		if d.Status != webhook.Failed || d.Attempts != int64(webhook.MaxAttempts) {
@@ -94,7 +94,7 @@ func TestAnswers(t *testing.T) {
 		w, _ := h.make(t, owner, r.URL)
 		h.enqueue(t, webhook.CredentialExpired)
 		h.deliver(t)
-		h.clock.pass(599 * time.Second)
+		h.clock.Pass(599 * time.Second)
 		h.deliver(t)
 		if n := len(r.got()); n != 1 {
 			t.Errorf("%d attempts before Retry-After was over", n)
@@ -102,7 +102,7 @@ func TestAnswers(t *testing.T) {
 		r.answers(func(w http.ResponseWriter, q *http.Request) {
 			http.Redirect(w, q, elsewhere.URL, http.StatusTemporaryRedirect)
 		})
-		h.clock.pass(time.Second)
+		h.clock.Pass(time.Second)
 		h.deliver(t)
 		if d := h.deliveries(t, w.ID)[0]; d.LastStatus != 307 || d.Status != webhook.Pending || len(elsewhere.got()) != 0 {
 			t.Errorf("%+v; the redirect was followed %d times", d, len(elsewhere.got()))
@@ -115,7 +115,7 @@ func TestAnswers(t *testing.T) {
 				}
 			}
 		})
-		h.clock.pass(time.Hour)
+		h.clock.Pass(time.Hour)
 		h.deliver(t)
 		if d := h.deliveries(t, w.ID)[0]; d.Status != webhook.Delivered {
 			t.Errorf("%+v", d)
@@ -196,7 +196,7 @@ func TestNoAttemptWithoutASecret(t *testing.T) {
 			if d := h.deliveries(t, w.ID)[0]; d.Status != webhook.Pending || d.Attempts != 0 || d.LastError != "" || len(r.got()) != 0 {
 				t.Fatalf("%+v, %d requests", d, len(r.got()))
 			}
-			h.clock.pass(5 * time.Second)
+			h.clock.Pass(5 * time.Second)
 		}
 		h.deliver(t, hurried)
 		if d := h.deliveries(t, w.ID)[0]; d.Status != webhook.Delivered || d.Attempts != 1 {
@@ -218,7 +218,7 @@ func TestAReceiverThatHangs(t *testing.T) {
 		for range 100 {
 			h.enqueue(t, webhook.CredentialUnused)
 		}
-		h.clock.pass(time.Second) // what comes last is due last
+		h.clock.Pass(time.Second) // what comes last is due last
 		h.enqueue(t, webhook.CredentialExpired)
 		if err := h.Start(t.Context()); err != nil {
 			t.Fatal(err)
@@ -274,7 +274,7 @@ func TestInstancesShareDeliveries(t *testing.T) {
 		if len(r.got()) != n+1 {
 			t.Error("a delivery that is under way is made twice")
 		}
-		h.clock.pass(webhook.Timeout + 2*time.Minute)
+		h.clock.Pass(webhook.Timeout + 2*time.Minute)
 		h.deliver(t, other)
 		if len(r.got()) != n+2 {
 			t.Error("a delivery that was left is not made")
@@ -317,7 +317,7 @@ func TestStopGivesBack(t *testing.T) {
 	stop()
 	<-done
 	close(release)
-	if d := h.deliveries(t, w.ID)[0]; d.Status != webhook.Pending || d.Attempts != 0 || d.NextAt.After(h.clock.now()) {
+	if d := h.deliveries(t, w.ID)[0]; d.Status != webhook.Pending || d.Attempts != 0 || d.NextAt.After(h.clock.Now()) {
 		t.Errorf("%+v", d)
 	}
 }

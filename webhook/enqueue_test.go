@@ -55,7 +55,7 @@ func TestSignatures(t *testing.T) {
 			Timestamp time.Time
 			Data      map[string]any
 		}
-		if err := json.Unmarshal(m.body, &body); err != nil || body.Type != "credential.expiring" || !body.Timestamp.Equal(h.clock.now()) || body.Data["organizationId"] != "acme" {
+		if err := json.Unmarshal(m.body, &body); err != nil || body.Type != "credential.expiring" || !body.Timestamp.Equal(h.clock.Now()) || body.Data["organizationId"] != "acme" {
 			t.Errorf("%s: %v", m.body, err)
 		}
 		if m.header.Get("Content-Type") != "application/json" || m.header.Get("Authorization") != "" || !strings.HasPrefix(m.header.Get("webhook-id"), "msg_") {
@@ -76,7 +76,7 @@ func TestSignatures(t *testing.T) {
 		if m = send(); verifies(t, first, m) || !verifies(t, second, m) || !verifies(t, third, m) {
 			t.Errorf("after two rotations the two newest hold: %v", m.header)
 		}
-		h.clock.pass(time.Minute)
+		h.clock.Pass(time.Minute)
 		if m = send(); verifies(t, second, m) || !verifies(t, third, m) {
 			t.Errorf("after the overlap: %v", m.header)
 		}
@@ -103,7 +103,7 @@ func TestEnqueue(t *testing.T) {
 		}
 		gone := errors.New("the change failed")
 		err = h.db.Update(t.Context(), "acme", func(tx *store.Tx) error {
-			if err := webhook.Enqueue(t.Context(), tx, "acme", h.clock.now(), webhook.Message{Type: webhook.CredentialExpired, OccurredAt: h.clock.now()}); err != nil {
+			if err := webhook.Enqueue(t.Context(), tx, "acme", h.clock.Now(), webhook.Message{Type: webhook.CredentialExpired, OccurredAt: h.clock.Now()}); err != nil {
 				return err
 			}
 			return gone

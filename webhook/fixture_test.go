@@ -29,25 +29,6 @@ var (
 	stranger = access.NewCaller("globex", access.User, "u-9", access.Owner)
 )
 
-// clock is a time that the test moves; it starts at the real one, since
-// receivers check how old a signature is.
-type clock struct {
-	mu sync.Mutex
-	at time.Time
-}
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.at
-}
-
-func (c *clock) pass(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.at = c.at.Add(d)
-}
-
 // house is a set of webhooks of the organizations acme and globex, and what it
 // stands on.
 type house struct {
@@ -55,14 +36,14 @@ type house struct {
 	db       *store.DB
 	trail    *audit.Log
 	sealer   webhook.Sealer
-	clock    *clock
+	clock    *gatehousetest.Clock
 	outcomes map[string]int
 	mu       sync.Mutex
 }
 
 func newHouse(t testing.TB, url string, origins ...string) *house {
 	t.Helper()
-	h := &house{clock: &clock{at: time.Now().UTC().Truncate(time.Second)}, outcomes: map[string]int{}}
+	h := &house{clock: gatehousetest.NewClock(time.Now().UTC().Truncate(time.Second)), outcomes: map[string]int{}}
 	var err error
 	if h.db, err = store.Open(t.Context(), url, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
@@ -81,7 +62,7 @@ func newHouse(t testing.TB, url string, origins ...string) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.sealer = vault.New(h.db, h.trail, services, keys.Ring(), vault.Options{Environment: "test", Now: h.clock.now}).WebhookSecrets()
+	h.sealer = vault.New(h.db, h.trail, services, keys.Ring(), vault.Options{Environment: "test", Now: h.clock.Now}).WebhookSecrets()
 	h.update(t, func(tx *store.Tx) error {
 		_, err := tx.Exec(t.Context(), `INSERT INTO organizations (id, name, created_at) VALUES ('acme', 'acme', 1), ('globex', 'globex', 1)`)
 		return err
@@ -93,7 +74,7 @@ func newHouse(t testing.TB, url string, origins ...string) *house {
 // instance gives one more instance on the same database and clock.
 func (h *house) instance(t testing.TB, origins ...string) *webhook.Webhooks {
 	t.Helper()
-	w, err := webhook.New(h.db, h.trail, h.sealer, webhook.Options{AllowedOrigins: origins, Now: h.clock.now, Attempted: func(outcome string) {
+	w, err := webhook.New(h.db, h.trail, h.sealer, webhook.Options{AllowedOrigins: origins, Now: h.clock.Now, Attempted: func(outcome string) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.outcomes[outcome]++
@@ -124,8 +105,8 @@ func (h *house) make(t testing.TB, caller access.Caller, url string, types ...we
 func (h *house) enqueue(t testing.TB, typ webhook.Type) {
 	t.Helper()
 	h.update(t, func(tx *store.Tx) error {
-		return webhook.Enqueue(context.Background(), tx, "acme", h.clock.now(), webhook.Message{
-			Type: typ, OccurredAt: h.clock.now(), Data: map[string]any{"organizationId": "acme"},
+		return webhook.Enqueue(context.Background(), tx, "acme", h.clock.Now(), webhook.Message{
+			Type: typ, OccurredAt: h.clock.Now(), Data: map[string]any{"organizationId": "acme"},
 		})
 	})
 }

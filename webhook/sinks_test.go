@@ -176,7 +176,7 @@ func TestSinkThatHangs(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		hanging.answers(nil)
-		h.clock.pass(17 * time.Minute)
+		h.clock.Pass(17 * time.Minute)
 		h.deliverTrail(t)
 		if got, _ := reasonsOf(t, hanging.got()[1:]); !slices.Equal(got, numbered(10)) || lag(hung.ID).LagEvents != 0 {
 			t.Errorf("after it %v came", got)
@@ -209,18 +209,18 @@ func TestSinkThatFails(t *testing.T) {
 			}
 			h.record(t, "acme", 5, 5) // the batch under way stays what it is
 			sinks, err := h.Sinks(t.Context(), owner, "")
-			if err != nil || sinks[0].LastError == "" || sinks[0].Attempts != 1 || sinks[0].LagEvents != 11 || !sinks[0].NextAttemptAt.After(h.clock.now()) {
+			if err != nil || sinks[0].LastError == "" || sinks[0].Attempts != 1 || sinks[0].LagEvents != 11 || !sinks[0].NextAttemptAt.After(h.clock.Now()) {
 				t.Errorf("%+v, %v", sinks, err)
 			}
 			for range 11 {
-				h.clock.pass(17 * time.Minute)
+				h.clock.Pass(17 * time.Minute)
 				h.deliverTrail(t)
 			}
 			if told := h.events(t, audit.WebhookFail); len(told) != 1 {
 				t.Errorf("the trail tells of it %d times", len(told))
 			}
 			r.answers(status(200))
-			h.clock.pass(17 * time.Minute)
+			h.clock.Pass(17 * time.Minute)
 			h.deliverTrail(t)
 			all, batches := reasonsOf(t, r.got())
 			repeated := slices.Max(slices.Collect(maps.Values(batches)))
@@ -239,7 +239,7 @@ func TestSinkOfSeveralInstances(t *testing.T) {
 		h.make(t, owner, r.URL, webhook.AuditEvents)
 		h.record(t, "acme", 0, 700)
 		h.deliverTrail(t, h.Webhooks, h.instance(t, r.URL), h.instance(t, r.URL))
-		h.clock.pass(time.Second)
+		h.clock.Pass(time.Second)
 		h.deliverTrail(t)
 		got, batches := reasonsOf(t, r.got())
 		if diff := cmp.Diff(numbered(700), got); diff != "" || len(batches) != 2 {
@@ -253,7 +253,7 @@ func TestOperatorSink(t *testing.T) {
 	gatehousetest.Databases(t, func(t *testing.T, url string) {
 		r := newReceiver(t, nil)
 		h := newHouse(t, url)
-		w, err := webhook.New(h.db, h.trail, h.sealer, webhook.Options{Now: h.clock.now, Operator: webhook.OperatorSink{
+		w, err := webhook.New(h.db, h.trail, h.sealer, webhook.Options{Now: h.clock.Now, Operator: webhook.OperatorSink{
 			URL: r.URL, Secret: seal.NewSecret([]byte("0123456789abcdef0123456789abcdef")),
 		}})
 		if err != nil {

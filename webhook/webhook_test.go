@@ -198,7 +198,7 @@ func TestPagesAndSweep(t *testing.T) {
 		if _, _, err := h.RotateSecret(t.Context(), owner, w.ID, time.Hour); err != nil {
 			t.Fatal(err)
 		}
-		h.clock.pass(webhook.KeepFor + time.Second)
+		h.clock.Pass(webhook.KeepFor + time.Second)
 		if err := h.Sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}
