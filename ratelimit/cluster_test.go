@@ -1,9 +1,13 @@
 package ratelimit_test
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -199,9 +203,18 @@ func TestClusterFailover(t *testing.T) {
 	t.Logf("%d changes of store", len(told))
 }
 
-// A master that comes back empty, with no replica to take over, hands out nothing
-// twice, whichever it is; what the other nodes know is not counted twice.
-func TestClusterNodeComesBackEmpty(t *testing.T) {
+// A master that comes back empty or as it once was, with no replica to take over, hands out
+// nothing twice, whichever it is; what the other nodes know is not counted twice.
+func TestClusterNodeComesBack(t *testing.T) {
+	for name, saved := range map[string]bool{"empty": false, "with a snapshot": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testClusterNodeComesBack(t, saved)
+		})
+	}
+}
+
+func testClusterNodeComesBack(t *testing.T, saved bool) {
 	c := startCluster(t)
 	var switches [3]*ratelimit.Switch
 	for i := range switches {
@@ -238,6 +251,15 @@ func TestClusterNodeComesBackEmpty(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+	for _, m := range c.masters {
+		dump := filepath.Join(m.dir, "dump.rdb") // there is one already, of the replica's first copy
+		if err := os.Remove(dump); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if saved {
+			m.do("SAVE")
 		}
 	}
 	takeAll(66)

@@ -121,20 +121,22 @@
 //
 // A decision that was not answered in time is decided by the share, and counts
 // whether Redis has counted it or not. When Redis is back, each process first
-// merges into it what it admitted meanwhile, or, when Redis has lost its data, all
-// that it admitted and remembers; from then on a request must pass both the share
+// merges into it what it admitted meanwhile, or, when Redis has lost data, all that
+// it admitted and remembers since what Redis still knows; from then on a request must pass both the share
 // and Redis. Only when every process that is alive is so far does Redis decide
 // alone, so no quota is handed out twice. A process that stays silent is waited for
 // ten seconds. Looks at Redis are jittered, and rarer while it comes and goes.
 //
-// A Redis that is back before anybody looked has no scripts: the first decision finds
-// that out, and looks for the data before it brings the script. On a cluster each master
+// At each look a process says in Redis that it knows all that was admitted here. Where Redis
+// knows of an earlier look than the last, or of none, it lost what came after: it came back
+// empty, or with an older snapshot. A Redis that is back before anybody looked has no scripts: the
+// first decision finds that out, and looks for the data before it brings the script. On a cluster each master
 // may lose its data alone: marks in slots spread over all of them tell which, and what was
 // counted elsewhere is not merged again.
 //
-// A replica that takes over without the last writes has not lost its data as far as
-// can be seen: those writes are forgotten there, while each process still holds
-// them against its own callers.
+// A snapshot, or a replica that takes over, that has the last look but not the last writes has
+// not lost its data as far as can be seen: those writes are forgotten there, while each process
+// still holds them against its own callers.
 //
 // With [Full] each process holds the limits by itself, N times the limit in all;
 // with [Deny] nothing is admitted.

@@ -9,10 +9,16 @@ import (
 	"github.com/gatehouse-io/gatehouse/ratelimit"
 )
 
-// A Redis that is back, and empty, before anybody looked hands out nothing twice: it does
-// not know the script, and is asked for its data before it is told. One that only forgot
-// its scripts goes on.
-func TestEmptyBeforeAnybodyLooked(t *testing.T) {
+// A Redis that is back before anybody looked, empty or as it once was, hands out nothing
+// twice: it does not know the script, and is asked for its data before it is told. One that
+// only forgot its scripts goes on.
+func TestBackBeforeAnybodyLooked(t *testing.T) {
+	for name, saved := range map[string]bool{"empty": false, "with a snapshot": true} {
+		t.Run(name, func(t *testing.T) { testBackBeforeAnybodyLooked(t, saved) })
+	}
+}
+
+func testBackBeforeAnybodyLooked(t *testing.T, saved bool) {
 	server := startRedis(t)
 	var switches [3]*ratelimit.Switch
 	told := make(changes, 100)
@@ -33,17 +39,23 @@ func TestEmptyBeforeAnybodyLooked(t *testing.T) {
 		t.Helper()
 		all += rounds(t, n, switches, org)
 	}
+	if saved {
+		server.do("SAVE")
+	}
 	takeAll(50)
 	server.do("SCRIPT", "FLUSH")
 	takeAll(49)
 	if all != 297 || len(told) != 0 {
 		t.Fatalf("%d admitted, %d changes", all, len(told))
 	}
+	if saved {
+		time.Sleep(1400 * time.Millisecond) // all say once more what Redis knows
+	}
 	server.kill()
 	server.start()
 	takeAll(100)
 	if all != 300 {
-		t.Errorf("%d admitted after Redis came back empty at once, want the limit of 300", all)
+		t.Errorf("%d admitted after Redis came back at once, want the limit of 300", all)
 	}
 	for range switches {
 		told.next(t, true)
@@ -52,7 +64,13 @@ func TestEmptyBeforeAnybodyLooked(t *testing.T) {
 
 // Who looks first finds the loss and merges what it admitted itself; the others are not
 // let pass on that, whether they have looked or not.
-func TestEmptyAndOneHasLooked(t *testing.T) {
+func TestBackAndOneHasLooked(t *testing.T) {
+	for name, saved := range map[string]bool{"empty": false, "with a snapshot": true} {
+		t.Run(name, func(t *testing.T) { testBackAndOneHasLooked(t, saved) })
+	}
+}
+
+func testBackAndOneHasLooked(t *testing.T, saved bool) {
 	server := startRedis(t)
 	switches, _ := fleet(t, server, ratelimit.SwitchOptions{})
 	org := subject("organization", "acme", "300/1h")
@@ -61,11 +79,19 @@ func TestEmptyAndOneHasLooked(t *testing.T) {
 		t.Helper()
 		all += rounds(t, n, switches, org)
 	}
+	const key = ratelimit.DefaultPrefix + "instances"
+	if saved {
+		server.do("SAVE")
+	}
 	takeAll(100)
+	if saved {
+		time.Sleep(400 * time.Millisecond) // all say once more what Redis knows
+	}
 	for round := 1; round <= 3; round++ {
 		server.kill()
 		server.start()
-		for server.do("EXISTS", ratelimit.DefaultPrefix+"instances") != ":1" {
+		// Whoever looks lets it live a day from then.
+		for left := server.do("PTTL", key); server.do("PTTL", key) <= left; {
 			time.Sleep(time.Millisecond)
 		}
 		takeAll(70)
@@ -263,4 +289,46 @@ func TestADeadInstanceIsNotWaitedForAnew(t *testing.T) {
 		server.thaw()
 	}
 	t.Error("still open after twenty seconds in which Redis was well")
+}
+
+// A Redis that comes back with a snapshot knows what had been admitted by then, and is told
+// what came after; nothing that it knew is counted twice.
+func TestOlderSnapshot(t *testing.T) {
+	server := startRedis(t)
+	switches, told := fleet(t, server, ratelimit.SwitchOptions{})
+	org := subject("organization", "acme", "300/1h")
+	large := subject("user", "someone", "10000/1m")             // in sub-buckets of 235 ms
+	wait := func() { time.Sleep(brief + 400*time.Millisecond) } // for every instance to look, and for no request to be under way
+	all := 0
+	takeAll := func(n int) {
+		t.Helper()
+		all += rounds(t, n, switches, org, large)
+	}
+	takeAll(40)
+	wait()
+	server.do("SAVE")
+	wait()
+	takeAll(50)
+	for round := 1; round <= 2; round++ { // twice to the same snapshot
+		server.kill()
+		server.start()
+		takeAll(2)
+		for i := range switches {
+			told[i].next(t, true)
+		}
+		awaitClosed(switches[:])
+		for i := range switches {
+			told[i].next(t, false)
+		}
+		for _, of := range []ratelimit.Subject{org, large} {
+			if d := peek(t, switches[round], time.Now(), of); d.Degraded || d.Statuses[0].Used != all {
+				t.Errorf("round %d: %d admitted, and Redis says %+v", round, all, d)
+			}
+		}
+		wait()
+	}
+	takeAll(100)
+	if all != 300 {
+		t.Errorf("%d admitted, want the limit of 300", all)
+	}
 }

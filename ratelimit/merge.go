@@ -6,9 +6,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"io"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -79,88 +79,135 @@ func err0(mu *sync.Mutex, err *error) error {
 	return *err
 }
 
-// census is Redis's answer to an instance that says it is alive.
-type census struct {
-	now     int64  // Redis's clock in milliseconds
-	alive   int64  // instances
-	settled int64  // of those, how many said so since the instant asked for
-	data    string // the name of Redis's data: when it changes, what Redis held was lost
+// mark is what Redis tells of its data at one key: at [aliveName], or at one of those that
+// stand on every node of a cluster.
+type mark struct {
+	name string // of the data: another one when some was lost
+
+	// said is when this instance last said there that Redis knows all it admitted, on
+	// Redis's clock in milliseconds; 0 for never. Redis knows of an earlier one, or of
+	// none, where it lost what came after.
+	said int64
 }
 
-// far is the score of the data's name in alive.lua.
-const far = "9000000000000000"
+// census is Redis's answer to an instance that looks, or says that it is alive.
+type census struct {
+	now     int64 // Redis's clock in milliseconds
+	alive   int64 // instances
+	settled int64 // of those, how many said so since the instant asked for
+	mark
+}
 
 // edition is take.lua for the data that a [Switch] found in Redis, and merged what was
 // missing into. The script is another for other data: what somebody who knows of a loss
 // has brought does not serve who does not.
 type edition struct {
-	data  string   // its name; "": whatever Redis has
-	marks []string // on a cluster, its names at the marks
-	take  luaScript
+	instance string   // the Switch
+	keys     []string // the marks'; none: whatever Redis has
+	marks    []mark
+	take     luaScript
 }
 
-// expect says which data there is.
-func (r *Redis) expect(data string, marks []string) {
-	if e := r.edition.Load(); e.data == data && slices.Equal(e.marks, marks) {
-		return
+// expect says which data there is at some marks, as an instance knows it.
+func (r *Redis) expect(instance string, keys []string, marks []mark) {
+	same := func(a, b mark) bool { return a.name == b.name }
+	next := &edition{instance: instance, keys: keys, marks: marks}
+	if e := r.edition.Load(); slices.EqualFunc(e.marks, marks, same) {
+		next.take = e.take
+	} else {
+		names := sha256.New()
+		for _, m := range marks {
+			_, _ = io.WriteString(names, m.name)
+		}
+		next.take = script("take", "-- for the data "+hex.EncodeToString(names.Sum(nil)))
 	}
-	sum := sha256.Sum256([]byte(data + strings.Join(marks, "")))
-	r.edition.Store(&edition{data, marks, script("take", "-- for the data "+hex.EncodeToString(sum[:]))})
+	r.edition.Store(next)
 }
 
 // expectAny takes whatever Redis has, where nobody looks at it.
 func (r *Redis) expectAny() { r.edition.Store(&edition{take: script("take")}) }
 
-// errLost is Redis having begun anew since a [Switch] last looked at it.
+// errLost is Redis having lost data since a [Switch] last looked at it.
 var errLost = errors.New("Redis has lost its data")
 
 // sameData says whether Redis still has the data that was expected, where any was. It is
 // asked when Redis does not know a script: a Redis that came back has none, also where
-// it was back before anybody noticed, and must not decide as if nobody had ever been
-// admitted.
+// it was back before anybody noticed, and must not decide as if nobody had been admitted,
+// or nobody since it was last saved.
 func (r *Redis) sameData(client rueidis.Client, e *edition) error {
-	switch {
-	case e.marks != nil:
-		return r.sameMarks(client, e.marks)
-	case e.data == "":
-		return nil
+	commands := make(rueidis.Commands, len(e.keys))
+	for i, key := range e.keys {
+		member := e.instance
+		if e.marks[i].said == 0 {
+			member = e.marks[i].name
+		}
+		commands[i] = client.B().Zscore().Key(key).Member(member).Build()
 	}
-	return isNamed(client.Do(context.Background(), r.dataOf(client, r.prefix+aliveName)), e.data)
-}
-
-// dataOf asks for the name of the data at a key.
-func (r *Redis) dataOf(client rueidis.Client, key string) rueidis.Completed {
-	return client.B().Zrangebyscore().Key(key).Min(far).Max("+inf").Limit(0, 1).Build()
-}
-
-func isNamed(result rueidis.RedisResult, expected string) error {
-	names, err := result.AsStrSlice()
-	if err == nil && (len(names) != 1 || names[0] != expected) {
-		err = errLost
+	for i, result := range client.DoMulti(context.Background(), commands...) {
+		score, err := result.AsFloat64()
+		switch {
+		case rueidis.IsRedisNil(err):
+			return errLost
+		case err != nil:
+			return err
+		case int64(score) < e.marks[i].said:
+			return errLost
+		}
 	}
-	return err
+	return nil
 }
 
-// alive says that an instance is alive, or with "" nothing, and that another one
-// leaves.
-func (r *Redis) alive(ctx context.Context, instance string, silence time.Duration, since int64, leaves string) (census, error) {
-	args := []string{instance, strconv.FormatInt(silence.Milliseconds(), 10), rand.Text(), strconv.FormatInt(since, 10), leaves}
+// What an instance does at a mark.
+const (
+	look  = "look"
+	say   = "say"
+	leave = "leave"
+)
+
+// aliveArguments are those of alive.lua.
+func aliveArguments(instance, does string, said int64, silence time.Duration, since int64) []string {
+	number := func(n int64) string { return strconv.FormatInt(n, 10) }
+	return []string{instance, does, number(said), number(silence.Milliseconds()), rand.Text(), number(since)}
+}
+
+// readCensus reads the answer of alive.lua to those arguments.
+func readCensus(result rueidis.RedisResult, does string, said int64) (census, error) {
+	values, err := result.ToArray()
+	if err != nil {
+		return census{}, unavailable(err)
+	}
+	if len(values) != 5 {
+		return census{}, unavailable(errStrange)
+	}
+	var c census
+	for i, n := range map[int]*int64{0: &c.now, 1: &c.alive, 2: &c.settled, 4: &c.said} {
+		if *n, err = values[i].AsInt64(); err != nil {
+			return census{}, unavailable(errStrange)
+		}
+	}
+	if c.name, err = values[3].ToString(); err != nil || c.name == "" {
+		return census{}, unavailable(errStrange)
+	}
+	if does == say {
+		if c.said < said { // it was not noted: the next look finds what was lost
+			return census{}, unavailable(errLost)
+		}
+		c.said = c.now
+	}
+	return c, nil
+}
+
+// alive lets an instance look at [aliveName], say there that it is alive, or leave. said is
+// when it last said so.
+func (r *Redis) alive(ctx context.Context, instance, does string, said int64, silence time.Duration, since int64) (census, error) {
+	args := aliveArguments(instance, does, said, silence, since)
 	reply, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
-		return r.aliveLua.Exec(context.Background(), client, []string{r.prefix + aliveName}, args)
+		return r.aliveLua.Exec(context.Background(), client, []string{r.aliveKey()}, args)
 	})
 	if err != nil {
 		return census{}, err
 	}
-	values, err := reply.ToArray()
-	if err != nil || len(values) != 4 {
-		return census{}, unavailable(errors.New("the answer is not that of the script"))
-	}
-	var numbers [3]int64
-	for i := range numbers {
-		if numbers[i], err = values[i].AsInt64(); err != nil {
-			return census{}, unavailable(err)
-		}
-	}
-	data, err := values[3].ToString()
-	return census{numbers[0], numbers[1], numbers[2], data}, err
+	return readCensus(reply, does, said)
 }
+
+func (r *Redis) aliveKey() string { return r.prefix + aliveName }

@@ -2,7 +2,6 @@ package ratelimit
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"slices"
 	"strconv"
@@ -102,9 +101,9 @@ func (r *Redis) spreads(client rueidis.Client) bool {
 	return client.Mode() == rueidis.ClientModeCluster && !strings.Contains(r.prefix, "{")
 }
 
-// marks gives the names of the data at all marks, and names data that has none. It
-// gives none where there is no such cluster.
-func (r *Redis) marks(ctx context.Context, silence time.Duration) (names []string, err error) {
+// marks lets an instance look at all marks, or say at them that Redis knows all it admitted.
+// said are those that it found or said last. It gives none where there is no such cluster.
+func (r *Redis) marks(ctx context.Context, instance, does string, said []mark, silence time.Duration) ([]mark, error) {
 	client, err := r.connect()
 	if err != nil {
 		return nil, unavailable(err)
@@ -112,56 +111,52 @@ func (r *Redis) marks(ctx context.Context, silence time.Duration) (names []strin
 	if !r.spreads(client) {
 		return nil, nil
 	}
-	names = make([]string, markCount)
-	_, err = r.call(ctx, func(client rueidis.Client) (last rueidis.RedisResult) {
+	last, args := make([]int64, markCount), make([][]string, markCount)
+	for i := range args {
+		if said != nil {
+			last[i] = said[i].said
+		}
+		args[i] = aliveArguments(instance, does, last[i], silence, 0)
+	}
+	var results []rueidis.RedisResult
+	_, err = r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
 		commands := make(rueidis.Commands, markCount)
 		for i := range commands {
-			commands[i] = client.B().Evalsha().Sha1(r.aliveLua.sha).Numkeys(1).Key(r.markKey(i)).Arg(markArguments(silence)...).Build()
+			commands[i] = client.B().Evalsha().Sha1(r.aliveLua.sha).Numkeys(1).Key(r.markKey(i)).Arg(args[i]...).Build()
 		}
-		results := client.DoMulti(context.Background(), commands...)
+		results = client.DoMulti(context.Background(), commands...)
 		var unknown sync.WaitGroup
 		for i := range results {
 			if forgotten(results[i]) {
 				unknown.Go(func() {
-					results[i] = r.aliveLua.Exec(context.Background(), client, []string{r.markKey(i)}, markArguments(silence))
+					results[i] = r.aliveLua.Exec(context.Background(), client, []string{r.markKey(i)}, args[i])
 				})
 			}
 		}
 		unknown.Wait()
-		for i, result := range results {
-			values, err := result.ToArray()
-			if err == nil && len(values) == 4 { // else it has no name, as below
-				names[i], err = values[3].ToString()
-			}
-			if last = result; err != nil {
-				return last
-			}
-		}
-		return last
+		return results[0]
 	})
-	if err == nil && slices.Contains(names, "") {
-		err = unavailable(errStrange)
+	if err != nil {
+		return nil, err
 	}
-	return names, err
-}
-
-// markArguments are those of alive.lua for a mark, of which nobody says that he is alive.
-func markArguments(silence time.Duration) []string {
-	return []string{"", strconv.FormatInt(silence.Milliseconds(), 10), rand.Text(), "0", ""}
-}
-
-// sameMarks is sameData of a cluster.
-func (r *Redis) sameMarks(client rueidis.Client, expected []string) error {
-	commands := make(rueidis.Commands, markCount)
-	for i := range commands {
-		commands[i] = r.dataOf(client, r.markKey(i))
-	}
-	for i, result := range client.DoMulti(context.Background(), commands...) {
-		if err := isNamed(result, expected[i]); err != nil {
-			return err
+	found := make([]mark, markCount)
+	for i, result := range results {
+		c, err := readCensus(result, does, last[i])
+		if err != nil {
+			return nil, err
 		}
+		found[i] = c.mark
 	}
-	return nil
+	return found, nil
+}
+
+// markKeys names all marks.
+func (r *Redis) markKeys() []string {
+	keys := make([]string, markCount)
+	for i := range keys {
+		keys[i] = r.markKey(i)
+	}
+	return keys
 }
 
 // slotOf gives the slot of a key: CRC-16 (XMODEM) of its hash tag, or of all of it

@@ -101,10 +101,11 @@ type Switch struct {
 	gate sync.RWMutex
 
 	// Of the goroutine that looks at Redis alone.
-	data     string           // the name of Redis's data when it was last looked at
-	marks    []string         // on a cluster, its names at the marks
-	isLosing bool             // some was lost, and is not merged yet
+	here     mark             // where this process says that it is alive
+	marks    []mark           // on a cluster, those on all nodes
+	isLosing bool             // something was lost, and is not merged yet
 	losing   slots            // on a cluster, of these
+	lostFrom int64            // what was admitted since, on Redis's clock in milliseconds; 0: all
 	merged   int              // shards of memory that were merged since
 	done     map[string]int64 // pending resets that were done, by name, and where they stand among everybody's
 
@@ -175,7 +176,7 @@ func NewSwitch(redis *Redis, memory *Memory, options SwitchOptions) *Switch {
 func (s *Switch) Close() {
 	s.stop()
 	<-s.ended
-	_, _ = s.redis.alive(context.Background(), "", s.silence(), 0, s.identity)
+	_, _ = s.redis.alive(context.Background(), s.identity, leave, 0, s.silence(), 0)
 	s.redis.expectAny()
 }
 

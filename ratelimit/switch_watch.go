@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"maps"
+	"math"
 	mathrand "math/rand/v2"
 	"slices"
 	"time"
@@ -204,33 +205,43 @@ func (s *Switch) look(ctx context.Context, point, since int64) (int64, census, b
 		}
 	}
 	maps.DeleteFunc(s.done, func(_ string, at int64) bool { return at <= point })
-	seen, err := s.redis.alive(ctx, "", s.silence(), since, "")
+	seen, err := s.redis.alive(ctx, s.identity, look, s.here.said, s.silence(), since)
 	if err != nil {
 		return fail(err)
 	}
-	marks, err := s.redis.marks(ctx, s.silence())
+	marks, err := s.redis.marks(ctx, s.identity, look, s.marks, s.silence())
 	if err != nil {
 		return fail(err)
 	}
-	if s.data != "" && s.data != seen.data {
-		clear(s.done)
-	}
-	if err := s.noteLost(ctx, seen.data, marks); err != nil {
+	if err := s.noteLost(ctx, seen.mark, marks); err != nil {
 		return fail(err)
 	}
 	if s.isLosing && !s.mergeLost(ctx) {
 		return point, census{}, false
 	}
-	s.redis.expect(s.data, s.marks)
+	s.expect()
 	if !s.settle(ctx) {
 		return point, census{}, false
 	}
 	// Said last: who is alive has looked and owed nothing.
-	seen, err = s.redis.alive(ctx, s.identity, s.silence(), since, "")
-	if err != nil {
+	if marks, err = s.redis.marks(ctx, s.identity, say, s.marks, s.silence()); err != nil {
 		return fail(err)
 	}
+	if seen, err = s.redis.alive(ctx, s.identity, say, s.here.said, s.silence(), since); err != nil {
+		return fail(err)
+	}
+	s.here, s.marks = seen.mark, marks
+	s.expect()
 	return point, seen, true
+}
+
+// expect tells the limiter on Redis which data it is to find.
+func (s *Switch) expect() {
+	if s.marks != nil {
+		s.redis.expect(s.identity, s.redis.markKeys(), s.marks)
+	} else {
+		s.redis.expect(s.identity, []string{s.redis.aliveKey()}, []mark{s.here})
+	}
 }
 
 // mergeOwed counts in Redis what was admitted here without it, and says whether
@@ -247,15 +258,19 @@ func (s *Switch) mergeOwed(ctx context.Context) bool {
 	return true
 }
 
-// noteLost takes the names of Redis's data, and notes where some of it was lost since the
-// last look. That opens the switch: Redis decides again when everybody has merged.
-func (s *Switch) noteLost(ctx context.Context, data string, marks []string) error {
-	lost := s.data != "" && s.data != data
+// noteLost takes what was found at the marks, and notes where Redis lost what this process
+// said it knew. That opens the switch: Redis decides again when everybody has merged.
+func (s *Switch) noteLost(ctx context.Context, here mark, marks []mark) error {
+	lost, from := here.said < s.here.said, here.said
+	if lost {
+		clear(s.done) // the resets stand beside it
+	}
 	if s.marks != nil && marks != nil { // they tell which
 		var which []int
-		for i, name := range marks {
-			if s.marks[i] != name {
-				which = append(which, slotOf(s.redis.markKey(i)))
+		from = math.MaxInt64
+		for i, found := range marks {
+			if found.said < s.marks[i].said {
+				which, from = append(which, slotOf(s.redis.markKey(i))), min(from, found.said)
 			}
 		}
 		if lost = len(which) > 0; lost {
@@ -266,9 +281,12 @@ func (s *Switch) noteLost(ctx context.Context, data string, marks []string) erro
 			s.losing = append(s.losing, where...)
 		}
 	}
-	s.data, s.marks = data, marks
+	s.here, s.marks = here, marks
 	if lost {
-		s.merged, s.isLosing = 0, true
+		if s.isLosing {
+			from = min(from, s.lostFrom)
+		}
+		s.merged, s.isLosing, s.lostFrom = 0, true, from
 		s.losses.Add(1)
 		if ctx.Err() == nil {
 			s.failed(unavailable(errLost))
@@ -277,7 +295,28 @@ func (s *Switch) noteLost(ctx context.Context, data string, marks []string) erro
 	return nil
 }
 
-// wasLost reports whether Redis lost what it knew of a record's subject.
+// clockError is how many milliseconds the clocks of this process and of Redis may be taken to
+// lie apart too much or too little, where requests are told apart by them.
+const clockError = 10
+
+// lost gives what Redis lost of some records: none of other nodes' subjects, and nothing
+// that was admitted while Redis is known to have known all.
+func (s *Switch) lost(records []record) []record {
+	from := int64(math.MinInt64)
+	if s.lostFrom > 0 {
+		// A request is counted here up to a timeout before Redis counts it.
+		from = s.lostFrom - s.offset.Load() - s.redis.timeout.Milliseconds() - clockError
+	}
+	kept := records[:0]
+	for i := range records {
+		if r := &records[i]; s.wasLost(*r) && r.since(from) {
+			kept = append(kept, *r)
+		}
+	}
+	return kept
+}
+
+// wasLost reports whether Redis lost something of a record's subject.
 func (s *Switch) wasLost(r record) bool {
 	return s.marks == nil || s.losing.have(slotOf(redisKey(s.redis.prefix, r.name())))
 }
@@ -298,8 +337,7 @@ func (s *Switch) mergeLost(ctx context.Context) bool {
 	}
 	for s.merged < len(s.memory.shards) {
 		s.merged++
-		all := s.memory.records(s.merged-1, false)
-		if !s.mergeRecords(ctx, slices.DeleteFunc(all, func(r record) bool { return !s.wasLost(r) })) {
+		if !s.mergeRecords(ctx, s.lost(s.memory.records(s.merged-1, false))) {
 			return false
 		}
 	}
