@@ -61,9 +61,10 @@ func intercom() *Service {
 			"eu": "https://api.eu.intercom.io",
 			"au": "https://api.au.intercom.io",
 		}},
-		inject: []injected{bearer("accessToken")},
-		probe:  probe{path: "/me"},
-		read:   readIntercom,
+		inject:    []injected{bearer("accessToken")},
+		PageLinks: []string{"next", "prev"}, // of lists that have no cursor
+		probe:     probe{path: "/me"},
+		read:      readIntercom,
 	}
 }
 
@@ -77,8 +78,9 @@ func hubSpot() *Service {
 			Pattern:     `^pat-[a-z0-9]+-[0-9a-f-]{36}$`, Example: "pat-eu1-…",
 			Env: []string{"HUBSPOT_ACCESS_TOKEN", "HUBSPOT_PRIVATE_APP_TOKEN", "HUBSPOT_TOKEN", "HUBSPOT_API_KEY"},
 		}},
-		origin: fixed("https://api.hubapi.com"),
-		inject: []injected{bearer("accessToken")},
+		origin:    fixed("https://api.hubapi.com"),
+		inject:    []injected{bearer("accessToken")},
+		PageLinks: []string{"link"}, // of paging.next
 		// oauth/v1/access-tokens/TOKEN would put the secret into the URL.
 		probe: probe{path: "/account-info/v3/api-usage/daily/private-apps"},
 		read:  readHubSpot,

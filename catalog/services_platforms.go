@@ -68,10 +68,11 @@ func sendGrid() *Service {
 		Docs: "https://app.sendgrid.com/settings/api_keys",
 		Fields: []Field{apiKey("A key with the scopes that your application needs.",
 			`^SG\.[A-Za-z0-9_-]{20,24}\.[A-Za-z0-9_-]{39,50}$`, "SG.…", "SENDGRID_API_KEY")},
-		origin: fixed("https://api.sendgrid.com"),
-		inject: []injected{bearer("apiKey")},
-		probe:  probe{path: "/v3/scopes"},
-		read:   readSendGrid,
+		origin:    fixed("https://api.sendgrid.com"),
+		inject:    []injected{bearer("apiKey")},
+		PageLinks: []string{"next", "prev"}, // of _metadata
+		probe:     probe{path: "/v3/scopes"},
+		read:      readSendGrid,
 	}
 }
 
@@ -106,6 +107,7 @@ func twilio() *Service {
 		},
 		Alternatives: [][]string{{"apiKeySid", "apiKeySecret"}, {"authToken"}},
 		origin:       fixed("https://api.twilio.com"),
+		PageLinks:    []string{"next_page_url", "previous_page_url", "first_page_url"}, // of meta; next_page_uri has no host
 		inject:       []injected{basic("{apiKeySid}:{apiKeySecret}"), basic("{accountSid}:{authToken}")},
 		probe:        probe{path: "/2010-04-01/Accounts/{accountSid}.json"},
 		read:         readTwilio,

@@ -59,7 +59,7 @@ func (t *transfer) forward(body *payload) {
 
 // mayRepeat says whether the request may be sent again after it was sent whole.
 func (t *transfer) mayRepeat() bool {
-	return t.opened.Previous != nil || len(t.opened.Failover) > 0 || idempotent(t.r)
+	return t.opened.Previous != nil || len(t.opened.Failover) > 0 || t.idempotent()
 }
 
 // send sends the request, with the credential at hand, and gives the answer once

@@ -139,9 +139,9 @@ func TestTheCallersTokenLeavesTheQuery(t *testing.T) {
 	}
 }
 
-// A form loses the field that holds the token, and nothing else; a path that holds
-// it is refused before anything is sent.
-func TestTheCallersTokenLeavesFormsAndPaths(t *testing.T) {
+// A form loses the field that holds the token, and nothing else; another body, or a path,
+// that holds it is refused before anything is sent.
+func TestTheCallersTokenLeavesFormsBodiesAndPaths(t *testing.T) {
 	upstream, got := recorder(t, nil)
 	f := serve(t, upstream)
 	const form = "application/x-www-form-urlencoded"
@@ -166,7 +166,10 @@ func TestTheCallersTokenLeavesFormsAndPaths(t *testing.T) {
 		{form, "token=" + callerToken + "&token=" + callerToken + "&&x", "&x"},
 		{form, "&&a=%zz&=&b=caller.token", "&&a=%zz&=&b=caller.token"}, // byte for byte where there is none
 		{form, "token=" + callerToken + "&file=" + strings.Repeat("%20", 100_000), "file=" + strings.Repeat("%20", 100_000)},
-		{"application/json", `{"text":"a=` + callerToken + `&b"}`, `{"text":"a=` + callerToken + `&b"}`},
+		{form + "; charset", "token=" + strings.ReplaceAll(callerToken, ".", "%2E") + "&x", "x"},
+		{form, "token=" + strings.ReplaceAll(callerToken, ".", "%252E") + "&file=" + strings.Repeat("%20", 100_000), "file=" + strings.Repeat("%20", 100_000)},
+		{form, "file=" + strings.Repeat("%20", 21_842) + strings.ReplaceAll(callerToken, ".", "%25252e") + strings.Repeat("x", 100_000) + "&y", "y"},
+		{"application/json", `{"text":"` + callerToken[1:] + `"}`, `{"text":"` + callerToken[1:] + `"}`},
 	} {
 		if answer := send("/api/chat/up/v1", test.contentType, test.body); answer.StatusCode != http.StatusOK {
 			t.Errorf("%.60s: %d", test.body, answer.StatusCode)
@@ -179,6 +182,15 @@ func TestTheCallersTokenLeavesFormsAndPaths(t *testing.T) {
 	for _, path := range []string{"/v1/" + callerToken, "/bot" + strings.ReplaceAll(callerToken, ".", "%2e") + "/me", "/" + strings.ReplaceAll(callerToken, ".", "%252e")} {
 		if answer := send("/api/chat/up"+path, form, ""); answer.StatusCode != http.StatusBadRequest || answer.Header.Get("Gatehouse-Error") != "token_in_path" {
 			t.Errorf("%s: %d %s", path, answer.StatusCode, answer.Header.Get("Gatehouse-Error"))
+		}
+	}
+	for contentType, body := range map[string]string{
+		"application/json":                `{"text":"a=` + callerToken + `&b"}`,
+		"multipart/form-data; boundary=b": "--b\r\nContent-Disposition: form-data; name=token\r\n\r\n" + callerToken + "\r\n--b--\r\n",
+		"text/plain":                      strings.Repeat(callerToken[8:], 3000) + callerToken,
+	} {
+		if answer := send("/api/chat/up/v1", contentType, body); answer.StatusCode != http.StatusBadRequest || answer.Header.Get("Gatehouse-Error") != "token_in_body" {
+			t.Errorf("%s: %d %s", contentType, answer.StatusCode, answer.Header.Get("Gatehouse-Error"))
 		}
 	}
 	select {
@@ -212,6 +224,7 @@ Anthropic-Ratelimit-Requests-Limit: 9
 X-Request-Id: provider-1
 OpenAI-Processing-Ms: 12
 X-Reflected: your key is `+injectedKey+`!
+X-Several-`+injectedKey+`: 1
 X-Several: fine
 X-Several: Bearer `+injectedKey+`
 

@@ -70,8 +70,8 @@ func (h *heartbeat) note(b []byte, midLine bool) {
 		h.between = false
 		return
 	}
-	alone := !midLine && (string(b) == "\n" || string(b) == "\r\n") // the line before came earlier
-	h.between = alone || bytes.HasSuffix(b, []byte("\n\n")) || bytes.HasSuffix(b, []byte("\r\n\r\n"))
+	alone := !midLine && (string(b) == "\n" || string(b) == "\r\n" || string(b) == "\r") // the line before came earlier
+	h.between = alone || bytes.HasSuffix(b, []byte("\n\n")) || bytes.HasSuffix(b, []byte("\r\n\r\n")) || bytes.HasSuffix(b, []byte("\r\r"))
 }
 
 // end stops the heartbeats and waits for one that is being written.

@@ -19,7 +19,7 @@ func TestHeartbeats(t *testing.T) {
 	next := make(chan struct{})
 	f := serve(t, scripted(t, func(conn net.Conn) {
 		_, _ = io.WriteString(conn, eventStream)
-		for _, text := range []string{"data: 1\n\n", "event: x\ndata: 2\n", "\n", "data: 3\r\n\r\n"} {
+		for _, text := range []string{"data: 1\n\n", "event: x\ndata: 2\n", "\n", "data: 3\r\n\r\n", "data: 4\r\r"} {
 			chunk(conn, text)
 			<-next
 		}
@@ -52,6 +52,8 @@ func TestHeartbeats(t *testing.T) {
 	next <- struct{}{}
 	read("data: 3\r\n")
 	read(": \n")
+	next <- struct{}{}
+	read("data: 4\r\r: \n")
 	next <- struct{}{}
 	if _, err := io.ReadAll(lines); err != nil {
 		t.Fatal(err)

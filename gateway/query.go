@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bytes"
-	"mime"
 	"net/http"
 	"strings"
 
@@ -53,22 +52,24 @@ func holdsOwnToken(h http.Header, path string) bool {
 
 // dropOwnToken takes out of a form what holds the caller's token: some SDKs send
 // the key there as well, and the provider would go by it. The bytes are moved
-// where they are.
-func (t *transfer) dropOwnToken(p *payload) {
+// where they are. Any other body that holds it is refused, since nobody can tell
+// what it would be without. A spooled one is not looked into.
+func (t *transfer) dropOwnToken(p *payload) error {
 	body := p.inMemory()
-	if len(body) == 0 || len(t.r.Header["Content-Type"]) != 1 {
-		return
+	if len(body) == 0 {
+		return nil
 	}
-	if media, _, err := mime.ParseMediaType(t.r.Header["Content-Type"][0]); err != nil || media != "application/x-www-form-urlencoded" {
-		return
-	}
+	form := isForm(t.r.Header["Content-Type"])
 	for _, token := range bearer.Held(t.r.Header) {
-		if len(body) > firstRead && !bytes.Contains(body, []byte(token)) || len(body) <= firstRead && !holdsToken(string(body), token) {
-			continue // a long one is not read in its escapes
+		if !form {
+			if holdsBytes(body, token) {
+				return errTokenInBody
+			}
+			continue
 		}
 		kept, first := body[:0], true
 		for parameter := range bytes.SplitSeq(body, []byte("&")) {
-			if holdsToken(string(parameter), token) {
+			if longHoldsToken(parameter, token) {
 				continue
 			}
 			if !first {
@@ -80,4 +81,52 @@ func (t *transfer) dropOwnToken(p *payload) {
 		body = kept
 	}
 	p.memory, p.size = body, int64(len(body))
+	return nil
+}
+
+// isForm says whether a body is declared as what URLs have behind the question mark, also
+// where the parameters of its media type are none.
+func isForm(types []string) bool {
+	if len(types) != 1 {
+		return false
+	}
+	media, _, _ := strings.Cut(types[0], ";")
+	return strings.EqualFold(strings.TrimSpace(media), "application/x-www-form-urlencoded")
+}
+
+// holdsBytes is bytes.Contains for a long needle whose end is rarer than its beginning, as
+// a signature is: the end alone is found many times faster.
+func holdsBytes(body []byte, token string) bool {
+	const tail = 32
+	if len(token) <= tail {
+		return bytes.Contains(body, []byte(token))
+	}
+	end := []byte(token[len(token)-tail:])
+	for rest := body; ; {
+		i := bytes.Index(rest, end)
+		if i < 0 {
+			return false
+		}
+		if bytes.HasSuffix(rest[:i+tail], []byte(token)) {
+			return true
+		}
+		rest = rest[i+1:]
+	}
+}
+
+// longHoldsToken is holdsToken for a parameter of any length, which is read in pieces: each
+// overlaps the next by what the token takes where every byte of it is escaped four times.
+func longHoldsToken(parameter []byte, token string) bool {
+	if bytes.IndexByte(parameter, '%') < 0 {
+		return holdsBytes(parameter, token)
+	}
+	overlap := len("%25252525") * len(token)
+	for ; ; parameter = parameter[firstRead:] {
+		if holdsToken(string(parameter[:min(len(parameter), firstRead+overlap)]), token) {
+			return true
+		}
+		if len(parameter) <= firstRead+overlap {
+			return false
+		}
+	}
 }

@@ -19,6 +19,13 @@ import (
 func (t *transfer) relay(e *exchange, answer *http.Response) {
 	length := answer.ContentLength
 	events := isEventStream(answer.Header.Get("Content-Type"))
+	if events && !t.streaming { // which the request did not show
+		if !t.gateway.streams.enter(t.visit.Caller.Organization) {
+			t.fail(errStreams)
+			return
+		}
+		defer t.gateway.streams.leave(t.visit.Caller.Organization)
+	}
 	switch {
 	case answer.StatusCode < http.StatusOK: // 101 that nobody asked for, or no status at all
 		t.fail(errInvalidAnswer.Because(t.logUpstream("an answer of the upstream was refused", errors.New("its status is below 200"))))
@@ -55,7 +62,19 @@ func (t *transfer) answerHeader(answer *http.Response) {
 	if links := h["Link"]; len(links) > 0 {
 		h["Link"] = t.linkHeader(answer.Request, links)
 	}
+	for _, name := range goOnAt {
+		if links := h[name]; len(links) > 0 {
+			delete(h, name)
+			if through := t.location(answer.Request, links[0]); through != "" {
+				h[name] = []string{t.origin() + through}
+			}
+		}
+	}
 }
+
+// goOnAt are headers whose link an SDK goes on at, with the caller's token: Azure's
+// operations and Gemini's uploads.
+var goOnAt = [...]string{"Operation-Location", "X-Goog-Upload-Url", "X-Goog-Upload-Control-Url"}
 
 func (t *transfer) secrets() []string {
 	if t.upstream.injection == nil {
@@ -236,9 +255,10 @@ func (t *transfer) trailer(answer *http.Response) {
 	if len(answer.Trailer) == 0 {
 		return
 	}
-	h := t.w.Header()
+	h, secrets := t.w.Header(), t.secrets()
+	t.scrubHeader(answer.Trailer, secrets)
 	for name, values := range answer.Trailer {
-		if len(values) > 0 && !removedFromAnswer(name) && !isRateLimit(name) && (t.service == nil || t.service.PassesToCaller(name)) && !leaks(values, t.secrets()) {
+		if len(values) > 0 && !removedFromAnswer(name) && !isRateLimit(name) && (t.service == nil || t.service.PassesToCaller(name)) && !leaks(values, secrets) {
 			h[http.TrailerPrefix+name] = values
 		}
 	}
@@ -384,7 +404,7 @@ func (s *stream) note(b []byte) {
 		begun, said = false, false
 	}
 	fresh := !s.midLine
-	for _, end := range [...]string{"\n\n", "\r\n\r\n"} {
+	for _, end := range [...]string{"\n\n", "\r\n\r\n", "\r\r"} {
 		if i := bytes.LastIndex(b, []byte(end)); i >= 0 {
 			b, begun, said, fresh = b[i+len(end):], false, false, true
 		}

@@ -94,9 +94,9 @@ func (t *transfer) safeAgain(answer *http.Response, err error) bool {
 		if _, ours := fault.As(err); ours {
 			return false
 		}
-		return neverSent(err) || idempotent(t.r)
+		return neverSent(err) || t.idempotent()
 	}
-	return unavailable(answer.StatusCode) && answer.StatusCode != statusOverload && idempotent(t.r)
+	return unavailable(answer.StatusCode) && answer.StatusCode != statusOverload && t.idempotent()
 }
 
 // neverSent says whether err is of making the connection. An address that we
@@ -107,13 +107,15 @@ func neverSent(err error) bool {
 	return errors.As(err, &operation) && operation.Op == "dial" || errors.As(err, &name) && (name.IsTemporary || name.IsTimeout)
 }
 
-func idempotent(r *http.Request) bool {
-	switch r.Method {
+// idempotent says whether the request may be done twice: by its method, or by a key that
+// the provider is sent. One that stays behind protects nothing.
+func (t *transfer) idempotent() bool {
+	switch t.r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
 		return true
 	}
 	for _, name := range [...]string{"Idempotency-Key", "X-Idempotency-Key", "I-Twilio-Idempotency-Token"} {
-		if r.Header.Get(name) != "" {
+		if t.r.Header.Get(name) != "" && t.toProvider().Get(name) != "" {
 			return true
 		}
 	}

@@ -73,7 +73,8 @@ func (t *transfer) allowed(c Credential, body *payload) error {
 // it does. Every model that the request names must be one of them, wherever it
 // stands: a provider may go by another place than we do.
 func (t *transfer) modelDenied(scope *catalog.Scope, body *payload) string {
-	models := pathModels(t.visit.Path)
+	reads := t.r.Method == http.MethodGet || t.r.Method == http.MethodHead || t.r.Method == http.MethodOptions
+	models := pathModels(t.visit.Path, reads)
 	query, err := url.ParseQuery(t.r.URL.RawQuery)
 	if err != nil {
 		return scopeUnnamed // two servers may cut it in two ways
@@ -83,7 +84,6 @@ func (t *transfer) modelDenied(scope *catalog.Scope, body *payload) string {
 			models = append(models, values...)
 		}
 	}
-	reads := t.r.Method == http.MethodGet || t.r.Method == http.MethodHead || t.r.Method == http.MethodOptions
 	if body.size > 0 {
 		named, ok := tokens.RequestedModels(body.inMemory()) // one on disk is too long to be a prompt
 		if !ok || !saysJSON(t.r.Header) {
@@ -117,18 +117,21 @@ func saysJSON(h http.Header) bool {
 }
 
 // pathModels gives the models that a path names: Azure OpenAI's deployment, and
-// what stands before Gemini's :method. The path has passed validPath.
-func pathModels(path string) []string {
+// what stands before Gemini's :method, whatever it is called there (models, tunedModels,
+// dynamic). What only reads may have an action of another kind. The path has passed validPath.
+func pathModels(path string, reads bool) []string {
 	if plain, err := url.PathUnescape(path); err == nil {
 		path = plain
 	}
+	path = strings.TrimRight(path, "/")
 	var models []string
-	if _, deployment, ok := strings.Cut(path, "deployments/"); ok {
-		name, _, _ := strings.Cut(deployment, "/")
-		models = append(models, name)
+	for segments := strings.Split(path, "/"); len(segments) > 1; segments = segments[1:] {
+		if strings.EqualFold(segments[0], "deployments") {
+			models = append(models, segments[1])
+		}
 	}
-	if last := path[strings.LastIndexByte(path, '/')+1:]; strings.Contains(path, "models/") {
-		if model, _, ok := strings.Cut(last, ":"); ok {
+	if !reads || strings.Contains(strings.ToLower(path), "models/") {
+		if model, _, ok := strings.Cut(path[strings.LastIndexByte(path, '/')+1:], ":"); ok {
 			models = append(models, model)
 		}
 	}

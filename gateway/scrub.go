@@ -28,16 +28,7 @@ func (t *transfer) scrub(e *exchange, answer *http.Response) {
 	if answer.StatusCode >= http.StatusMultipleChoices {
 		secrets = append(slices.Clip(secrets), inBase64(t.upstream.injection.ExposeSecretValues())...)
 	}
-	for name, values := range answer.Header {
-		for i, value := range values {
-			if clean, n := cutText(value, secrets); n > 0 {
-				values = slices.Clone(values)
-				values[i] = clean
-				answer.Header[name] = values
-				t.removed(n)
-			}
-		}
-	}
+	t.scrubHeader(answer.Header, secrets)
 	if answer.StatusCode < http.StatusMultipleChoices || t.r.Method == http.MethodHead || answer.ContentLength == 0 {
 		return
 	}
@@ -62,6 +53,38 @@ func (t *transfer) scrub(e *exchange, answer *http.Response) {
 	}
 	answer.Body = replayed{&scrubber{from: answer.Body, secrets: secrets, removed: t.removed}, answer.Body}
 	unknownLength(answer)
+}
+
+// scrubHeader cuts secrets out of the values of a header or trailer, and drops what has one
+// in its name, whose letters may have got another case.
+func (t *transfer) scrubHeader(h http.Header, secrets []string) {
+	for name, values := range h {
+		if holdsFolded(name, secrets) {
+			delete(h, name)
+			t.removed(1)
+			continue
+		}
+		for i, value := range values {
+			if clean, n := cutText(value, secrets); n > 0 {
+				values = slices.Clone(values)
+				values[i] = clean
+				h[name] = values
+				t.removed(n)
+			}
+		}
+	}
+}
+
+// holdsFolded reports whether text has one of the secrets in it, in whatever case.
+func holdsFolded(text string, secrets []string) bool {
+	for _, secret := range secrets {
+		for i := 0; i+len(secret) <= len(text); i++ {
+			if strings.EqualFold(text[i:i+len(secret)], secret) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func withhold(answer *http.Response) {

@@ -18,6 +18,8 @@ var (
 		"The path after the service has characters or segments that servers read in different ways. Send it plain: no dot segments, backslashes, encoded slashes or control characters.")
 	errTokenInPath = fault.New(fault.Malformed, "token_in_path",
 		"Your token stands in the path, from where it would go to the service. Send it in a header only.")
+	errTokenInBody = fault.New(fault.Malformed, "token_in_body",
+		"Your token stands in the body, from where it would go to the service. Send it in a header only.")
 	errMethod = fault.New(fault.Malformed, "method_not_supported",
 		"Use GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS.")
 	errUpgrade = fault.New(fault.Malformed, "upgrade_not_supported",
@@ -92,7 +94,10 @@ func (t *transfer) serve() {
 		return
 	}
 	t.result.BytesIn = body.size
-	t.dropOwnToken(body)
+	if err := t.dropOwnToken(body); err != nil {
+		t.fail(err)
+		return
+	}
 	if err := t.account(body); err != nil {
 		t.fail(err)
 		return

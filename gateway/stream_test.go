@@ -409,14 +409,17 @@ func TestTheKeyWhereALongLineIsCut(t *testing.T) {
 }
 
 func TestTrailers(t *testing.T) {
-	f := serve(t, rawUpstream(t, "HTTP/1.1 200 OK\r\nTrailer: X-Sum, Set-Cookie, X-Leak\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"+
-		"X-Sum: 7\r\nSet-Cookie: a=b\r\nX-Leak: "+injectedKey+"\r\n\r\n"))
+	f := serve(t, rawUpstream(t, "HTTP/1.1 200 OK\r\nTrailer: X-Sum, Set-Cookie, X-Leak, X-Sum-Key, X-Sum-"+injectedKey+"\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"+
+		"X-Sum: 7\r\nSet-Cookie: a=b\r\nX-Leak: x\r\nX-Sum-Key: <"+strings.Replace(injectedKey, "-", "%2D", 1)+">\r\nX-Sum-"+injectedKey+": 1\r\n\r\n"))
 	answer := f.open(t.Context(), t, "/api/chat/up/v1")
 	if _, err := io.ReadAll(answer.Body); err != nil {
 		t.Fatal(err)
 	}
-	if got := answer.Trailer; len(got) != 1 || got.Get("X-Sum") != "7" {
+	if got := answer.Trailer; len(got) != 2 || got.Get("X-Sum") != "7" || got.Get("X-Sum-Key") != "<[removed by Gatehouse]>" {
 		t.Errorf("trailers %v", got)
+	}
+	if r := f.result(t); r.Scrubbed != 2 {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -278,8 +278,8 @@ func TestATokenIsNoModel(t *testing.T) {
 	})
 	f := serve(t, upstream)
 	for i, test := range []struct{ asked, said, want string }{
-		{callerToken, "", "other"},
-		{"x-" + callerToken + ":1", "", "other"},
+		{callerToken, "", ""}, // which is refused before anybody reads it
+		{"x-" + callerToken + ":1", "", ""},
 		{"gpt-5", callerToken, "other"},
 		{"gpt-5", injectedKey, "other"},
 		{injectedKey, "", "other"},
@@ -311,7 +311,7 @@ func TestStreamsAreCapped(t *testing.T) {
 				return
 			}
 			body, _ := io.ReadAll(r.Body)
-			if !bytes.Contains(body, []byte("true")) {
+			if !bytes.Contains(body, []byte("true")) && !bytes.Contains(body, []byte("perhaps")) {
 				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\r\n{}")
 				continue
 			}
@@ -338,6 +338,13 @@ func TestStreamsAreCapped(t *testing.T) {
 	third := open()
 	if third.StatusCode != 429 || third.Header.Get("Gatehouse-Error") != "too_many_streams" {
 		t.Errorf("the third: %d %q", third.StatusCode, third.Header)
+	}
+	if r := f.result(t); r.Outcome != audit.Denied || r.Reason != "too_many_streams" || r.Abort {
+		t.Errorf("%+v", r)
+	}
+	// What the request did not show, the answer does.
+	if answer, text := f.call(t, "POST", completions, `{"stream":"perhaps"}`); answer.StatusCode != 429 || answer.Header.Get("Gatehouse-Error") != "too_many_streams" {
+		t.Errorf("a stream that was not asked for: %d %s", answer.StatusCode, text)
 	}
 	if r := f.result(t); r.Outcome != audit.Denied || r.Reason != "too_many_streams" || r.Abort {
 		t.Errorf("%+v", r)

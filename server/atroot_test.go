@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
@@ -104,5 +105,30 @@ func TestProvidersLinksLeadThroughGatehouse(t *testing.T) {
 	}
 	if got := a.Header.Get("Location"); got != "/api/proxy/stripe/v1/new" {
 		t.Errorf("Location: %s", got)
+	}
+
+	// Where an SDK goes on with an upload, or asks how an operation gets on.
+	gemini := gatehousetest.Gemini(t)
+	behind := instancetest.Serve(t, map[string]string{
+		"SERVICE_HOSTS": "gemini=" + gemini.URL, "GATEHOUSE_URL": "https://gatehouse.example", "GATEHOUSE_DOMAIN": "gw.example.com",
+	})
+	c = as(t, behind, "acme", "u1", access.Owner)
+	id := c.store("gemini", map[string]string{"apiKey": gemini.Key()})
+	decode[api.Credential](t, c.do("PUT", credentialsPath+"/"+id, `{"scope":{"paths":["/**"]}}`), 200)
+	gemini.Always(gatehousetest.Handler(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Goog-Upload-Url", gemini.URL+"/upload/v1beta/files?upload_id=1")
+		w.Header().Set("X-Goog-Upload-Control-Url", "https://elsewhere.example/upload")
+	}))
+	a = c.do("POST", "/api/chat/gemini/upload/v1beta/files", "{}")
+	if got := a.Header.Get("X-Goog-Upload-Url"); got != "https://gatehouse.example/api/chat/gemini/upload/v1beta/files?upload_id=1" {
+		t.Errorf("the upload goes on at %q: %d %s", got, a.Status, a.Body)
+	}
+	if got := a.Header.Get("X-Goog-Upload-Control-Url"); got != "" {
+		t.Errorf("the upload goes on at %s", got)
+	}
+	r = c.request("POST", "/upload/v1beta/files", strings.NewReader("{}"))
+	r.Host = "gemini.gw.example.com"
+	if got := c.send(r).Header.Get("X-Goog-Upload-Url"); got != "https://gemini.gw.example.com/upload/v1beta/files?upload_id=1" {
+		t.Errorf("by name, the upload goes on at %q", got)
 	}
 }

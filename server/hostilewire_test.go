@@ -2,14 +2,19 @@ package server_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
 
 const wirePath = "/api/chat/up/v1/chat/completions"
@@ -121,6 +126,52 @@ func TestHTTP10EndsTheConnection(t *testing.T) {
 			t.Errorf("answered %v: %.300q", statuses, said)
 		}
 		p.check(t, 1, said)
+	}
+}
+
+// An answer that breaks off does not look whole over HTTP/1.0 either, where its end is that of
+// the connection: nginx asks so by default, and would pass it on as whole.
+func TestACutAnswerOverHTTP10(t *testing.T) {
+	upstream, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = upstream.Close() })
+	broken := true
+	go func() {
+		for {
+			conn, err := upstream.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = http.ReadRequest(bufio.NewReader(conn))
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n7\r\n[1,2,3,\r\n")
+			if !broken {
+				_, _ = io.WriteString(conn, "2\r\n4]\r\n0\r\n\r\n")
+			}
+			_ = conn.Close()
+		}
+	}()
+	s := instancetest.Serve(t, map[string]string{"CHAT_HOSTS": "up=http://" + upstream.Addr().String()})
+	c := as(t, s, "acme", "u1", access.Owner)
+	c.store("up", map[string]string{"apiKey": tappedKey})
+	ask := func() (string, error) {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		_, _ = fmt.Fprintf(conn, "GET /api/chat/up/v1/models HTTP/1.0\r\nAuthorization: Bearer %s\r\n\r\n", c.token)
+		said, err := io.ReadAll(conn)
+		return string(said), err
+	}
+	if said, err := ask(); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("a cut answer ended with %v: %q", err, said)
+	}
+	broken = false
+	if said, err := ask(); err != nil || !strings.HasSuffix(said, "\r\n\r\n[1,2,3,4]") {
+		t.Errorf("a whole answer ended with %v: %q", err, said)
 	}
 }
 

@@ -104,6 +104,15 @@ func TestScopeOfACredential(t *testing.T) {
 		t.Errorf("the metadata say %+v", c.Scope)
 	}
 
+	put(`{"scope":{"paths":["/**"],"models":["m"]}}`, 200)
+	for _, path := range []string{
+		"openai/Deployments/evil/chat/completions", "openai/deployments/m/deployments/evil/x", "v1beta/models/evil:generateContent/",
+		"v1beta/Models/evil:generateContent", "v1beta/tunedModels/evil:generateContent", "v1beta/dynamic/evil:streamGenerateContent",
+	} {
+		expect(owner, "POST", path, chatBody, 403)
+	}
+	expect(owner, "POST", "v1/responses", `{"model":"m","input":"x","tools":[{"type":"image_generation","model":"evil"}]}`, 403)
+
 	put(`{"scope":{"models":["m","gpt-5*"]}}`, 200)
 	expect(owner, "POST", "v1/chat/completions", chatBody, 200)
 	expect(owner, "GET", "v1/models", "", 200)
@@ -138,7 +147,7 @@ func TestScopeOfACredential(t *testing.T) {
 
 	// A change of scope is a change: it is in the trail, members on its erasable side.
 	told := owner.events("action", "credential.update")
-	if len(told) != 6 || told[0].Class != "control" || told[0].Metadata["scope"] != "default" ||
+	if len(told) != 7 || told[0].Class != "control" || told[0].Metadata["scope"] != "default" ||
 		told[len(told)-1].Metadata["scope"] != `{"paths":["/**"]}` {
 		t.Errorf("the trail tells %+v", told)
 	}

@@ -224,6 +224,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.endTrace(span, x, sw.status, abort, took)
 		s.logRequest(ctx, x, sw, took, span.TraceID())
 		if abort {
+			cut(w, r)
 			panic(http.ErrAbortHandler)
 		}
 	}()

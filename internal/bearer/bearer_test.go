@@ -3,6 +3,7 @@ package bearer_test
 import (
 	"encoding/base64"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,6 +41,30 @@ func TestWithout(t *testing.T) {
 	} {
 		if got := bearer.Without(test.text, test.h); got != test.want {
 			t.Errorf("%q became %q, want %q", test.text, got, test.want)
+		}
+	}
+}
+
+// The user beside a password is no secret: it means an account, and stands in paths.
+func TestHeld(t *testing.T) {
+	const user, password = "AC0123456789abcdef0123456789abcdef", "a-password-of-a-good-length"
+	for _, test := range []struct {
+		plain string
+		want  string
+	}{
+		{user + ":" + password, password},
+		{user + ":", user},
+		{user, user},
+		{user + ":short", ""},
+		{":" + password, password},
+	} {
+		value := base64.StdEncoding.EncodeToString([]byte(test.plain))
+		want := []string{value}
+		if test.want != "" {
+			want = append(want, test.want)
+		}
+		if got := bearer.Held(http.Header{"Authorization": {"Basic " + value}}); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", test.plain, got, want)
 		}
 	}
 }

@@ -19,7 +19,8 @@ const shortest = 16
 
 // Held lists whatever in h may be a token, in each of the forms that somebody may
 // write it in elsewhere: the value of each of [Headers], without its scheme, and the
-// user and the password of Basic.
+// password of Basic, or where that is empty the user. A user beside a password is no
+// secret, and stands in paths and queries that mean it: Twilio's account, GitHub's owner.
 func Held(h http.Header) []string {
 	var tokens []string
 	each(h, func(token string) { tokens = append(tokens, token) })
@@ -46,10 +47,11 @@ func each(h http.Header, fn func(token string)) {
 				continue
 			}
 			user, password, _ := strings.Cut(string(plain), ":")
-			for _, text := range [...]string{user, password} {
-				if len(text) >= shortest {
-					fn(text)
-				}
+			if password == "" {
+				password = user
+			}
+			if len(password) >= shortest {
+				fn(password)
 			}
 		}
 	}
