@@ -94,6 +94,9 @@ func (l *Log) StartExport(ctx context.Context, caller access.Caller, f Filter, f
 	now := l.opts.Now()
 	if f.To.IsZero() || f.To.After(now) { // events that come meanwhile are not chased
 		f.To = now
+		if !f.From.Before(now) && (asked.To.IsZero() || f.From.Before(asked.To)) {
+			f.To = f.From.Add(time.Microsecond) // which is to come: there is nothing
+		}
 	}
 	s, err := f.search()
 	if err != nil {

@@ -114,6 +114,18 @@ const (
 	persons = ` LEFT JOIN event_persons p ON p.organization = e.organization AND p.event_id = e.id`
 )
 
+// looseTime is a column with a time, in which SQLite keeps whatever somebody wrote there.
+type looseTime struct {
+	store.Time
+	none bool // it is no time
+}
+
+// Scan implements [database/sql.Scanner].
+func (t *looseTime) Scan(src any) error {
+	t.none = t.Time.Scan(src) != nil
+	return nil
+}
+
 var errColumns = errors.New("the columns of the row are not those of its canonical bytes")
 
 // scanEvent reads a row. One that was altered is not an error: it is given as its
@@ -121,7 +133,7 @@ var errColumns = errors.New("the columns of the row are not those of its canonic
 func scanEvent(organization string, scan func(...any) error, more ...any) (Event, error) {
 	var (
 		row             = Event{Organization: organization, Damaged: true}
-		at, recorded    store.Time
+		at, recorded    looseTime
 		canonical, salt []byte
 		side            *string
 	)
@@ -129,14 +141,14 @@ func scanEvent(organization string, scan func(...any) error, more ...any) (Event
 	if err != nil {
 		return row, err
 	}
-	row.OccurredAt, row.RecordedAt = at.Time, recorded.Time
+	row.OccurredAt, row.RecordedAt = at.Time.Time, recorded.Time.Time
 	row.Severity = Critical
 	var personal []byte
 	if side != nil {
 		personal = []byte(*side)
 	}
 	e, err := decode(canonical, personal)
-	if err == nil && (e.ID != row.ID || e.Organization != organization || e.Class != row.Class || e.Action != row.Action ||
+	if err == nil && (at.none || recorded.none || e.ID != row.ID || e.Organization != organization || e.Class != row.Class || e.Action != row.Action ||
 		e.Outcome != row.Outcome || e.Actor.ID != row.Actor.ID || !e.OccurredAt.Equal(row.OccurredAt) ||
 		!e.RecordedAt.IsZero() && !e.RecordedAt.Equal(row.RecordedAt)) {
 		err = errColumns

@@ -167,6 +167,30 @@ func TestDamagedEvents(t *testing.T) {
 	})
 }
 
+// So is a row in which SQLite holds a text where a time belongs; it stands first, as texts
+// come after numbers.
+func TestDamagedTime(t *testing.T) {
+	db := openStore(t, t.TempDir()+"/gatehouse.db")
+	l := audit.New(db, audit.Options{})
+	run(t, l)
+	for range 3 {
+		put(t, db, l, change(1))
+	}
+	for _, column := range []string{"occurred_at", "recorded_at"} {
+		err := db.Update(tctx, "acme", func(tx *store.Tx) error {
+			_, err := tx.Exec(tctx, `UPDATE events SET `+column+` = 'x' WHERE organization = 'acme' AND id = (SELECT min(id) FROM events)`)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		page, err := l.Events(tctx, owner, audit.Filter{})
+		if err != nil || len(page.Events) != 3 || !page.Events[0].Damaged || page.Events[1].Damaged || page.Events[2].Damaged {
+			t.Errorf("%s: %+v, %v", column, page.Events, err)
+		}
+	}
+}
+
 // A cursor at the far end, a limit, and another role change nothing of who may read.
 func TestPrefixesStayInTheOrganization(t *testing.T) {
 	gatehousetest.Databases(t, func(t *testing.T, url string) {

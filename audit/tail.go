@@ -23,6 +23,9 @@ var (
 	ErrFollowers = fault.New(fault.Limited, "too_many_tails", "As many clients as may follow this trail live already; end one first.").After(10 * time.Second)
 	// ErrSlow ends a follower that does not keep up; it can go on from where it was.
 	ErrSlow = fault.New(fault.Unavailable, "tail_too_slow", "The client reads slower than events come; connect again to go on from the last event.")
+	// ErrAhead refuses a place that the trail has not come to: events would be left out silently.
+	ErrAhead = fault.New(fault.Conflict, "trail_is_older",
+		"The trail has not come as far as the event that the client saw last: the database was put back to an older state. Read what came since with GET /api/audit/events, and follow without Last-Event-ID.")
 )
 
 // tails is who follows live on this instance. One goroutine reads for all, while
@@ -51,7 +54,7 @@ type Follower struct {
 // Follow begins to follow an organization's trail (the caller's own when empty)
 // live, from a place on, or from now on where from is nil. It needs audit:read.
 // Events come once they are sealed, which takes about a second. Close the follower
-// when it is done with. Errors: [ErrFollowers].
+// when it is done with. Errors: [ErrFollowers], [ErrAhead].
 func (l *Log) Follow(ctx context.Context, caller access.Caller, organization string, from *Positions) (*Follower, error) {
 	if organization == "" {
 		organization = caller.Organization
@@ -62,6 +65,9 @@ func (l *Log) Follow(ctx context.Context, caller access.Caller, organization str
 	end, err := l.End(ctx, organization)
 	if err != nil {
 		return nil, err
+	}
+	if from != nil && end.before(*from) {
+		return nil, ErrAhead
 	}
 	t := &l.tails
 	t.mu.Lock()

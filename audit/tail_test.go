@@ -90,6 +90,10 @@ func TestFollow(t *testing.T) {
 		if rest, _ := take(t, resumed, 1); rest[0] != "n3" {
 			t.Errorf("resumed at %s with %s", place, rest)
 		}
+		back[0] += 5 // of a database that was put back since
+		if _, err := l.Follow(t.Context(), owner, "", &back); !errors.Is(err, audit.ErrAhead) {
+			t.Errorf("from a place that is to come: %v", err)
+		}
 	})
 }
 

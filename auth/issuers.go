@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -221,10 +220,10 @@ func (i *issuer) ask(ctx context.Context, at time.Time) (*keySet, error) {
 		return nil, err
 	}
 	if weak > 0 {
-		i.opts.Logger.WarnContext(ctx, "an issuer's RSA keys below 2048 bits are not used", "issuer", i.Issuer, "keys", weak)
+		i.opts.Logger.WarnContext(ctx, "an issuer's keys that are too weak (RSA below 2048 bits, Ed25519 of a small order) are not used", "issuer", i.Issuer, "keys", weak)
 	}
-	if len(keys) == 0 {
-		return nil, errors.New("the key set has no key for the issuer's algorithm")
+	if len(keys) == 0 { // it may have taken away all in an emergency: none is good any more
+		i.opts.Logger.WarnContext(ctx, "an issuer's key set has no key that can be used; its tokens are refused", "issuer", i.Issuer, "algorithm", i.Algorithm)
 	}
 	// A key that was known before stays the same one, so that what was verified
 	// with it is known to hold still.

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -148,7 +149,7 @@ func TestKeyRotation(t *testing.T) {
 		status int
 		body   string
 		err    error
-	}{{500, "", nil}, {200, "<html>", nil}, {200, `{}`, nil}, {200, `{"keys":[]}`, nil}, {302, keySet(first), nil}, {0, "", errors.New("refused")},
+	}{{500, "", nil}, {200, "<html>", nil}, {200, `{}`, nil}, {302, keySet(first), nil}, {0, "", errors.New("refused")},
 		{200, `{"keys":[],"x":"` + strings.Repeat("x", 300<<10) + `"}`, nil}} {
 		p.set(failure.status, failure.body, failure.err)
 		pass(auth.KeysPause)
@@ -162,6 +163,35 @@ func TestKeyRotation(t *testing.T) {
 	p.set(200, keySet(impostor), nil)
 	pass(auth.KeysPause)
 	verify("back", impostor, nil, p.fetches.Load()+1)
+
+	// All keys taken away, as in an emergency, or all but such as cannot be used.
+	for _, left := range []string{`{"keys":[]}`, `{"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}]}`} {
+		p.set(200, left, nil)
+		pass(auth.KeysPause)
+		verify("somebody makes it look", stranger, auth.ErrBadToken, p.fetches.Load()+1)
+		verify("no key is left", impostor, auth.ErrBadToken, p.fetches.Load())
+		p.set(200, keySet(impostor), nil)
+		pass(auth.KeysPause)
+		verify("and back", impostor, nil, p.fetches.Load()+1)
+	}
+}
+
+// A key under which one signature holds for any token is none.
+func TestSmallOrderKeys(t *testing.T) {
+	for _, key := range []string{
+		"0100000000000000000000000000000000000000000000000000000000000000", "0100000000000000000000000000000000000000000000000000000000000080",
+		"0000000000000000000000000000000000000000000000000000000000000000", "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+		"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85", "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+	} {
+		raw, err := hex.DecodeString(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys, weak, err := auth.KeysIn([]byte(`{"keys":[{"kty":"OKP","crv":"Ed25519","x":"`+base64.RawURLEncoding.EncodeToString(raw)+`"}]}`), "EdDSA")
+		if err != nil || keys != 0 || weak != 1 {
+			t.Errorf("%s: %d keys, %d weak, %v", key, keys, weak, err)
+		}
+	}
 }
 
 // Keys are fetched in the background, with a pause that differs each time.

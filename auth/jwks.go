@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net/http"
 	"slices"
+	"strings"
 )
 
 // The bounds of a key set.
@@ -130,9 +131,31 @@ func (k jwk) public(algorithm string) (crypto.PublicKey, error) {
 		if err != nil || len(x) != ed25519Size {
 			return nil, errOtherKey
 		}
+		if smallOrder(x) {
+			return nil, errWeak
+		}
 		return ed25519.PublicKey(x), nil
 	}
 	return nil, errOtherKey
+}
+
+// smallOrder reports whether an Ed25519 key is one of the few points under which one
+// signature holds for any message (RFC 8032, 5.1.7 does not refuse them; libsodium does).
+func smallOrder(key []byte) bool {
+	y := slices.Clone(key)
+	y[len(y)-1] &= 0x7f // the sign of x
+	return slices.Contains(smallOrders[:], string(y))
+}
+
+// smallOrders are the points of an order up to 8 by their y, also where it is not reduced.
+var smallOrders = [...]string{
+	strings.Repeat("\x00", 32),
+	"\x01" + strings.Repeat("\x00", 31),
+	"\xec" + strings.Repeat("\xff", 30) + "\x7f",
+	"\xed" + strings.Repeat("\xff", 30) + "\x7f",
+	"\xee" + strings.Repeat("\xff", 30) + "\x7f",
+	"\x26\xe8\x95\x8f\xc2\xb2\x27\xb0\x45\xc3\xf4\x89\xf2\xef\x98\xf0\xd5\xdf\xac\x05\xd3\xc6\x33\x39\xb1\x38\x02\x88\x6d\x53\xfc\x05",
+	"\xc7\x17\x6a\x70\x3d\x4d\xd8\x4f\xba\x3c\x0b\x76\x0d\x10\x67\x0f\x2a\x20\x53\xfa\x2c\x39\xcc\xc6\x4e\xc7\xfd\x77\x92\xac\x03\x7a",
 }
 
 // fetchKeySet asks an issuer for its keys. Nothing of the answer is in the error.

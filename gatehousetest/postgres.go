@@ -43,14 +43,7 @@ const postgresRole = "gatehouse"
 // session commits, the next one reads, and a client that dies takes no commit with it.
 func Postgres(t testing.TB) string {
 	t.Helper()
-	admin := os.Getenv(PostgresEnv)
-	if admin == "" {
-		server, err := privatePostgres()
-		if err != nil {
-			t.Fatalf("gatehousetest: %v", err)
-		}
-		admin = server.URL
-	}
+	admin := superuser(t)
 	name := "gatehouse_" + strings.ToLower(rand.Text()[:16])
 	if err := asAdmin(admin, createRole, "CREATE DATABASE "+name+" OWNER "+postgresRole+" TEMPLATE template0"); err != nil {
 		t.Fatalf("gatehousetest: make a database: %v", err)
@@ -67,6 +60,33 @@ func Postgres(t testing.TB) string {
 	u.User = url.UserPassword(postgresRole, postgresRole)
 	u.Path = "/" + name
 	return u.String()
+}
+
+// superuser gives the URL of the superuser.
+func superuser(t testing.TB) string {
+	t.Helper()
+	if admin := os.Getenv(PostgresEnv); admin != "" {
+		return admin
+	}
+	server, err := privatePostgres()
+	if err != nil {
+		t.Fatalf("gatehousetest: %v", err)
+	}
+	return server.URL
+}
+
+// AsSuperuser runs statements in a database that [Postgres] made, as somebody else than its owner.
+func AsSuperuser(t testing.TB, databaseURL string, statements ...string) {
+	t.Helper()
+	admin, err := url.Parse(superuser(t))
+	database, databaseErr := url.Parse(databaseURL)
+	if err != nil || databaseErr != nil {
+		t.Fatal("gatehousetest: not the URL of a database") // not err: it would print the password
+	}
+	admin.Path = database.Path
+	if err := asAdmin(admin.String(), statements...); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // createRole makes postgresRole; two processes may do so at the same instant, and one of them then finds it made.

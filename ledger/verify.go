@@ -120,8 +120,11 @@ func (l *Ledger) Verify(ctx context.Context, caller access.Caller, o VerifyOptio
 	if err == nil {
 		err = v.broken
 	}
+	if errors.Is(err, store.ErrDamaged) {
+		err = v.damaged(ctx, instanceLog(), err)
+	}
 	v.report.Took = time.Since(v.began)
-	v.report.Complete = err == nil
+	v.report.Complete = err == nil && !v.unread
 	if errors.Is(err, context.DeadlineExceeded) && len(v.report.Logs) > 0 {
 		err = nil
 	}
@@ -144,6 +147,7 @@ type verification struct {
 	told    int64
 
 	listTold bool // that the instance's list of blocks was altered
+	unread   bool // something could not be read, which was told of
 }
 
 func (v *verification) find(f Finding) {
@@ -182,18 +186,24 @@ func (v *verification) run(ctx context.Context) error {
 		return err
 	}
 	ofInstance := v.options.Organization == access.InstanceOrganization
+	readable := func(id logID, err error) error { // or told of, and the next one is looked at
+		if errors.Is(err, store.ErrDamaged) {
+			err = v.damaged(ctx, id, err)
+		}
+		return err
+	}
 	if ofInstance {
-		if err := v.instance(ctx); err != nil {
+		if err := readable(instanceLog(), v.instance(ctx)); err != nil {
 			return err
 		}
 	}
 	for _, id := range logs {
-		if err := v.log(ctx, id); err != nil {
+		if err := readable(id, v.log(ctx, id)); err != nil {
 			return err
 		}
 	}
 	if !ofInstance { // what is wrong with the organization's own logs comes first
-		if err := v.instance(ctx); err != nil {
+		if err := readable(instanceLog(), v.instance(ctx)); err != nil {
 			return err
 		}
 	}

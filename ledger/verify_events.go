@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -274,32 +275,33 @@ func (w *walk) event(kind Kind, m mark, i int, detail string) {
 
 // compare holds the tiles above the lowest level to the stored ones.
 func (w *walk) compare(ctx context.Context) error {
-	if len(w.full) == 0 {
+	return w.differ(ctx, w.id, w.full, func(t tileID) {
+		w.ofLog(TreeAltered, w.id, -1, "the stored tree's row %d of level %d is not that of the events", t.number, t.level)
+	})
+}
+
+// differ tells of tiles that are not stored as they should be. More may be stored than
+// there should be: of what was sealed meanwhile.
+func (v *verification) differ(ctx context.Context, id logID, should []fullTile, tell func(tileID)) error {
+	if len(should) == 0 {
 		return nil
 	}
-	var ids []tileID
-	for _, f := range w.full {
-		ids = append(ids, f.id)
+	ids := make([]tileID, len(should))
+	for i, t := range should {
+		ids[i] = t.id
 	}
-	return w.ledger.db.View(ctx, w.id.organization, func(tx *store.Tx) error {
-		tiles, err := readTiles(ctx, tx, w.id, ids)
+	return v.ledger.db.View(ctx, id.organization, func(tx *store.Tx) error {
+		tiles, err := readTiles(ctx, tx, id, ids)
 		if err != nil {
 			return err
 		}
-		for _, f := range w.full {
-			stored := tiles[f.id]
-			if len(stored) < len(f.hashes) || [tileWidth]tlog.Hash(pad(stored[:len(f.hashes)])) != [tileWidth]tlog.Hash(pad(f.hashes)) {
-				w.ofLog(TreeAltered, w.id, -1, "the stored tree's row %d of level %d is not that of the events", f.id.number, f.id.level)
+		for _, t := range should {
+			if stored := tiles[t.id]; len(stored) < len(t.hashes) || !slices.Equal(stored[:len(t.hashes)], t.hashes) {
+				tell(t.id)
 			}
 		}
 		return nil
 	})
-}
-
-func pad(hashes []tlog.Hash) []tlog.Hash {
-	var all [tileWidth]tlog.Hash
-	copy(all[:], hashes)
-	return all[:]
 }
 
 // edge compares what is not full yet.

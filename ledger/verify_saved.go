@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
@@ -59,8 +60,8 @@ func forLine(text string) string {
 // past that today's tree goes on from.
 func (v *verification) compareSaved(ctx context.Context) error {
 	for _, s := range v.saved {
-		if s.id != instanceLog() && !v.options.All && s.id.organization != v.options.Organization {
-			continue
+		if s.id != instanceLog() && !v.named && s.id.organization != v.options.Organization {
+			continue // which the caller may not look at
 		}
 		err := v.ledger.db.View(ctx, s.id.organization, func(tx *store.Tx) error {
 			h, err := readHead(ctx, tx, s.id)
@@ -176,6 +177,19 @@ const entryPage = 2048
 func (v *verification) entries(ctx context.Context, size int64) (*tree, error) {
 	id := instanceLog()
 	t := &tree{}
+	var full []fullTile
+	t.full = func(id tileID, hashes []tlog.Hash) {
+		full = append(full, fullTile{id, slices.Clone(hashes)})
+	}
+	told := make(map[tileID]bool) // of the lowest level, by what an entry is not
+	compare := func() error {
+		defer func() { full = full[:0] }()
+		return v.differ(ctx, id, full, func(t tileID) {
+			if !told[t] {
+				v.listed(TreeAltered, id, -1, "the stored tree's row %d of level %d is not that of the list of blocks: nothing can be sealed on it", t.number, t.level)
+			}
+		})
+	}
 	for t.size < size {
 		to := min(t.size-t.size%tileWidth+entryPage, size)
 		var page []entry
@@ -222,6 +236,7 @@ func (v *verification) entries(ctx context.Context, size int64) (*tree, error) {
 				next++
 				leaf := e.leaf()
 				if known && stored[i%tileWidth] != leaf {
+					told[tileID{0, i / tileWidth}] = true
 					v.listed(EntryAltered, id, -1, "entry %d of the list of blocks (block %d of %s/%s) is not what was sealed", i, e.number, forLine(e.log.organization), forLine(e.log.class))
 				}
 				if gone[i] {
@@ -236,6 +251,13 @@ func (v *verification) entries(ctx context.Context, size int64) (*tree, error) {
 			}
 			t.append(stored[i%tileWidth])
 		}
+		if err := compare(); err != nil {
+			return nil, err
+		}
 	}
-	return t, nil
+	ids, counts := edges(t.size)
+	for i, edge := range ids {
+		t.full(edge, t.edge[edge.level][:counts[i]])
+	}
+	return t, compare()
 }

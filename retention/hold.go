@@ -80,6 +80,16 @@ func (s *Scope) check() []fault.Field {
 		if len(id.value) > maxID || strings.ContainsFunc(id.value, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
 			say(id.name, "must be an id of at most "+strconv.Itoa(maxID)+" bytes")
 		}
+		if strings.HasSuffix(id.value, "*") {
+			say(id.name, "must be a whole id: what begins like it would not be held")
+		}
+	}
+	if t, ok := tables()[s.Class]; ok && s.Class != DeletedMembers { // of which a hold keeps events
+		for _, of := range []struct{ name, value, column string }{{"actor", s.Actor, t.actor}, {"target", s.Target, t.target}, {"action", s.Action, ""}} {
+			if of.value != "" && of.column == "" {
+				say(of.name, "must be left out with the class "+string(s.Class)+", whose rows have none: nothing would be held")
+			}
+		}
 	}
 	if s.Action != "" && (!actionForm.MatchString(s.Action) || !slices.ContainsFunc(audit.Actions(), s.ofAction)) {
 		say("action", "must be an action of docs/audit.md such as credential.create, or a noun and .* such as credential.*: nothing else would be held")

@@ -170,6 +170,26 @@ func TestBounds(t *testing.T) {
 	a.clean(t)
 }
 
+// A hold of what there is not would keep nothing, and nobody would know.
+func TestHoldOfNothing(t *testing.T) {
+	a := newArchive(t, t.TempDir()+"/gatehouse.db", retention.Options{})
+	for field, scope := range map[string]retention.Scope{
+		"scope.actor":  {Class: retention.Deliveries, Actor: "u_1"},
+		"scope.target": {Target: "cred_*"},
+		"scope.action": {Class: retention.Usage, Action: "credential.*"},
+	} {
+		_, err := a.Hold(t.Context(), owner, "a case", scope, time.Time{})
+		if f, ok := fault.As(err); !ok || len(f.Fields) != 1 || f.Fields[0].Name != field {
+			t.Errorf("%+v: %v", scope, err)
+		}
+	}
+	for _, scope := range []retention.Scope{{Class: retention.Usage, Actor: "u_1"}, {Class: retention.DeletedMembers, Action: "credential.*"}, {Actor: "a*b"}} {
+		if _, err := a.Hold(t.Context(), owner, "a case", scope, time.Time{}); err != nil {
+			t.Errorf("%+v: %v", scope, err)
+		}
+	}
+}
+
 // A hold of an action that there is not would keep nothing, and nobody would know.
 func TestHoldOfNoAction(t *testing.T) {
 	a := newArchive(t, t.TempDir()+"/gatehouse.db", retention.Options{})
@@ -292,6 +312,9 @@ func TestDeletedMember(t *testing.T) {
 			t.Errorf("%d were erased before their time", n)
 		}
 		a.later(t, 2*day)
+		if all, err := a.Preview(t.Context(), owner, "", nil); err != nil || all[10].Class != retention.DeletedMembers || all[10].Due != 7 || all[10].Held != 1 {
+			t.Errorf("the preview says %+v, %v", all, err)
+		}
 		if n := a.sweep(t); n != 7 {
 			t.Errorf("%d were erased, of 7", n)
 		}

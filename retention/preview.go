@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/ledger"
 	"github.com/gatehouse-io/gatehouse/store"
@@ -27,6 +28,8 @@ type ClassPreview struct {
 const (
 	maxCounted = 1_000_000
 	maxMatched = 50_000
+
+	previewBatch = 500 // that are read at once
 )
 
 // Preview runs the query of the sweep without its deletion, for an organization,
@@ -58,7 +61,7 @@ func (r *Retention) Preview(ctx context.Context, caller access.Caller, organizat
 			return err
 		}
 		for _, c := range Classes() {
-			one, err := previewClass(ctx, tx, organization, p.of(c), of(c, active), now)
+			one, err := previewClass(ctx, tx, organization, p.of(c), active, now)
 			if err != nil {
 				return err
 			}
@@ -87,15 +90,19 @@ func (d *Draft) lengths() (Lengths, error) {
 	return keep, nil
 }
 
-func previewClass(ctx context.Context, tx *store.Tx, organization string, l Length, holds holdsOf, now time.Time) (ClassPreview, error) {
+func previewClass(ctx context.Context, tx *store.Tx, organization string, l Length, active []Hold, now time.Time) (ClassPreview, error) {
+	holds := of(l.Class, active)
 	p := ClassPreview{Length: l, Stopped: holds.whole()}
 	before, ok := l.Keep.before(now)
 	if !ok {
 		return p, nil
 	}
 	p.Before = before
-	if l.Class.Events() {
+	switch {
+	case l.Class.Events():
 		return p, p.events(ctx, tx, organization, holds)
+	case l.Class == DeletedMembers:
+		return p, p.members(ctx, tx, organization, holds, active)
 	}
 	q := tables()[l.Class]
 	due, err := q.dueRows(organization, before, holdsOf{class: l.Class}).count(ctx, tx, maxCounted)
@@ -139,4 +146,58 @@ func (p *ClassPreview) events(ctx context.Context, tx *store.Tx, organization st
 	})
 	p.Due -= p.Held
 	return err
+}
+
+// members counts the personal data of deleted members, as the sweep erases it: event by
+// event. What another class's sweep would take along first is counted here too.
+func (p *ClassPreview) members(ctx context.Context, tx *store.Tx, organization string, holds holdsOf, active []Hold) error {
+	due := func(holds holdsOf, tell func(id string, deleted time.Time)) error {
+		q := membersTable().dueRows(organization, p.Before, holds)
+		return tx.Each(ctx, func(scan func(...any) error) error {
+			var id string
+			var deleted store.Time
+			err := scan(&id, &deleted)
+			tell(id, deleted.Time)
+			return err
+		}, q.first("t.id, t.deleted_at", maxMatched), q.args...)
+	}
+	var members []string
+	err := due(holdsOf{class: p.Class}, func(id string, deleted time.Time) {
+		members = append(members, id)
+		if p.Oldest.IsZero() {
+			p.Oldest = deleted
+		}
+		p.Newest = deleted
+	})
+	if err != nil {
+		return err
+	}
+	free := make(map[string]bool)
+	if err := due(holds, func(id string, _ time.Time) { free[id] = true }); err != nil {
+		return err
+	}
+	seen := make(map[string]bool) // who is actor and target of an event has one row for it
+	for _, id := range members {
+		for at, more := (audit.PersonPlace{}), true; more; {
+			if len(seen) >= maxMatched {
+				p.Capped = true
+				return nil
+			}
+			var events []audit.EventOfPerson
+			if events, at, more, err = audit.EventsOfPerson(ctx, tx, organization, id, at, previewBatch); err != nil {
+				return err
+			}
+			for _, e := range events {
+				switch {
+				case !e.Personal || seen[e.ID]:
+				case p.Stopped || !free[id] || heldAnyhow(active, e):
+					p.Held++
+				default:
+					p.Due++
+				}
+				seen[e.ID] = true
+			}
+		}
+	}
+	return nil
 }

@@ -27,13 +27,26 @@ func TestTrailParameters(t *testing.T) {
 	c := as(t, s, "acme", "u1", access.Owner)
 	for query, field := range map[string]string{
 		"acton=credential.create": "acton", "sk-live-0123456789=1": "query", "action=a.b&action=c.d": "action", "class=controls": "class",
-		"count=perhaps": "count", "action=" + url.QueryEscape("*' OR 1=1"): "action", "cursor=AAAA": "cursor", "from=yesterday": "from",
+		"count=perhaps": "count", "count=yes": "count", "action=" + url.QueryEscape("*' OR 1=1"): "action", "cursor=AAAA": "cursor", "from=yesterday": "from",
 	} {
 		a := c.get(eventsPath + "?" + query)
 		p := checkProblem(t, a, 422, "invalid_request")
 		if len(p.Errors) != 1 || p.Errors[0].Field != field || strings.Contains(a.Body, "live") || strings.Contains(a.Body, "OR 1") {
 			t.Errorf("%s: %s", query, a.Body)
 		}
+	}
+	// What began before there were events began with them; what is to come is nothing.
+	for query, want := range map[string]bool{"from=0001-01-01T00:00:00Z": true, "from=2000-01-01T00:00:00Z": true, "from=2999-01-01T00:00:00Z": false} {
+		if events := c.get(eventsPath + "?" + query); events.Status != 200 || strings.Contains(events.Body, "evt_") != want {
+			t.Errorf("%s: %d %s", query, events.Status, events.Body)
+		}
+		if exported := c.get("/api/audit/export?" + query); exported.Status != 200 || strings.Contains(exported.Body, `"id":"evt_`) != want {
+			t.Errorf("exported %s: %d %s", query, exported.Status, exported.Body)
+		}
+	}
+	checkProblem(t, c.do("GET", "/api/audit/tail?seconds=1", "", "Last-Event-ID", "c99999-a0-s0-y0"), 409, "trail_is_older")
+	for _, path := range []string{"/api/roles?organization=globex", "/api/members?all=1", "/api/tokens?x=1"} {
+		checkProblem(t, c.get(path), 422, "invalid_request")
 	}
 	for _, path := range []string{"/api/audit/export?format=xml", "/api/audit/export?cursor=x", "/api/audit/tail?seconds=-1", "/api/audit/tail?after=x", "/api/audit/schema?v=1", "/api/audit/sinks?limit=1"} {
 		checkProblem(t, c.get(path), 422, "invalid_request")

@@ -120,7 +120,7 @@ func queryTime(name, value string) (time.Time, []fault.Field) {
 		return t, []fault.Field{{Name: name, Message: "must be a time such as 2026-11-23T08:41:00.000Z"}}
 	}
 	if t.IsZero() { // asked for, so not the same as left out
-		t = t.Add(time.Nanosecond)
+		t = t.Add(time.Microsecond) // the least that the database tells apart
 	}
 	return t, nil
 }

@@ -255,6 +255,8 @@ func fieldOf(d *huma.ErrorDetail, known map[string]bool) fault.Field {
 	case m == "expected string", m == "expected boolean", m == "expected integer", m == "expected number",
 		m == "expected object", m == "expected array":
 		message = "must be a JSON " + strings.TrimPrefix(m, "expected ")
+	case m == "invalid boolean":
+		message = "must be true or false"
 	case m == "invalid integer", m == "invalid floating value":
 		message = "must be a number"
 	case strings.HasPrefix(m, "expected number "):

@@ -165,6 +165,9 @@ func timeOf(t *api.Time) time.Time {
 	if t == nil {
 		return time.Time{}
 	}
+	if time.Time(*t).IsZero() { // said, so not the same as left out
+		return time.Time{}.Add(time.Microsecond)
+	}
 	return time.Time(*t)
 }
 

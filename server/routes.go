@@ -204,7 +204,7 @@ func (s *Server) door(rt route) func(huma.Context, func(huma.Context)) {
 		if err == nil {
 			err = checkQuery(r.URL.RawQuery)
 		}
-		if err == nil && strings.HasPrefix(rt.path, auditRoutes) {
+		if err == nil && slices.ContainsFunc(strictRoutes[:], func(prefix string) bool { return strings.HasPrefix(rt.path, prefix) }) {
 			err = checkParameters(r.URL.Query(), hctx.Operation())
 		}
 		if err != nil {
@@ -226,9 +226,10 @@ func checkQuery(raw string) error {
 	return nil
 }
 
-// auditRoutes begin with this. A parameter that they do not know is refused: of the
-// trail, a filter that is silently not applied tells something that is not so.
-const auditRoutes = "/api/audit/"
+// strictRoutes begin with these. A parameter that they do not know is refused: of the
+// trail, of what is kept and of who may do what, a filter that is silently not applied
+// tells something that is not so.
+var strictRoutes = [...]string{"/api/audit/", "/api/retention/", "/api/members", "/api/roles", "/api/tokens", "/api/access/"}
 
 func checkParameters(query url.Values, o *huma.Operation) error {
 	var names []string

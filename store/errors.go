@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"modernc.org/sqlite"
@@ -20,6 +21,10 @@ var (
 	ErrExists      = errors.New("the row exists already")
 	ErrUnavailable = errors.New("the database is not available")
 	ErrRefused     = errors.New("the database refuses the values")
+
+	// ErrDamaged is a database that is not what Gatehouse made of it: a value that is
+	// none of its column's (SQLite takes any), or a table that is gone.
+	ErrDamaged = errors.New("the database was changed by something other than Gatehouse")
 )
 
 // errFull is a companion of [ErrUnavailable]: writes fail until somebody makes room.
@@ -68,6 +73,9 @@ func (db *DB) mapError(err error) error {
 	if errors.As(err, &lite) {
 		return mapSQLite(lite, err)
 	}
+	if strings.HasPrefix(err.Error(), "sql: Scan error on column") { // which has no type of its own
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
 	var network net.Error
 	if errors.As(err, &network) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || pgconn.SafeToRetry(err) {
@@ -88,6 +96,8 @@ func mapPostgres(pg *pgconn.PgError, err error) error {
 	case len(pg.Code) == 5 && (pg.Code[:2] == "22" || pg.Code[:2] == "23"):
 		// text that is no UTF-8, a constraint
 		return fmt.Errorf("%w: %w", ErrRefused, err)
+	case pg.Code == "42P01": // undefined table
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return err
 }
@@ -103,6 +113,12 @@ func mapSQLite(lite *sqlite.Error, err error) error {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR,
 		sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	case sqlite3.SQLITE_ERROR:
+		if strings.Contains(lite.Error(), "no such table: ") {
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
 	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH:
 		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}

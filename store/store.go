@@ -370,13 +370,18 @@ func (tx *Tx) Each(ctx context.Context, fn func(scan func(dest ...any) error) er
 		return tx.db.mapError(err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err below tells of failures
+	scan := func(dest ...any) error { return tx.db.mapError(rows.Scan(dest...)) }
 	for rows.Next() {
-		if err := fn(rows.Scan); err != nil {
+		if err := fn(scan); err != nil {
 			return err
 		}
 	}
 	return tx.db.mapError(rows.Err())
 }
+
+// TakesAnyType reports whether the database keeps whatever is written to a column, of
+// whatever type, as SQLite does.
+func (tx *Tx) TakesAnyType() bool { return tx.db.dialect != dialectPostgres }
 
 // Row is one row to be scanned.
 type Row struct {

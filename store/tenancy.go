@@ -138,6 +138,7 @@ const (
 const tenantTables = `SELECT c.relname, CASE WHEN c.relname = 'organizations' THEN 'id' ELSE 'organization' END,
 	c.relrowsecurity AND c.relforcerowsecurity AND EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = '` + policyName + `')
 	FROM pg_class c WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
+	AND pg_has_role(c.relowner, 'USAGE') -- what somebody else put beside our tables is not ours to guard
 	AND (c.relname = 'organizations' OR EXISTS (SELECT 1 FROM pg_attribute a
 		WHERE a.attrelid = c.oid AND a.attname = 'organization' AND NOT a.attisdropped))
 	ORDER BY c.relname`

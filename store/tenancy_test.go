@@ -221,7 +221,8 @@ func TestNoTableIsForgotten(t *testing.T) {
 	if missing, err := db.Unsecured(t.Context()); err != nil || fmt.Sprint(missing) != "[additions credentials events]" {
 		t.Errorf("unguarded: %v, %v", missing, err)
 	}
-	failOn(t, together(4, func(int) error { // several instances start at once
+	gatehousetest.AsSuperuser(t, url, `CREATE TABLE somebodys AS SELECT * FROM members`) // not ours, and not ours to guard
+	failOn(t, together(4, func(int) error {                                              // several instances start at once
 		again, err := store.Open(t.Context(), url, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return err
