@@ -132,7 +132,9 @@
 // empty, or with an older snapshot. A Redis that is back before anybody looked has no scripts: the
 // first decision finds that out, and looks for the data before it brings the script. On a cluster each master
 // may lose its data alone: marks in slots spread over all of them tell which, and what was
-// counted elsewhere is not merged again.
+// counted elsewhere is not merged again. One that is restarted while it is told what was
+// admitted without it is told again. When Redis decides alone again, each process asks it how
+// those stand that it admitted meanwhile, so that a further outage begins from there.
 //
 // A snapshot, or a replica that takes over, that has the last look but not the last writes has
 // not lost its data as far as can be seen: those writes are forgotten there, while each process

@@ -2,6 +2,8 @@ package ratelimit_test
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -330,5 +332,131 @@ func TestOlderSnapshot(t *testing.T) {
 	takeAll(100)
 	if all != 300 {
 		t.Errorf("%d admitted, want the limit of 300", all)
+	}
+}
+
+// What an instance admitted without Redis is not forgotten where Redis dies while it is
+// counted there, and comes back as it was before.
+func TestDiesWhileItIsTold(t *testing.T) {
+	server := startRedis(t)
+	s, told := newSwitch(t, server.open(ratelimit.RedisOptions{Timeout: patient}))
+	const subjects, each = 4000, 3
+	of := func(i int) ratelimit.Subject { return subject("ip", fmt.Sprint(i), "10/1h") }
+	take(t, s, time.Now(), of(0))
+	for server.do("EXISTS", ratelimit.DefaultPrefix+"instances") != ":1" {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(1200 * time.Millisecond) // it is said that Redis knows all
+	server.do("SAVE")
+	server.kill()
+	for range 10 {
+		take(t, s, time.Now(), of(0))
+	}
+	told.next(t, true)
+	for i := 1; i < subjects; i++ {
+		for range each {
+			if !take(t, s, time.Now(), of(i)).Admitted {
+				t.Fatal("denied")
+			}
+		}
+	}
+	for range 3 {
+		server.start()
+		for n := 0; n < 200; time.Sleep(time.Millisecond) { // it is being told
+			n, _ = strconv.Atoi(strings.TrimPrefix(server.do("DBSIZE"), ":"))
+		}
+		server.kill()
+	}
+	server.start()
+	told.next(t, false)
+	redis := server.open(ratelimit.RedisOptions{Timeout: patient}) // which has no memory of its own
+	for i := 1; i < subjects; i++ {
+		if d := peek(t, redis, time.Now(), of(i)); d.Statuses[0].Used != each {
+			t.Fatalf("subject %d: %+v", i, d)
+		}
+	}
+}
+
+// One that has lost nothing by a restart of Redis, since it did not look for long, lets nobody
+// pass who has.
+func TestWhoLostNothingBringsNothing(t *testing.T) {
+	server := startRedis(t)
+	told := make(changes, 100)
+	begin := func(every time.Duration) *ratelimit.Switch {
+		s := ratelimit.NewSwitch(server.open(ratelimit.RedisOptions{Timeout: patient}), ratelimit.NewMemory(ratelimit.MemoryOptions{}),
+			ratelimit.SwitchOptions{ProbeInterval: every, OnChange: func(c ratelimit.Change) { told <- c }})
+		t.Cleanup(s.Close)
+		return s
+	}
+	silent := begin(time.Hour)
+	org := subject("organization", "acme", "300/1h")
+	switches := [3]*ratelimit.Switch{begin(time.Second), begin(time.Second), begin(time.Second)}
+	for _, s := range switches {
+		for s.Status().Instances < 4 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	server.do("SAVE")
+	all := rounds(t, 80, switches, org)
+	time.Sleep(1400 * time.Millisecond) // they say that Redis knows it
+	server.kill()
+	server.start()
+	for all++; take(t, silent, time.Now(), org).Degraded; all++ { // its connection is a dead one
+		if silent.Degraded() {
+			t.Fatal("the silent one does not come to Redis")
+		}
+	}
+	all += rounds(t, 100, switches, org)
+	for range switches {
+		told.next(t, true)
+	}
+	if all > 300+len(switches) {
+		t.Errorf("%d admitted, want the limit of 300 and one for each instance at most", all)
+	}
+}
+
+// Who is asked for during outages alone is admitted as often as the limit says and not once
+// more in each: what the others admitted is heard of when Redis is back.
+func TestOutagesInARow(t *testing.T) {
+	server := startRedis(t)
+	switches, told := fleet(t, server, ratelimit.SwitchOptions{})
+	org := subject("organization", "acme", "300/1h")
+	all := 0
+	for outage := range 4 {
+		server.freeze()
+		for i, s := range switches {
+			for !s.Degraded() {
+				take(t, s, time.Now(), subject("ip", "x", "100000/1h"))
+			}
+			told[i].next(t, true)
+		}
+		all += rounds(t, 150, switches, org)
+		if all > 300+3*outage {
+			t.Fatalf("%d admitted in outage %d, want the limit of 300 and one more for each instance", all, outage)
+		}
+		server.thaw()
+		for i := range switches {
+			told[i].next(t, false)
+		}
+		time.Sleep(300 * time.Millisecond) // they ask
+	}
+}
+
+// What stands where resets are noted, and is none, is no reason to do without Redis.
+func TestForeignResets(t *testing.T) {
+	server := startRedis(t)
+	s, told := newSwitch(t, server.open(ratelimit.RedisOptions{Timeout: patient}))
+	for _, foreign := range [][]string{{"SET", ratelimit.DefaultPrefix + "resets", "x"}, {"LPUSH", ratelimit.DefaultPrefix + "resets", "x"}} {
+		server.do("DEL", ratelimit.DefaultPrefix+"resets")
+		server.do(foreign...)
+		time.Sleep(300 * time.Millisecond) // some looks
+		server.do("DEL", ratelimit.DefaultPrefix+"resets")
+		server.do(foreign...)
+		if err := s.Reset(t.Context(), "ip", "x"); err != nil {
+			t.Error(err)
+		}
+	}
+	if s.Degraded() || len(told) > 0 {
+		t.Errorf("%d changes", len(told))
 	}
 }

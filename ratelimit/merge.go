@@ -42,9 +42,9 @@ func (r *Redis) merge(ctx context.Context, rec *record, offset int64) error {
 	return err
 }
 
-// mergeAll merges many records, several at a time, and returns those that failed
-// and why.
-func (r *Redis) mergeAll(ctx context.Context, records []record, offset int64) (failed []record, err error) {
+// mergeAll merges many records, several at a time, and returns those that were merged, those
+// that were not and why.
+func (r *Redis) mergeAll(ctx context.Context, records []record, offset int64) (done, failed []record, err error) {
 	const atOnce = 16
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -56,11 +56,13 @@ func (r *Redis) mergeAll(ctx context.Context, records []record, offset int64) (f
 				if e == nil {
 					e = r.merge(ctx, rec, offset)
 				}
-				if e != nil {
-					mu.Lock()
+				mu.Lock()
+				if e == nil {
+					done = append(done, *rec)
+				} else {
 					failed, err = append(failed, *rec), e
-					mu.Unlock()
 				}
+				mu.Unlock()
 			}
 		})
 	}
@@ -69,7 +71,7 @@ func (r *Redis) mergeAll(ctx context.Context, records []record, offset int64) (f
 	}
 	close(next)
 	all.Wait()
-	return failed, err
+	return done, failed, err
 }
 
 // err0 reads an error under its lock: after the first, nothing more is tried.
@@ -96,11 +98,15 @@ type census struct {
 	alive   int64 // instances
 	settled int64 // of those, how many said so since the instant asked for
 	mark
+
+	// restarted says that Redis did not know the script: it was restarted since the last
+	// look, or forgot its scripts.
+	restarted bool
 }
 
 // edition is take.lua for the data that a [Switch] found in Redis, and merged what was
-// missing into. The script is another for other data: what somebody who knows of a loss
-// has brought does not serve who does not.
+// missing into. The script is another for other data, and each process's own: what somebody
+// who knows of a loss has brought, or who has lost nothing, does not serve the others.
 type edition struct {
 	instance string   // the Switch
 	keys     []string // the marks'; none: whatever Redis has
@@ -119,7 +125,7 @@ func (r *Redis) expect(instance string, keys []string, marks []mark) {
 		for _, m := range marks {
 			_, _ = io.WriteString(names, m.name)
 		}
-		next.take = script("take", "-- for the data "+hex.EncodeToString(names.Sum(nil)))
+		next.take = script("take", "-- for the data "+hex.EncodeToString(names.Sum(nil)), r.own)
 	}
 	r.edition.Store(next)
 }
@@ -201,13 +207,25 @@ func readCensus(result rueidis.RedisResult, does string, said int64) (census, er
 // when it last said so.
 func (r *Redis) alive(ctx context.Context, instance, does string, said int64, silence time.Duration, since int64) (census, error) {
 	args := aliveArguments(instance, does, said, silence, since)
+	restarted := false
 	reply, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
-		return r.aliveLua.Exec(context.Background(), client, []string{r.aliveKey()}, args)
+		result := client.Do(context.Background(), r.atMark(client, r.aliveKey(), args))
+		if restarted = forgotten(result); restarted && does != say {
+			result = r.aliveLua.Exec(context.Background(), client, []string{r.aliveKey()}, args)
+		}
+		return result
 	})
-	if err != nil {
+	if err != nil { // NOSCRIPT too: what was merged may be lost since, and is not said to be there
 		return census{}, err
 	}
-	return readCensus(reply, does, said)
+	c, err := readCensus(reply, does, said)
+	c.restarted = restarted
+	return c, err
+}
+
+// atMark runs alive.lua at a mark, where Redis knows it.
+func (r *Redis) atMark(client rueidis.Client, key string, args []string) rueidis.Completed {
+	return client.B().Evalsha().Sha1(r.aliveLua.sha).Numkeys(1).Key(key).Arg(args...).Build()
 }
 
 func (r *Redis) aliveKey() string { return r.prefix + aliveName }

@@ -102,14 +102,15 @@ func (r *Redis) spreads(client rueidis.Client) bool {
 }
 
 // marks lets an instance look at all marks, or say at them that Redis knows all it admitted.
-// said are those that it found or said last. It gives none where there is no such cluster.
-func (r *Redis) marks(ctx context.Context, instance, does string, said []mark, silence time.Duration) ([]mark, error) {
+// said are those that it found or said last. It gives none where there is no such cluster, and
+// says whether some node was restarted since the last look.
+func (r *Redis) marks(ctx context.Context, instance, does string, said []mark, silence time.Duration) (found []mark, restarted bool, err error) {
 	client, err := r.connect()
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, false, unavailable(err)
 	}
 	if !r.spreads(client) {
-		return nil, nil
+		return nil, false, nil
 	}
 	last, args := make([]int64, markCount), make([][]string, markCount)
 	for i := range args {
@@ -119,35 +120,42 @@ func (r *Redis) marks(ctx context.Context, instance, does string, said []mark, s
 		args[i] = aliveArguments(instance, does, last[i], silence, 0)
 	}
 	var results []rueidis.RedisResult
+	unknown := false // to some node
 	_, err = r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
 		commands := make(rueidis.Commands, markCount)
 		for i := range commands {
-			commands[i] = client.B().Evalsha().Sha1(r.aliveLua.sha).Numkeys(1).Key(r.markKey(i)).Arg(args[i]...).Build()
+			commands[i] = r.atMark(client, r.markKey(i), args[i])
 		}
 		results = client.DoMulti(context.Background(), commands...)
-		var unknown sync.WaitGroup
+		var again sync.WaitGroup
 		for i := range results {
-			if forgotten(results[i]) {
-				unknown.Go(func() {
+			if !forgotten(results[i]) {
+				continue
+			}
+			if unknown = true; does != say {
+				again.Go(func() {
 					results[i] = r.aliveLua.Exec(context.Background(), client, []string{r.markKey(i)}, args[i])
 				})
 			}
 		}
-		unknown.Wait()
+		again.Wait()
 		return results[0]
 	})
-	if err != nil {
-		return nil, err
+	if err != nil { // it may be under way still
+		return nil, false, err
 	}
-	found := make([]mark, markCount)
+	if unknown && does == say { // as in alive
+		return nil, false, unavailable(errLost)
+	}
+	found = make([]mark, markCount)
 	for i, result := range results {
 		c, err := readCensus(result, does, last[i])
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		found[i] = c.mark
 	}
-	return found, nil
+	return found, unknown, nil
 }
 
 // markKeys names all marks.

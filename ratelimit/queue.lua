@@ -11,6 +11,7 @@
 --
 -- Who includes this has call, field and pack, and now.
 local HEAD, CHUNK, HALF, WHOLE = 12, 40, 549755813888, 1099511627776
+local LONGEST = 64000000000 -- twice the longest window: no key is kept for so long, in milliseconds
 
 local function instant(bytes, i)
   return now + (field('<I5', bytes, 5 * i + 1) - now + HALF) % WHOLE - HALF
@@ -23,7 +24,8 @@ local function open(key, s)
     local version, till, front, middle, head, room = field('<BI4BI2I2I2', s)
     local body = string.sub(s, HEAD + 1)
     if (version == 2 or version == 3) and middle <= room and (room == 0 or head < room)
-        and (middle == 0 or front > 0) and 5 * front <= #body and instant(body, #body / 5 - 1) <= till * 1000 then
+        and (middle == 0 or front > 0) and 5 * front <= #body and instant(body, #body / 5 - 1) <= till * 1000
+        and till * 1000 <= now + LONGEST then
       q.version, q.till, q.front, q.middle, q.head, q.room, q.body = version, till, front, middle, head, room, body
     end
   end

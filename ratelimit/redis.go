@@ -96,6 +96,7 @@ type Redis struct {
 	aliveLua  luaScript
 	denials   *denials
 	edition   atomic.Pointer[edition]
+	own       string // a line that makes scripts of it this limiter's own: see ownLine
 	began     time.Time
 
 	// scripted makes now count instead of the clocks, for tests that compare
@@ -142,10 +143,11 @@ func newRedis(connect func() (rueidis.Client, error), closeClient func(), option
 		noteReset: script("notereset"),
 		giveBack:  script("giveback"),
 		mergeLua:  script("merge"),
-		aliveLua:  script("alive"),
 		denials:   newDenials(options.MaxDenials),
 		began:     time.Now(),
+		own:       ownLine(),
 	}
+	r.aliveLua = script("alive", r.own)
 	r.expectAny()
 	return r
 }

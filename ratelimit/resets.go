@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"context"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -21,8 +22,16 @@ const (
 // are milliseconds on Redis's clock, so they stay right when Redis loses its data.
 func (r *Redis) resetsSince(ctx context.Context, point int64) (names map[string]int64, next int64, err error) {
 	reply, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
-		return client.Do(context.Background(), client.B().Zrevrangebyscore().Key(r.prefix+resetsName).
-			Max("+inf").Min(strconv.FormatInt(point, 10)).Withscores().Limit(0, resetsKept).Build())
+		ask := func() rueidis.RedisResult {
+			return client.Do(context.Background(), client.B().Zrevrangebyscore().Key(r.prefix+resetsName).
+				Max("+inf").Min(strconv.FormatInt(point, 10)).Withscores().Limit(0, resetsKept).Build())
+		}
+		result := ask()
+		if said, ok := rueidis.IsRedisErr(result.Error()); ok && strings.HasPrefix(said.Error(), "WRONGTYPE") { // what has another type than ours is not ours
+			client.Do(context.Background(), client.B().Del().Key(r.prefix+resetsName).Build())
+			result = ask()
+		}
+		return result
 	})
 	if err != nil {
 		return nil, point, err

@@ -81,6 +81,7 @@ type Switch struct {
 	share     atomic.Pointer[Memory]
 	owed      *Memory
 	mirror    *mirror      // what Redis last told
+	unheard   unheard      // of whom it is to tell again
 	instances atomic.Int64 // that are alive
 	asking    atomic.Int64 // requests that Redis has not answered yet
 	offset    atomic.Int64 // Redis's clock less this process's, in milliseconds
@@ -106,6 +107,7 @@ type Switch struct {
 	isLosing bool             // something was lost, and is not merged yet
 	losing   slots            // on a cluster, of these
 	lostFrom int64            // what was admitted since, on Redis's clock in milliseconds; 0: all
+	loss     string           // an id of it
 	merged   int              // shards of memory that were merged since
 	done     map[string]int64 // pending resets that were done, by name, and where they stand among everybody's
 
@@ -114,6 +116,7 @@ type Switch struct {
 	changes []Change        // not told yet
 	pending map[string]bool // names reset while Redis was away
 	rest    []record        // what could not be merged yet
+	unsaid  []record        // what was merged since it was last said that Redis knows all
 
 	wake  chan struct{}
 	stop  context.CancelFunc

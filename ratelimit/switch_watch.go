@@ -8,6 +8,7 @@ import (
 	"math"
 	mathrand "math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -96,6 +97,8 @@ func (s *Switch) tell() {
 func (s *Switch) watch(ctx context.Context) {
 	defer close(s.ended)
 	defer s.tell()
+	var hearing sync.WaitGroup
+	defer hearing.Wait()
 	var point int64
 	backoff := 1
 	for range maxFailures - 1 {
@@ -132,6 +135,7 @@ func (s *Switch) watch(ctx context.Context) {
 			// Every instance alive has merged since Redis was well again, or is dead.
 			if s.recover() {
 				backoff = min(backoff*2, 4) // if it goes away again soon, ask less often
+				hearing.Go(func() { s.hear(ctx) })
 			}
 		}
 		if ok && !s.degraded.Load() {
@@ -209,9 +213,12 @@ func (s *Switch) look(ctx context.Context, point, since int64) (int64, census, b
 	if err != nil {
 		return fail(err)
 	}
-	marks, err := s.redis.marks(ctx, s.identity, look, s.marks, s.silence())
+	marks, restarted, err := s.redis.marks(ctx, s.identity, look, s.marks, s.silence())
 	if err != nil {
 		return fail(err)
+	}
+	if seen.restarted || restarted {
+		s.mergeAgain()
 	}
 	if err := s.noteLost(ctx, seen.mark, marks); err != nil {
 		return fail(err)
@@ -224,7 +231,7 @@ func (s *Switch) look(ctx context.Context, point, since int64) (int64, census, b
 		return point, census{}, false
 	}
 	// Said last: who is alive has looked and owed nothing.
-	if marks, err = s.redis.marks(ctx, s.identity, say, s.marks, s.silence()); err != nil {
+	if marks, _, err = s.redis.marks(ctx, s.identity, say, s.marks, s.silence()); err != nil {
 		return fail(err)
 	}
 	if seen, err = s.redis.alive(ctx, s.identity, say, s.here.said, s.silence(), since); err != nil {
@@ -232,7 +239,21 @@ func (s *Switch) look(ctx context.Context, point, since int64) (int64, census, b
 	}
 	s.here, s.marks = seen.mark, marks
 	s.expect()
+	s.losing, s.isLosing = nil, false
+	s.mu.Lock()
+	s.unsaid = nil
+	s.mu.Unlock()
 	return point, seen, true
+}
+
+// mergeAgain puts back what was merged since this process last said that Redis knows all: a
+// Redis that was restarted meanwhile may have been put back to what it was then. What it knows
+// all the same it knows under the same id.
+func (s *Switch) mergeAgain() {
+	s.merged = 0
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rest, s.unsaid = append(s.unsaid, s.rest...), nil
 }
 
 // expect tells the limiter on Redis which data it is to find.
@@ -286,11 +307,20 @@ func (s *Switch) noteLost(ctx context.Context, here mark, marks []mark) error {
 		if s.isLosing {
 			from = min(from, s.lostFrom)
 		}
-		s.merged, s.isLosing, s.lostFrom = 0, true, from
+		s.merged, s.isLosing, s.lostFrom, s.loss = 0, true, from, rand.Text()
 		s.losses.Add(1)
 		if ctx.Err() == nil {
 			s.failed(unavailable(errLost))
 		}
+		// All that is owed is in memory too. It is taken first: what is admitted
+		// before memory is merged is then counted twice rather than not at all.
+		var owed []record
+		for i := range s.owed.shards {
+			owed = append(owed, s.owed.records(i, true)...)
+		}
+		s.mu.Lock()
+		s.rest = slices.DeleteFunc(append(s.rest, owed...), s.wasLost)
+		s.mu.Unlock()
 	}
 	return nil
 }
@@ -310,6 +340,7 @@ func (s *Switch) lost(records []record) []record {
 	kept := records[:0]
 	for i := range records {
 		if r := &records[i]; s.wasLost(*r) && r.since(from) {
+			r.id = s.loss
 			kept = append(kept, *r)
 		}
 	}
@@ -322,30 +353,15 @@ func (s *Switch) wasLost(r record) bool {
 }
 
 // mergeLost counts in a Redis that lost its data all that was admitted here of what it
-// lost. It goes on where it failed before.
+// lost. It goes on where it failed before, until it is said that Redis knows all.
 func (s *Switch) mergeLost(ctx context.Context) bool {
-	if s.merged == 0 {
-		// All that is owed is in memory too. It is taken first: what is admitted
-		// in between is then counted twice rather than not at all.
-		var owed []record
-		for i := range s.owed.shards {
-			owed = append(owed, s.owed.records(i, true)...)
-		}
-		s.mu.Lock()
-		s.rest = slices.DeleteFunc(append(s.rest, owed...), s.wasLost)
-		s.mu.Unlock()
-	}
 	for s.merged < len(s.memory.shards) {
 		s.merged++
 		if !s.mergeRecords(ctx, s.lost(s.memory.records(s.merged-1, false))) {
 			return false
 		}
 	}
-	if !s.mergeRecords(ctx, nil) {
-		return false
-	}
-	s.losing, s.isLosing = nil, false
-	return true
+	return s.mergeRecords(ctx, nil)
 }
 
 // mergeRecords merges records that still count, after those that failed before.
@@ -363,13 +379,13 @@ func (s *Switch) mergeRecords(ctx context.Context, records []record) bool {
 			records[i].id = rand.Text()
 		}
 	}
-	failed, err := s.redis.mergeAll(ctx, records, s.offset.Load())
+	done, failed, err := s.redis.mergeAll(ctx, records, s.offset.Load())
+	s.mu.Lock()
+	s.rest, s.unsaid = append(s.rest, failed...), append(s.unsaid, slices.DeleteFunc(done, func(r record) bool { return r.id == s.loss })...)
+	s.mu.Unlock()
 	if err == nil {
 		return true
 	}
-	s.mu.Lock()
-	s.rest = append(s.rest, failed...)
-	s.mu.Unlock()
 	if ctx.Err() == nil {
 		s.failed(err)
 	}

@@ -42,7 +42,7 @@ local function look(s, limit, window)
   local length = #s
   if length < 17 or length % 5 ~= 2 then return end
   local version, till, front, middle, _, _, first = field('<BI4BI2I2I2I5', s)
-  if version ~= 2 then return end
+  if version ~= 2 or till * 1000 > now + 64000000000 then return end -- see queue.lua
   -- Instants are kept modulo 2^40 milliseconds, and are within half of that from now.
   if (field('<I5', s, length - 4) - now + 549755813888) % 1099511627776 > 549755813888 then return end
   local edge, gone, here = now - window, 0, (length - 12) / 5

@@ -79,6 +79,9 @@ func (s *Switch) alone(now time.Time, subjects []Subject, d *Decision, x *scratc
 
 // owe notes that Redis may not know of a request that the share has admitted.
 func (s *Switch) owe(now time.Time, subjects []Subject, x *scratch) error {
+	if s.degraded.Load() {
+		s.unheard.note(subjects)
+	}
 	// Under the full limits, which have room: the shares change.
 	if err := s.owed.decide(now, subjects, &x.due, true); err != nil {
 		return err
@@ -215,5 +218,6 @@ func (s *Switch) forget(name string) {
 	s.mirror.forget(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rest = slices.DeleteFunc(s.rest, func(r record) bool { return r.name() == name })
+	named := func(r record) bool { return r.name() == name }
+	s.rest, s.unsaid = slices.DeleteFunc(s.rest, named), slices.DeleteFunc(s.unsaid, named)
 }

@@ -34,7 +34,7 @@ func read(ctx context.Context, r io.Reader, options Options) (*trace, error) {
 				options.Progress(lines.Offset())
 			}
 		}
-		fields, err := lines.Next()
+		fields, err := lines.Next(c.time)
 		if errors.Is(err, io.EOF) {
 			return t, nil
 		}

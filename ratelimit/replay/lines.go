@@ -16,11 +16,33 @@ import (
 type Lines struct {
 	csv     *csv.Reader
 	columns []string
+	end     *endReader
+
+	// How many digits the last field has of the line just read and of the one before; 0 where
+	// it is no whole number.
+	digits, before int
+	line           int
+}
+
+// endReader keeps the last byte that was read.
+type endReader struct {
+	io.Reader
+	last byte
+}
+
+// Read implements [io.Reader].
+func (r *endReader) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	if n > 0 {
+		r.last = b[n-1]
+	}
+	return n, err
 }
 
 // NewLines reads the header of a file.
 func NewLines(r io.Reader) (*Lines, error) {
-	l := &Lines{csv: csv.NewReader(r)}
+	end := &endReader{Reader: r}
+	l := &Lines{csv: csv.NewReader(end), end: end}
 	l.csv.ReuseRecord = true
 	header, err := l.csv.Read()
 	if errors.Is(err, io.EOF) {
@@ -58,13 +80,26 @@ func (l *Lines) Column(name string) (int, error) {
 	return 0, fmt.Errorf("there is no column %q; the columns are %s", name, list)
 }
 
-// Next gives the fields of the next line, good until the next call, or io.EOF.
-func (l *Lines) Next() ([]string, error) {
+// Next gives the fields of the next line, good until the next call, or io.EOF. times is the
+// column of times: where it is the last one, a file that was cut off in it would end with a
+// request of another year.
+func (l *Lines) Next(times int) ([]string, error) {
 	fields, err := l.csv.Read()
-	if err != nil && !errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
+		if times == len(l.columns)-1 && l.end.last != '\n' && l.digits < l.before {
+			return nil, fmt.Errorf("line %d: column %q: the file is cut off there: the time has %d digits and the one before %d", l.line, l.columns[times], l.digits, l.before)
+		}
+		return nil, err
+	case err != nil:
 		return nil, lineError(err)
 	}
-	return fields, err
+	l.line, _ = l.csv.FieldPos(times)
+	l.before, l.digits = l.digits, 0
+	if last := fields[len(fields)-1]; digits(last) {
+		l.digits = len(last)
+	}
+	return fields, nil
 }
 
 // Wrong says that the field in a column of the line just read is not what it

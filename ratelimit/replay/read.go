@@ -50,7 +50,7 @@ func read(ctx context.Context, r io.Reader, options Options) ([]request, []strin
 			}
 			progress(lines.Offset())
 		}
-		fields, err := lines.Next()
+		fields, err := lines.Next(timeColumn)
 		if errors.Is(err, io.EOF) {
 			progress(lines.Offset())
 			return requests, names, nil

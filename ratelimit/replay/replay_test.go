@@ -171,6 +171,7 @@ func TestBadFiles(t *testing.T) {
 		{"missing column", "time,tokens\n", `there is no column "TIMESTAMP"; the columns are ["time" "tokens"]`},
 		{"missing key", "TIMESTAMP\n1\n", `there is no column "who"; the columns are ["TIMESTAMP"]`},
 		{"truncated", "TIMESTAMP,who\n1,a\n2\n", "line 3: not as many fields"},
+		{"truncated in a time", "who,TIMESTAMP\na,1767225600\nb,1767225601\nc,17672256", "line 4: column \"TIMESTAMP\": the file is cut off there"},
 		{"too long", "TIMESTAMP,who\n1,a\n2,b,c\n", "line 3: not as many fields"},
 		{"no time", "TIMESTAMP,who\n1,a\nsecret,b\n", `line 3: column "TIMESTAMP": not a time`},
 		{"after two lines in one", "TIMESTAMP,who\n1,\"a\n\n\"\nx,b\n", `line 5: column "TIMESTAMP": not a time`},
