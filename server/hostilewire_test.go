@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -137,7 +138,7 @@ func TestACutAnswerOverHTTP10(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = upstream.Close() })
-	broken := true
+	var whole atomic.Bool
 	go func() {
 		for {
 			conn, err := upstream.Accept()
@@ -146,7 +147,7 @@ func TestACutAnswerOverHTTP10(t *testing.T) {
 			}
 			_, _ = http.ReadRequest(bufio.NewReader(conn))
 			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n7\r\n[1,2,3,\r\n")
-			if !broken {
+			if whole.Load() {
 				_, _ = io.WriteString(conn, "2\r\n4]\r\n0\r\n\r\n")
 			}
 			_ = conn.Close()
@@ -169,7 +170,7 @@ func TestACutAnswerOverHTTP10(t *testing.T) {
 	if said, err := ask(); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("a cut answer ended with %v: %q", err, said)
 	}
-	broken = false
+	whole.Store(true)
 	if said, err := ask(); err != nil || !strings.HasSuffix(said, "\r\n\r\n[1,2,3,4]") {
 		t.Errorf("a whole answer ended with %v: %q", err, said)
 	}
