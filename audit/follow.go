@@ -63,7 +63,8 @@ func (p Positions) before(end Positions) bool {
 	return false
 }
 
-// End gives the place after everything that is sealed of the organization. It is
+// End gives the place after everything that is sealed of the organization, also where
+// retention took it. It is
 // for the instance's own readers, which have checked whom they read for.
 func (l *Log) End(ctx context.Context, organization string) (end Positions, err error) {
 	err = l.db.View(ctx, organization, func(tx *store.Tx) error {
@@ -76,11 +77,14 @@ func (l *Log) End(ctx context.Context, organization string) (end Positions, err 
 // EndOf is [Log.End] inside a transaction.
 func EndOf(ctx context.Context, tx *store.Tx, organization string) (end Positions, err error) {
 	for i, class := range Classes() {
-		err := tx.Row(ctx, `SELECT coalesce(max(log_index) + 1, 0) FROM events WHERE organization = $1 AND class = $2 AND log_index IS NOT NULL`,
-			organization, string(class)).Scan(&end[i])
+		var removed int64
+		err := tx.Row(ctx, `SELECT (SELECT coalesce(max(log_index) + 1, 0) FROM events WHERE organization = $1 AND class = $2 AND log_index IS NOT NULL),
+			(SELECT coalesce(max(size), 0) FROM ledger_prefixes WHERE organization = $1 AND class = $2)`,
+			organization, string(class)).Scan(&end[i], &removed)
 		if err != nil {
 			return end, err
 		}
+		end[i] = max(end[i], removed)
 	}
 	return end, nil
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gatehouse-io/gatehouse/store"
 )
@@ -261,6 +262,9 @@ func (q *streams) cut(found []Event, low *place, err error) ([]Event, *place, er
 		found = found[:q.limit]
 		last := &found[q.limit-1]
 		low = &place{store.At(last.OccurredAt), last.ID}
+		if last.OccurredAt.IsZero() { // what is no time stands before all that is one
+			low.at = store.At(time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC))
+		}
 	}
 	return found, low, err
 }

@@ -185,8 +185,33 @@ func TestDamagedTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		page, err := l.Events(tctx, owner, audit.Filter{})
-		if err != nil || len(page.Events) != 3 || !page.Events[0].Damaged || page.Events[1].Damaged || page.Events[2].Damaged {
-			t.Errorf("%s: %+v, %v", column, page.Events, err)
+		if err != nil || len(page.Events) != 3 {
+			t.Fatalf("%s: %+v, %v", column, page.Events, err)
+		}
+		first := column == "occurred_at"
+		if page.Events[0].Damaged != first || page.Events[1].Damaged || page.Events[2].Damaged == first {
+			t.Errorf("%s: %+v", column, page.Events)
+		}
+		// Page by page none of the others is left out.
+		seen, cursor := 0, ""
+		for {
+			page, err := l.Events(tctx, owner, audit.Filter{Limit: 1, Cursor: cursor})
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen += len(page.Events)
+			if cursor = page.NextCursor; cursor == "" {
+				break
+			}
+		}
+		if seen != 3 {
+			t.Errorf("%s: %d of 3, page by page", column, seen)
+		}
+		if err := db.Update(tctx, "acme", func(tx *store.Tx) error {
+			_, err := tx.Exec(tctx, `UPDATE events SET `+column+` = 0 WHERE organization = 'acme' AND id = (SELECT min(id) FROM events)`)
+			return err
+		}); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -90,6 +90,22 @@ func TestFollow(t *testing.T) {
 		if rest, _ := take(t, resumed, 1); rest[0] != "n3" {
 			t.Errorf("resumed at %s with %s", place, rest)
 		}
+		// Also when retention has taken all since.
+		err = db.Update(t.Context(), "acme", func(tx *store.Tx) error {
+			_, err := tx.Exec(t.Context(), `INSERT INTO ledger_prefixes (organization, class, size, root, record, created_at) VALUES ('acme', 'control', 4, '', '', 0)`)
+			if err == nil {
+				_, err = tx.Exec(t.Context(), `DELETE FROM events WHERE organization = 'acme'`)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		emptied, err := l.Follow(t.Context(), owner, "", &back)
+		if err != nil {
+			t.Fatal("when retention has taken all: ", err)
+		}
+		emptied.Close()
 		back[0] += 5 // of a database that was put back since
 		if _, err := l.Follow(t.Context(), owner, "", &back); !errors.Is(err, audit.ErrAhead) {
 			t.Errorf("from a place that is to come: %v", err)

@@ -145,13 +145,14 @@ func TestTheCallersTokenLeavesFormsBodiesAndPaths(t *testing.T) {
 	upstream, got := recorder(t, nil)
 	f := serve(t, upstream)
 	const form = "application/x-www-form-urlencoded"
+	token := callerToken
 	send := func(path, contentType, body string) *http.Response {
 		t.Helper()
 		r, err := http.NewRequestWithContext(t.Context(), "POST", f.URL+path, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.Header.Set("Authorization", "Bearer "+callerToken)
+		r.Header.Set("Authorization", "Bearer "+token)
 		r.Header.Set("Content-Type", contentType)
 		answer, err := http.DefaultClient.Do(r)
 		if err != nil {
@@ -192,6 +193,10 @@ func TestTheCallersTokenLeavesFormsBodiesAndPaths(t *testing.T) {
 		if answer := send("/api/chat/up/v1", contentType, body); answer.StatusCode != http.StatusBadRequest || answer.Header.Get("Gatehouse-Error") != "token_in_body" {
 			t.Errorf("%s: %d %s", contentType, answer.StatusCode, answer.Header.Get("Gatehouse-Error"))
 		}
+	}
+	token = "gth_" + strings.Repeat("a1B2c3D", 7) // whose end stands in it several times
+	if answer := send("/api/chat/up/v1", "application/json", `{"text":"`+token+`"}`); answer.Header.Get("Gatehouse-Error") != "token_in_body" {
+		t.Errorf("%d %s", answer.StatusCode, answer.Header.Get("Gatehouse-Error"))
 	}
 	select {
 	case seen := <-got:

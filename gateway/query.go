@@ -102,15 +102,15 @@ func holdsBytes(body []byte, token string) bool {
 		return bytes.Contains(body, []byte(token))
 	}
 	end := []byte(token[len(token)-tail:])
-	for rest := body; ; {
-		i := bytes.Index(rest, end)
+	for from := 0; ; {
+		i := bytes.Index(body[from:], end)
 		if i < 0 {
 			return false
 		}
-		if bytes.HasSuffix(rest[:i+tail], []byte(token)) {
+		if bytes.HasSuffix(body[:from+i+tail], []byte(token)) {
 			return true
 		}
-		rest = rest[i+1:]
+		from += i + 1
 	}
 }
 

@@ -72,7 +72,7 @@ func (t *transfer) origin() string {
 	switch {
 	case t.visit.Origin != "" && !t.visit.AtRoot:
 		return t.visit.Origin
-	case t.visit.Secure, strings.HasPrefix(t.visit.Origin, "https://"): // at its root, the name is the one that was asked
+	case t.visit.Secure:
 		return "https://" + t.r.Host
 	}
 	return "http://" + t.r.Host

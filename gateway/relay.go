@@ -62,7 +62,7 @@ func (t *transfer) answerHeader(answer *http.Response) {
 	if links := h["Link"]; len(links) > 0 {
 		h["Link"] = t.linkHeader(answer.Request, links)
 	}
-	for _, name := range goOnAt {
+	for _, name := range linkHeaders {
 		if links := h[name]; len(links) > 0 {
 			delete(h, name)
 			if through := t.location(answer.Request, links[0]); through != "" {
@@ -72,9 +72,9 @@ func (t *transfer) answerHeader(answer *http.Response) {
 	}
 }
 
-// goOnAt are headers whose link an SDK goes on at, with the caller's token: Azure's
-// operations and Gemini's uploads.
-var goOnAt = [...]string{"Operation-Location", "X-Goog-Upload-Url", "X-Goog-Upload-Control-Url"}
+// linkHeaders are headers whose whole value is a link at which an SDK goes on, with the caller's
+// token: Azure's operations and Gemini's uploads.
+var linkHeaders = [...]string{"Operation-Location", "X-Goog-Upload-Url", "X-Goog-Upload-Control-Url"}
 
 func (t *transfer) secrets() []string {
 	if t.upstream.injection == nil {

@@ -74,7 +74,7 @@ func (t *transfer) allowed(c Credential, body *payload) error {
 // stands: a provider may go by another place than we do.
 func (t *transfer) modelDenied(scope *catalog.Scope, body *payload) string {
 	reads := t.r.Method == http.MethodGet || t.r.Method == http.MethodHead || t.r.Method == http.MethodOptions
-	models := pathModels(t.visit.Path, reads)
+	models, inner := pathModels(t.visit.Path, reads), []string(nil) // those of tools do not name the request's
 	query, err := url.ParseQuery(t.r.URL.RawQuery)
 	if err != nil {
 		return scopeUnnamed // two servers may cut it in two ways
@@ -85,16 +85,16 @@ func (t *transfer) modelDenied(scope *catalog.Scope, body *payload) string {
 		}
 	}
 	if body.size > 0 {
-		named, ok := tokens.RequestedModels(body.inMemory()) // one on disk is too long to be a prompt
+		named, more, ok := tokens.RequestedModels(body.inMemory()) // one on disk is too long to be a prompt
 		if !ok || !saysJSON(t.r.Header) {
 			return scopeUnnamed
 		}
-		models = append(models, named...)
+		models, inner = append(models, named...), more
 	}
 	if len(models) == 0 && (!reads || body.size != 0) {
 		return scopeUnnamed
 	}
-	for _, model := range models {
+	for _, model := range append(models, inner...) {
 		// Gemini's have models/ in front in a body, and not in a path.
 		if !scope.AllowsModel(model) && !scope.AllowsModel(strings.TrimPrefix(model, "models/")) {
 			return scopeModel

@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"errors"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -66,6 +67,8 @@ func TestDamagedRows(t *testing.T) {
 		{"a key's time", []string{`UPDATE ledger_keys SET created_at = 'x'`}, ledger.KeyAltered, "_instance/ledger", -1, -1, false},
 		{"a record of retention", []string{`INSERT INTO ledger_prefixes (organization, class, size, root, record, created_at) VALUES ('acme', 'control', 'x', '', '', 0)`}, ledger.RecordInvalid, "acme/control", -1, -1, false},
 		{"an event that was held", []string{`INSERT INTO ledger_held (organization, class, log_index, event_id, occurred_at, canonical, size, hashes, checkpoint) VALUES ('acme', 'control', 'x', 'evt_x', 0, '', 0, '', '')`}, ledger.HeldAltered, "acme/control", -1, -1, false},
+		{"a class", []string{`UPDATE events SET class = x'ff'` + acme + `AND log_index = 3`}, ledger.ColumnAltered, "acme/\xff", 3, -1, false},
+		{"a block's class", []string{`UPDATE ledger_blocks SET class = x'ff'` + acme + `AND number = 3`}, ledger.BlockAltered, "acme/\xff", 60, 3, false},
 		{"a salt", []string{`UPDATE event_persons SET salt = 5 WHERE event_id = (SELECT id FROM events` + acme + `AND log_index = 9)`}, ledger.PersonAltered, "acme/control", 9, -1, false},
 	} {
 		t.Run(strings.ReplaceAll(f.name, " ", "_"), func(t *testing.T) {
@@ -88,6 +91,18 @@ func TestDamagedRows(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What has no name that can be read is not sealed, and keeps nobody else from it.
+func TestUnreadableLog(t *testing.T) {
+	b := newBook(t, filepath.Join(t.TempDir(), "gatehouse.db"), ledger.Options{})
+	b.fill(t, 1, 1)
+	b.change(t, "acme", 1)
+	b.change(t, "globex", 1)
+	b.exec(t, `UPDATE events SET class = x'ff' WHERE organization = 'acme' AND log_index IS NULL`)
+	if n, err := b.Seal(t.Context()); n != 1 || !errors.Is(err, ledger.ErrAltered) {
+		t.Errorf("sealed %d: %v", n, err)
 	}
 }
 

@@ -186,6 +186,9 @@ func nextLog(ctx context.Context, tx *store.Tx, table, condition, organization s
 	if errors.Is(err, store.ErrNotFound) {
 		return logID{}, false, nil
 	}
+	if err == nil && id == after { // a BLOB, which SQLite has behind all texts: it would come for ever
+		err = fmt.Errorf("%w: %s has a log whose name is no text", store.ErrDamaged, table)
+	}
 	return id, err == nil, err
 }
 

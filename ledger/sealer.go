@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -66,9 +67,9 @@ func (l *Ledger) Seal(ctx context.Context) (events int, err error) {
 	if err != nil || !held {
 		return 0, err
 	}
-	logs, err := l.findUnsealed(ctx)
+	logs, unreadable, err := l.findUnsealed(ctx)
 	if err != nil || len(logs) == 0 {
-		return 0, err
+		return 0, errors.Join(unreadable, err)
 	}
 	key, err := l.signer(ctx)
 	if err != nil {
@@ -83,7 +84,7 @@ func (l *Ledger) Seal(ctx context.Context) (events int, err error) {
 		return 0, err
 	}
 	l.sealed(ctx, &r)
-	return r.events, errors.Join(r.altered...)
+	return r.events, errors.Join(append(r.altered, unreadable)...)
 }
 
 // lease takes the lease or holds on to it, and reports whether it is this
@@ -126,16 +127,22 @@ func (l *Ledger) release(ctx context.Context) {
 }
 
 // findUnsealed gives logs that have something to be sealed, going round them all
-// where there are many.
-func (l *Ledger) findUnsealed(ctx context.Context) (logs []logID, err error) {
+// where there are many. It passes over an organization whose logs have names that cannot be
+// read, and says so.
+func (l *Ledger) findUnsealed(ctx context.Context) (logs []logID, unreadable, err error) {
 	l.mu.Lock()
 	start := l.after
 	l.mu.Unlock()
 	err = l.db.ViewAcross(ctx, func(tx *store.Tx) error {
-		logs = nil
+		logs, unreadable = nil, nil
 		at, wrapped := start, start == logID{}
 		for len(logs) < maxLogs {
 			id, found, err := nextLog(ctx, tx, "events", unsealed, "", at)
+			if errors.Is(err, store.ErrDamaged) && unreadable == nil {
+				logs, unreadable = slices.DeleteFunc(logs, func(log logID) bool { return log == at }), ErrAltered.Because(err)
+				at = logID{organization: at.organization + "\x00"} // behind all of its own
+				continue
+			}
 			if err != nil {
 				return err
 			}
@@ -158,7 +165,7 @@ func (l *Ledger) findUnsealed(ctx context.Context) (logs []logID, err error) {
 		}
 		l.mu.Unlock()
 	}
-	return logs, err
+	return logs, unreadable, err
 }
 
 // signer gives the key that signs, as the database says.

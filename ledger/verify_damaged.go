@@ -11,7 +11,7 @@ import (
 )
 
 // typed is a table that verification reads, and what of each row SQLite must hold as a
-// number. PostgreSQL holds nothing else there.
+// number; what says of which log it is must be text. PostgreSQL holds nothing else there.
 type typed struct {
 	table   string
 	kind    Kind
@@ -47,7 +47,7 @@ func (v *verification) damaged(ctx context.Context, id logID, cause error) error
 		err := v.viewOf(ctx, t, func(tx *store.Tx) error { return v.damagedRows(ctx, tx, t) })
 		switch {
 		case errors.Is(err, store.ErrDamaged):
-			v.listed(LogMissing, id, -1, "the table %s is gone, or cannot be read", t.table)
+			v.ofLog(LogMissing, id, -1, "the table %s is gone, or cannot be read", t.table)
 		case err != nil:
 			return err
 		}
@@ -59,7 +59,7 @@ func (v *verification) damaged(ctx context.Context, id logID, cause error) error
 				what = "the table " + table
 			}
 		}
-		v.listed(LogAltered, id, -1, "%s cannot be read: the database was changed by something other than Gatehouse", what)
+		v.ofLog(LogAltered, id, -1, "%s cannot be read: the database was changed by something other than Gatehouse", what)
 	}
 	return nil
 }
@@ -85,6 +85,8 @@ func (v *verification) damagedRows(ctx context.Context, tx *store.Tx, t typed) e
 		}
 		wrong = append(wrong, condition)
 	}
+	class, _, _ := strings.Cut(t.names, ",")
+	wrong = append(wrong, `typeof(`+t.whose+`) <> 'text'`, `typeof(`+class+`) <> 'text'`)
 	where, args := `(`+strings.Join(wrong, " OR ")+`)`, []any{}
 	if only := v.only(); only != "" && only != access.InstanceOrganization {
 		where, args = where+` AND `+t.whose+` = $1`, append(args, only)
@@ -105,7 +107,7 @@ func (v *verification) damagedRows(ctx context.Context, tx *store.Tx, t typed) e
 			}
 			return n
 		}
-		f.Kind, f.Index, f.Block, f.Detail = t.kind, number(place), number(block), "a row of "+t.table+" holds something else where a number belongs"
+		f.Kind, f.Index, f.Block, f.Detail = t.kind, number(place), number(block), "a row of "+t.table+" holds something else where a number or a name belongs"
 		if event != nil {
 			f.Event = *event
 		}

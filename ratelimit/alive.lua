@@ -26,9 +26,13 @@ if ARGV[2] == 'leave' then
 elseif ARGV[2] == 'say' and known >= said then
   call('ZADD', set, text(now), instance)
 end
--- Who is dead is remembered for a day, so that it learns whether Redis lost anything meanwhile.
-call('ZREMRANGEBYSCORE', set, '-inf', text(now - 86400000))
-call('ZREMRANGEBYRANK', set, 0, -1026)
+if ARGV[2] == 'say' then
+  -- Who is dead is remembered for a day, so that it learns whether Redis lost anything meanwhile,
+  -- where there are no more than 1,024 instances.
+  call('ZREMRANGEBYSCORE', set, '-inf', text(now - 86400000))
+  local last = call('ZRANGE', set, -1025, -1025, 'WITHSCORES')[2]
+  if last then call('ZREMRANGEBYSCORE', set, '-inf', text(math.min(tonumber(last), now - ARGV[4]))) end
+end
 local data = call('ZRANGEBYSCORE', set, text(far), '+inf')[1]
 if not data or known < said then
   if data then call('ZREM', set, data) end

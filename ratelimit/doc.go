@@ -127,8 +127,8 @@
 // alone, so no quota is handed out twice. A process that stays silent is waited for
 // ten seconds. Looks at Redis are jittered, and rarer while it comes and goes.
 //
-// At each look a process says in Redis that it knows all that was admitted here. Where Redis
-// knows of an earlier look than the last, or of none, it lost what came after: it came back
+// At each look a process says, in Redis, that Redis knows all it admitted. Where Redis
+// knows of an earlier word than the last, or of none, it lost what came after: it came back
 // empty, or with an older snapshot. A Redis that is back before anybody looked has no scripts: the
 // first decision finds that out, and looks for the data before it brings the script. On a cluster each master
 // may lose its data alone: marks in slots spread over all of them tell which, and what was

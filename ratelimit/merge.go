@@ -15,7 +15,7 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// aliveName is the set of instances that are alive. No subject has this name:
+// aliveName is the set of instances, by when they last said that they are alive. No subject has this name:
 // there is no colon in it.
 const aliveName = "instances"
 
@@ -98,10 +98,6 @@ type census struct {
 	alive   int64 // instances
 	settled int64 // of those, how many said so since the instant asked for
 	mark
-
-	// restarted says that Redis did not know the script: it was restarted since the last
-	// look, or forgot its scripts.
-	restarted bool
 }
 
 // edition is take.lua for the data that a [Switch] found in Redis, and merged what was
@@ -165,9 +161,9 @@ func (r *Redis) sameData(client rueidis.Client, e *edition) error {
 
 // What an instance does at a mark.
 const (
-	look  = "look"
-	say   = "say"
-	leave = "leave"
+	doesLook  = "look"
+	doesSay   = "say"
+	doesLeave = "leave"
 )
 
 // aliveArguments are those of alive.lua.
@@ -194,7 +190,7 @@ func readCensus(result rueidis.RedisResult, does string, said int64) (census, er
 	if c.name, err = values[3].ToString(); err != nil || c.name == "" {
 		return census{}, unavailable(errStrange)
 	}
-	if does == say {
+	if does == doesSay {
 		if c.said < said { // it was not noted: the next look finds what was lost
 			return census{}, unavailable(errLost)
 		}
@@ -207,25 +203,38 @@ func readCensus(result rueidis.RedisResult, does string, said int64) (census, er
 // when it last said so.
 func (r *Redis) alive(ctx context.Context, instance, does string, said int64, silence time.Duration, since int64) (census, error) {
 	args := aliveArguments(instance, does, said, silence, since)
-	restarted := false
 	reply, err := r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
 		result := client.Do(context.Background(), r.atMark(client, r.aliveKey(), args))
-		if restarted = forgotten(result); restarted && does != say {
-			result = r.aliveLua.Exec(context.Background(), client, []string{r.aliveKey()}, args)
+		if r.unknownAtMark(result, does) {
+			result = client.Do(context.Background(), r.bringToMark(client, r.aliveKey(), args))
 		}
 		return result
 	})
-	if err != nil { // NOSCRIPT too: what was merged may be lost since, and is not said to be there
+	if err != nil {
 		return census{}, err
 	}
-	c, err := readCensus(reply, does, said)
-	c.restarted = restarted
-	return c, err
+	return readCensus(reply, does, said)
 }
 
 // atMark runs alive.lua at a mark, where Redis knows it.
 func (r *Redis) atMark(client rueidis.Client, key string, args []string) rueidis.Completed {
 	return client.B().Evalsha().Sha1(r.aliveLua.sha).Numkeys(1).Key(key).Arg(args...).Build()
+}
+
+// unknownAtMark notes where Redis does not know the script, whether anybody waits for the answer
+// or not, and says whether it is to be brought. For who says that Redis knows all it is
+// not: what he merged before may be lost since.
+func (r *Redis) unknownAtMark(result rueidis.RedisResult, does string) bool {
+	if !forgotten(result) {
+		return false
+	}
+	r.restarted.Store(true)
+	return does != doesSay
+}
+
+// bringToMark is atMark where Redis does not know the script.
+func (r *Redis) bringToMark(client rueidis.Client, key string, args []string) rueidis.Completed {
+	return client.B().Eval().Script(r.aliveLua.text).Numkeys(1).Key(key).Arg(args...).Build()
 }
 
 func (r *Redis) aliveKey() string { return r.prefix + aliveName }

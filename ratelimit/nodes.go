@@ -14,8 +14,8 @@ import (
 
 // On a cluster each node may lose its data alone. Which node has a slot is the
 // cluster's affair, and changes; so that nobody has to follow it, marks stand in slots
-// that are spread evenly over all of them, and a node whose mark is gone has lost its
-// data. With the slots in one stretch each, as Redis gives them out, every one of up to
+// that are spread evenly over all of them, and a node whose mark is gone, or knows of an
+// earlier word than was said there, has lost data. With the slots in one stretch each, as Redis gives them out, every one of up to
 // half as many masters as there are marks has one.
 const (
 	slotCount = 16384
@@ -102,15 +102,14 @@ func (r *Redis) spreads(client rueidis.Client) bool {
 }
 
 // marks lets an instance look at all marks, or say at them that Redis knows all it admitted.
-// said are those that it found or said last. It gives none where there is no such cluster, and
-// says whether some node was restarted since the last look.
-func (r *Redis) marks(ctx context.Context, instance, does string, said []mark, silence time.Duration) (found []mark, restarted bool, err error) {
+// said are those that it found or said last. It gives none where there is no such cluster.
+func (r *Redis) marks(ctx context.Context, instance, does string, said []mark, silence time.Duration) ([]mark, error) {
 	client, err := r.connect()
 	if err != nil {
-		return nil, false, unavailable(err)
+		return nil, unavailable(err)
 	}
 	if !r.spreads(client) {
-		return nil, false, nil
+		return nil, nil
 	}
 	last, args := make([]int64, markCount), make([][]string, markCount)
 	for i := range args {
@@ -120,7 +119,6 @@ func (r *Redis) marks(ctx context.Context, instance, does string, said []mark, s
 		args[i] = aliveArguments(instance, does, last[i], silence, 0)
 	}
 	var results []rueidis.RedisResult
-	unknown := false // to some node
 	_, err = r.call(ctx, func(client rueidis.Client) rueidis.RedisResult {
 		commands := make(rueidis.Commands, markCount)
 		for i := range commands {
@@ -129,12 +127,9 @@ func (r *Redis) marks(ctx context.Context, instance, does string, said []mark, s
 		results = client.DoMulti(context.Background(), commands...)
 		var again sync.WaitGroup
 		for i := range results {
-			if !forgotten(results[i]) {
-				continue
-			}
-			if unknown = true; does != say {
+			if r.unknownAtMark(results[i], does) {
 				again.Go(func() {
-					results[i] = r.aliveLua.Exec(context.Background(), client, []string{r.markKey(i)}, args[i])
+					results[i] = client.Do(context.Background(), r.bringToMark(client, r.markKey(i), args[i]))
 				})
 			}
 		}
@@ -142,20 +137,17 @@ func (r *Redis) marks(ctx context.Context, instance, does string, said []mark, s
 		return results[0]
 	})
 	if err != nil { // it may be under way still
-		return nil, false, err
+		return nil, err
 	}
-	if unknown && does == say { // as in alive
-		return nil, false, unavailable(errLost)
-	}
-	found = make([]mark, markCount)
+	found := make([]mark, markCount)
 	for i, result := range results {
 		c, err := readCensus(result, does, last[i])
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		found[i] = c.mark
 	}
-	return found, unknown, nil
+	return found, nil
 }
 
 // markKeys names all marks.

@@ -55,6 +55,17 @@ func (r *record) since(instant int64) bool {
 	return len(r.stamps) > 0
 }
 
+// until leaves of the record what was admitted before an instant, and says whether that is
+// anything.
+func (r *record) until(instant int64) bool {
+	r.stamps = slices.DeleteFunc(r.stamps, func(stamp int64) bool { return stamp >= instant })
+	for i := range r.wides {
+		w := &r.wides[i]
+		w.runs = slices.DeleteFunc(w.runs, func(run run) bool { return run.last >= instant })
+	}
+	return len(r.stamps) > 0
+}
+
 // records copies every key of a shard, and with remove takes them out.
 func (m *Memory) records(shard int, remove bool) []record {
 	s := &m.shards[shard]

@@ -97,6 +97,10 @@ type Redis struct {
 	denials   *denials
 	edition   atomic.Pointer[edition]
 	own       string // a line that makes scripts of it this limiter's own: see ownLine
+
+	// restarted is set where Redis, or a node of a cluster, did not know this limiter's own
+	// script at a mark: it was restarted since, or forgot its scripts.
+	restarted atomic.Bool
 	began     time.Time
 
 	// scripted makes now count instead of the clocks, for tests that compare

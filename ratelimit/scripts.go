@@ -24,7 +24,7 @@ func script(name string, more ...string) luaScript {
 		text.WriteString("\n" + line)
 	}
 	sum := sha1.Sum([]byte(text.String())) //nolint:gosec // the name that Redis gives a script
-	return luaScript{rueidis.NewLuaScript(text.String()), hex.EncodeToString(sum[:])}
+	return luaScript{rueidis.NewLuaScript(text.String()), text.String(), hex.EncodeToString(sum[:])}
 }
 
 // ownScripts bounds how many scripts that differ by ownLine alone a Redis comes to hold: they
@@ -45,7 +45,7 @@ var ownLines = func() *atomic.Uint32 {
 // luaScript is a script and its name in Redis, by which it is run where [rueidis.Lua] does not do.
 type luaScript struct {
 	*rueidis.Lua
-	sha string
+	text, sha string
 }
 
 func include(text *strings.Builder, file string) {

@@ -179,7 +179,7 @@ func NewSwitch(redis *Redis, memory *Memory, options SwitchOptions) *Switch {
 func (s *Switch) Close() {
 	s.stop()
 	<-s.ended
-	_, _ = s.redis.alive(context.Background(), s.identity, leave, 0, s.silence(), 0)
+	_, _ = s.redis.alive(context.Background(), s.identity, doesLeave, 0, s.silence(), 0)
 	s.redis.expectAny()
 }
 

@@ -209,18 +209,19 @@ func (s *Switch) look(ctx context.Context, point, since int64) (int64, census, b
 		}
 	}
 	maps.DeleteFunc(s.done, func(_ string, at int64) bool { return at <= point })
-	seen, err := s.redis.alive(ctx, s.identity, look, s.here.said, s.silence(), since)
+	seen, err := s.redis.alive(ctx, s.identity, doesLook, s.here.said, s.silence(), since)
 	if err != nil {
 		return fail(err)
 	}
-	marks, restarted, err := s.redis.marks(ctx, s.identity, look, s.marks, s.silence())
+	marks, err := s.redis.marks(ctx, s.identity, doesLook, s.marks, s.silence())
 	if err != nil {
 		return fail(err)
 	}
-	if seen.restarted || restarted {
+	restarted := s.redis.restarted.Swap(false)
+	if restarted {
 		s.mergeAgain()
 	}
-	if err := s.noteLost(ctx, seen.mark, marks); err != nil {
+	if err := s.noteLost(ctx, seen.mark, marks, restarted); err != nil {
 		return fail(err)
 	}
 	if s.isLosing && !s.mergeLost(ctx) {
@@ -231,10 +232,13 @@ func (s *Switch) look(ctx context.Context, point, since int64) (int64, census, b
 		return point, census{}, false
 	}
 	// Said last: who is alive has looked and owed nothing.
-	if marks, _, err = s.redis.marks(ctx, s.identity, say, s.marks, s.silence()); err != nil {
-		return fail(err)
+	if marks, err = s.redis.marks(ctx, s.identity, doesSay, s.marks, s.silence()); err == nil {
+		seen, err = s.redis.alive(ctx, s.identity, doesSay, s.here.said, s.silence(), since)
 	}
-	if seen, err = s.redis.alive(ctx, s.identity, say, s.here.said, s.silence(), since); err != nil {
+	switch {
+	case err != nil && s.redis.restarted.Load(): // the next look finds out whether anything was lost
+		return point, census{}, false
+	case err != nil:
 		return fail(err)
 	}
 	s.here, s.marks = seen.mark, marks
@@ -281,8 +285,11 @@ func (s *Switch) mergeOwed(ctx context.Context) bool {
 
 // noteLost takes what was found at the marks, and notes where Redis lost what this process
 // said it knew. That opens the switch: Redis decides again when everybody has merged.
-func (s *Switch) noteLost(ctx context.Context, here mark, marks []mark) error {
-	lost, from := here.said < s.here.said, here.said
+//
+// One that was restarted while it was told what it had lost, and says the same as before, has lost
+// it once more. Of a cluster nobody knows which node that was: there what is under way goes on.
+func (s *Switch) noteLost(ctx context.Context, here mark, marks []mark, restarted bool) error {
+	lost, from := here.said < s.here.said || restarted && s.isLosing && marks == nil, here.said
 	if lost {
 		clear(s.done) // the resets stand beside it
 	}
@@ -312,17 +319,41 @@ func (s *Switch) noteLost(ctx context.Context, here mark, marks []mark) error {
 		if ctx.Err() == nil {
 			s.failed(unavailable(errLost))
 		}
-		// All that is owed is in memory too. It is taken first: what is admitted
-		// before memory is merged is then counted twice rather than not at all.
-		var owed []record
-		for i := range s.owed.shards {
-			owed = append(owed, s.owed.records(i, true)...)
-		}
-		s.mu.Lock()
-		s.rest = slices.DeleteFunc(append(s.rest, owed...), s.wasLost)
-		s.mu.Unlock()
+		s.dropLost()
 	}
 	return nil
+}
+
+// dropLost drops of what is owed, or was merged and may have to be again, what is merged from
+// memory now, where it stands too. It is taken before that: what is admitted in between is
+// counted twice rather than not at all.
+func (s *Switch) dropLost() {
+	var owed []record
+	for i := range s.owed.shards {
+		owed = append(owed, s.owed.records(i, true)...)
+	}
+	from := s.lostSince()
+	left := func(records []record) []record {
+		kept := records[:0]
+		for i := range records {
+			if r := &records[i]; !s.wasLost(*r) || r.until(from) {
+				kept = append(kept, *r)
+			}
+		}
+		return kept
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rest, s.unsaid = left(append(s.rest, owed...)), left(s.unsaid)
+}
+
+// lostSince is since when, on this process's clock, what was admitted may be lost.
+func (s *Switch) lostSince() int64 {
+	if s.lostFrom <= 0 {
+		return math.MinInt64
+	}
+	// A request is counted here up to a timeout before Redis counts it.
+	return s.lostFrom - s.offset.Load() - s.redis.timeout.Milliseconds() - clockError
 }
 
 // clockError is how many milliseconds the clocks of this process and of Redis may be taken to
@@ -332,12 +363,7 @@ const clockError = 10
 // lost gives what Redis lost of some records: none of other nodes' subjects, and nothing
 // that was admitted while Redis is known to have known all.
 func (s *Switch) lost(records []record) []record {
-	from := int64(math.MinInt64)
-	if s.lostFrom > 0 {
-		// A request is counted here up to a timeout before Redis counts it.
-		from = s.lostFrom - s.offset.Load() - s.redis.timeout.Milliseconds() - clockError
-	}
-	kept := records[:0]
+	from, kept := s.lostSince(), records[:0]
 	for i := range records {
 		if r := &records[i]; s.wasLost(*r) && r.since(from) {
 			r.id = s.loss

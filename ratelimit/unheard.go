@@ -47,22 +47,20 @@ func (u *unheard) take() map[mirrored][]Limit {
 	return all
 }
 
-// hear asks Redis how the subjects stand that were admitted without it. It ends early where
-// Redis goes away again.
+// hear asks Redis how the subjects stand that were admitted without it. Those that it does not
+// hear of are noted again, for the next time; it ends early where Redis goes away again.
 func (s *Switch) hear(ctx context.Context) {
 	const atOnce = 4
 	x := [atOnce]scratch{}
 	next := make(chan Subject)
 	var asking sync.WaitGroup
-	gone, stop := context.WithCancel(ctx)
-	defer stop()
 	for i := range x {
 		asking.Go(func() {
 			for subject := range next {
 				now, subjects := time.Now(), []Subject{subject}
 				x[i].aside = aside{counts: x[i].aside.counts[:0]}
-				if s.redis.decide(gone, now, subjects, &x[i].theirs, false, &x[i].aside) != nil {
-					stop()
+				if s.degraded.Load() || s.redis.decide(ctx, now, subjects, &x[i].theirs, false, &x[i].aside) != nil {
+					s.unheard.note(subjects)
 					continue
 				}
 				s.told(now, subjects, &x[i], false)
@@ -70,13 +68,7 @@ func (s *Switch) hear(ctx context.Context) {
 		})
 	}
 	for name, limits := range s.unheard.take() {
-		select {
-		case next <- Subject{Type: name.subjectType, Key: name.key, Limits: limits}:
-		case <-gone.Done():
-		}
-		if gone.Err() != nil {
-			break
-		}
+		next <- Subject{Type: name.subjectType, Key: name.key, Limits: limits}
 	}
 	close(next)
 	asking.Wait()

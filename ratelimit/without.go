@@ -79,7 +79,7 @@ func (s *Switch) alone(now time.Time, subjects []Subject, d *Decision, x *scratc
 
 // owe notes that Redis may not know of a request that the share has admitted.
 func (s *Switch) owe(now time.Time, subjects []Subject, x *scratch) error {
-	if s.degraded.Load() {
+	if s.without == Share && s.degraded.Load() {
 		s.unheard.note(subjects)
 	}
 	// Under the full limits, which have room: the shares change.

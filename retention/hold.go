@@ -84,7 +84,7 @@ func (s *Scope) check() []fault.Field {
 			say(id.name, "must be a whole id: what begins like it would not be held")
 		}
 	}
-	if t, ok := tables()[s.Class]; ok && s.Class != DeletedMembers { // of which a hold keeps events
+	if t, ok := tables()[s.Class]; ok {
 		for _, of := range []struct{ name, value, column string }{{"actor", s.Actor, t.actor}, {"target", s.Target, t.target}, {"action", s.Action, ""}} {
 			if of.value != "" && of.column == "" {
 				say(of.name, "must be left out with the class "+string(s.Class)+", whose rows have none: nothing would be held")

@@ -176,14 +176,14 @@ func TestHoldOfNothing(t *testing.T) {
 	for field, scope := range map[string]retention.Scope{
 		"scope.actor":  {Class: retention.Deliveries, Actor: "u_1"},
 		"scope.target": {Target: "cred_*"},
-		"scope.action": {Class: retention.Usage, Action: "credential.*"},
+		"scope.action": {Class: retention.DeletedMembers, Action: "credential.*"},
 	} {
 		_, err := a.Hold(t.Context(), owner, "a case", scope, time.Time{})
 		if f, ok := fault.As(err); !ok || len(f.Fields) != 1 || f.Fields[0].Name != field {
 			t.Errorf("%+v: %v", scope, err)
 		}
 	}
-	for _, scope := range []retention.Scope{{Class: retention.Usage, Actor: "u_1"}, {Class: retention.DeletedMembers, Action: "credential.*"}, {Actor: "a*b"}} {
+	for _, scope := range []retention.Scope{{Class: retention.Usage, Actor: "u_1"}, {Class: retention.DeletedMembers, Actor: "u_1"}, {Action: "credential.*"}, {Actor: "a*b"}} {
 		if _, err := a.Hold(t.Context(), owner, "a case", scope, time.Time{}); err != nil {
 			t.Errorf("%+v: %v", scope, err)
 		}

@@ -29,7 +29,9 @@ const (
 	maxCounted = 1_000_000
 	maxMatched = 50_000
 
-	previewBatch = 500 // that are read at once
+	// Of deleted members, how many are looked at, and how many of their events at once.
+	maxMembers   = 2_000
+	previewBatch = 500
 )
 
 // Preview runs the query of the sweep without its deletion, for an organization,
@@ -159,16 +161,14 @@ func (p *ClassPreview) members(ctx context.Context, tx *store.Tx, organization s
 			err := scan(&id, &deleted)
 			tell(id, deleted.Time)
 			return err
-		}, q.first("t.id, t.deleted_at", maxMatched), q.args...)
+		}, q.first("t.id, t.deleted_at", maxMembers), q.args...)
 	}
-	var members []string
-	err := due(holdsOf{class: p.Class}, func(id string, deleted time.Time) {
-		members = append(members, id)
-		if p.Oldest.IsZero() {
-			p.Oldest = deleted
-		}
-		p.Newest = deleted
-	})
+	type member struct {
+		id      string
+		deleted time.Time
+	}
+	var members []member
+	err := due(holdsOf{class: p.Class}, func(id string, deleted time.Time) { members = append(members, member{id, deleted}) })
 	if err != nil {
 		return err
 	}
@@ -176,26 +176,32 @@ func (p *ClassPreview) members(ctx context.Context, tx *store.Tx, organization s
 	if err := due(holds, func(id string, _ time.Time) { free[id] = true }); err != nil {
 		return err
 	}
+	p.Capped = len(members) == maxMembers
 	seen := make(map[string]bool) // who is actor and target of an event has one row for it
-	for _, id := range members {
+	for _, m := range members {
 		for at, more := (audit.PersonPlace{}), true; more; {
 			if len(seen) >= maxMatched {
 				p.Capped = true
 				return nil
 			}
 			var events []audit.EventOfPerson
-			if events, at, more, err = audit.EventsOfPerson(ctx, tx, organization, id, at, previewBatch); err != nil {
+			if events, at, more, err = audit.EventsOfPerson(ctx, tx, organization, m.id, at, previewBatch); err != nil {
 				return err
 			}
 			for _, e := range events {
+				if !e.Personal || seen[e.ID] {
+					continue
+				}
 				switch {
-				case !e.Personal || seen[e.ID]:
-				case p.Stopped || !free[id] || heldAnyhow(active, e):
+				case p.Stopped || !free[m.id] || heldAnyhow(active, e):
 					p.Held++
 				default:
 					p.Due++
 				}
 				seen[e.ID] = true
+				if p.Newest = m.deleted; p.Oldest.IsZero() {
+					p.Oldest = m.deleted
+				}
 			}
 		}
 	}

@@ -11,25 +11,33 @@ import (
 
 type atRootKey struct{}
 
-// servedAtRoot reports whether the request came by a host or port that serves
-// one service at its root.
-func servedAtRoot(r *http.Request) bool {
-	at, _ := r.Context().Value(atRootKey{}).(bool)
+// atRoot is by what a request came to one service at its root.
+type atRoot uint8
+
+const (
+	atNoRoot atRoot = iota
+	byPort
+	byName
+)
+
+// servedAtRoot tells by what host or port the request came to one service at its root.
+func servedAtRoot(r *http.Request) atRoot {
+	at, _ := r.Context().Value(atRootKey{}).(atRoot)
 	return at
 }
 
 // Service gives a handler that serves one service of the gateway at its root,
 // for SDKs whose base URL takes no path.
 func (s *Server) Service(name string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serveAtRoot(w, r, name) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serveAtRoot(w, r, name, byPort) })
 }
 
-func (s *Server) serveAtRoot(w http.ResponseWriter, r *http.Request, name string) {
+func (s *Server) serveAtRoot(w http.ResponseWriter, r *http.Request, name string, at atRoot) {
 	prefix := "/api/proxy/" + name
 	if service, ok := s.cfg.Catalog.Service(name); name == catalog.AppName || ok && service.Chat {
 		prefix = "/api/chat/" + name
 	}
-	inner := r.WithContext(context.WithValue(r.Context(), atRootKey{}, true))
+	inner := r.WithContext(context.WithValue(r.Context(), atRootKey{}, at))
 	inner.RequestURI = prefix + r.RequestURI
 	if !strings.HasPrefix(r.RequestURI, "/") { // absolute-form and * name no path of the service
 		inner.RequestURI = prefix + "/%00"

@@ -111,6 +111,7 @@ func TestProvidersLinksLeadThroughGatehouse(t *testing.T) {
 	gemini := gatehousetest.Gemini(t)
 	behind := instancetest.Serve(t, map[string]string{
 		"SERVICE_HOSTS": "gemini=" + gemini.URL, "GATEHOUSE_URL": "https://gatehouse.example", "GATEHOUSE_DOMAIN": "gw.example.com",
+		"GATEHOUSE_LISTEN_GEMINI": "127.0.0.1:0",
 	})
 	c = as(t, behind, "acme", "u1", access.Owner)
 	id := c.store("gemini", map[string]string{"apiKey": gemini.Key()})
@@ -130,5 +131,10 @@ func TestProvidersLinksLeadThroughGatehouse(t *testing.T) {
 	r.Host = "gemini.gw.example.com"
 	if got := c.send(r).Header.Get("X-Goog-Upload-Url"); got != "https://gemini.gw.example.com/upload/v1beta/files?upload_id=1" {
 		t.Errorf("by name, the upload goes on at %q", got)
+	}
+	port = *c
+	port.url = behind.ServiceURLs["gemini"] // which no proxy stands before
+	if got := port.do("POST", "/upload/v1beta/files", "{}").Header.Get("X-Goog-Upload-Url"); got != port.url+"/upload/v1beta/files?upload_id=1" {
+		t.Errorf("by port, the upload goes on at %q", got)
 	}
 }

@@ -76,7 +76,7 @@ func (s *Server) checkLimits(ctx context.Context, caller access.Caller, in *chec
 func (s *Server) answerCheck(ctx context.Context, x *exchange, caller access.Caller, c policy.Check) (api.LimitDecision, error) {
 	r := s.requests.Get().(*policy.Request)
 	defer s.requests.Put(r)
-	if err := s.cfg.Limits.Check(ctx, caller, x.ip, c, x.start, r); err != nil {
+	if err := s.cfg.Limits.Check(ctx, caller, x.ip, c, s.now(), r); err != nil {
 		return api.LimitDecision{}, err
 	}
 	if c.Consume {

@@ -57,10 +57,13 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, x *exchang
 			slot.Release()
 		}
 	}()
+	at := servedAtRoot(r)
 	result := s.gateway.Serve(w, r, gateway.Visit{
 		Route: family, Caller: x.caller, RequestID: x.id, Service: service, Path: path,
 		Credential: r.Header.Get("Gatehouse-Credential"), ClientIP: x.ip.String(),
-		AtRoot: servedAtRoot(r), Secure: s.secure(r), Origin: s.cfg.PublicOrigin,
+		AtRoot: at != atNoRoot, Origin: s.cfg.PublicOrigin,
+		// The names of services are behind the same proxy as ours; a port of its own is not.
+		Secure: s.secure(r) || at == byName && strings.HasPrefix(s.cfg.PublicOrigin, "https://"),
 	})
 	x.request.Status = result.Status
 	service = s.serviceName(service)

@@ -19,7 +19,7 @@ func (s *Server) decide(ctx context.Context, x *exchange, limits *policy.Request
 	if limits.Blocks() {
 		x.request.Status = http.StatusForbidden
 	}
-	err := s.cfg.Limits.Take(ctx, x.caller, x.start, limits)
+	err := s.cfg.Limits.Take(ctx, x.caller, s.now(), limits) // it may have taken long to come so far
 	if limits.Outcome != "" {
 		s.cfg.Metrics.Decision(string(limits.Outcome), limits.Decision.Store)
 	}

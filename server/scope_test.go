@@ -112,6 +112,7 @@ func TestScopeOfACredential(t *testing.T) {
 		expect(owner, "POST", path, chatBody, 403)
 	}
 	expect(owner, "POST", "v1/responses", `{"model":"m","input":"x","tools":[{"type":"image_generation","model":"evil"}]}`, 403)
+	expect(owner, "POST", "v1/responses", `{"input":"x","tools":[{"type":"image_generation","model":"m"}]}`, 403) // which is not the request's
 
 	put(`{"scope":{"models":["m","gpt-5*"]}}`, 200)
 	expect(owner, "POST", "v1/chat/completions", chatBody, 200)

@@ -183,7 +183,7 @@ const slowClient = time.Minute
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if name, ok := serviceOfHost(r.Host, s.cfg.Domain); ok {
-		s.serveAtRoot(w, r, name)
+		s.serveAtRoot(w, r, name, byName)
 		return
 	}
 	s.serve(w, r)

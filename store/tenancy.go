@@ -6,6 +6,9 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io/fs"
+	"regexp"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -138,10 +141,27 @@ const (
 const tenantTables = `SELECT c.relname, CASE WHEN c.relname = 'organizations' THEN 'id' ELSE 'organization' END,
 	c.relrowsecurity AND c.relforcerowsecurity AND EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = '` + policyName + `')
 	FROM pg_class c WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
-	AND pg_has_role(c.relowner, 'USAGE') -- what somebody else put beside our tables is not ours to guard
+	AND (c.relowner = (SELECT o.relowner FROM pg_class o WHERE o.relnamespace = c.relnamespace AND o.relname = 'organizations')
+		OR c.relname = ANY($1)) -- what somebody else put beside our tables is not ours to guard
 	AND (c.relname = 'organizations' OR EXISTS (SELECT 1 FROM pg_attribute a
 		WHERE a.attrelid = c.oid AND a.attname = 'organization' AND NOT a.attisdropped))
 	ORDER BY c.relname`
+
+// ownTables names every table that a migration makes.
+var ownTables = sync.OnceValues(func() (names []string, err error) {
+	made := regexp.MustCompile(`(?i)CREATE TABLE (\w+)`)
+	err = fs.WalkDir(migrations, ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := migrations.ReadFile(path)
+		for _, match := range made.FindAllSubmatch(text, -1) {
+			names = append(names, string(match[1]))
+		}
+		return err
+	})
+	return names, err
+})
 
 // tenantTable is a table that says whose its rows are.
 type tenantTable struct {
@@ -152,7 +172,11 @@ type tenantTable struct {
 func listTenantTables(ctx context.Context, q interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }) ([]tenantTable, error) {
-	rows, err := q.QueryContext(ctx, tenantTables)
+	own, err := ownTables()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := q.QueryContext(ctx, tenantTables, own)
 	if err != nil {
 		return nil, err
 	}

@@ -3,21 +3,21 @@ package tokens
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
 	"unicode/utf8"
 )
 
 // RequestedModels gives every model that a request's JSON body asks for: its
-// model, OpenRouter's models, which are tried in turn, and those of tools and plugins
-// (image generation, advisors). What a conversation holds, metadata and the schemas of
-// functions ask for none. It is for deciding
-// whether the request may be sent, so it is not ok where two readers could
+// model and OpenRouter's models, which are tried in turn; and, as inner, those that its
+// tools, plugins and the like name for themselves, such as one that makes images. It is for
+// deciding whether the request may be sent, so it is not ok where two readers could
 // understand the body in two ways: no JSON object by RFC 8259 in UTF-8, a name
 // twice or in other letters (some hosts take any case), a value that is no
 // string. A body that names none is ok and gives none.
-func RequestedModels(body []byte) (models []string, ok bool) {
+func RequestedModels(body []byte) (models, inner []string, ok bool) {
 	if !utf8.Valid(body) || !json.Valid(body) {
-		return nil, false
+		return nil, nil, false
 	}
 	ok = true
 	seenModel, seenModels := false, false
@@ -36,81 +36,134 @@ func RequestedModels(body []byte) (models []string, ok bool) {
 				models = append(models, names...)
 			}
 			seenModels = true
-		case value[0] == '{' || value[0] == '[':
-			if !ofTheConversation[string(m.name)] {
-				models = append(models, innerModels(value)...)
-			}
+		case choosesModels[strings.ToLower(string(m.name))]:
+			var more []string
+			more, ok = innerModels(value)
+			inner = append(inner, more...)
 		}
 		return ok
 	})
 	if !whole || !ok {
+		return nil, nil, false
+	}
+	return models, inner, true
+}
+
+// choosesModels are members of a request, in small letters, in which something else than its
+// answer may be given a model: OpenRouter's and Anthropic's tools, plugins, a realtime session, the
+// requests of a batch. What is talked about is in none of them.
+var choosesModels = map[string]bool{
+	"tools": true, "plugins": true, "provider": true, "session": true, "requests": true, "audio": true,
+	"input_audio_transcription": true, "transcription": true, "generatecontentrequest": true, "generate_content_request": true,
+}
+
+// skipped are members, in small letters, inside of those: conversations, examples and JSON Schemas, in
+// which a model may stand that nobody asks for.
+var skipped = map[string]bool{
+	"messages": true, "contents": true, "content": true, "input": true, "prompt": true, "system": true, "instructions": true,
+	"system_instruction": true, "systeminstruction": true, "metadata": true, "documents": true, "examples": true, "input_examples": true,
+	"input_schema": true, "output_schema": true, "schema": true, "json_schema": true, "parametersjsonschema": true, "parameters_json_schema": true,
+	"response": true, "responseschema": true, "response_schema": true, "responsejsonschema": true, "response_json_schema": true,
+}
+
+// ofFunctions are members, in small letters, whose parameters are a schema.
+var ofFunctions = map[string]bool{"function": true, "functiondeclarations": true, "function_declarations": true}
+
+// value is a JSON value with all of its members, also those of one name.
+type value struct {
+	text     string // of a string
+	isText   bool
+	names    []string // of an object's members
+	elements []value  // theirs, or an array's
+}
+
+// innerModels gives the texts that are the model of something, or among its models, and is
+// not ok where they cannot be told. text is valid JSON.
+func innerModels(text []byte) (models []string, ok bool) {
+	read := json.NewDecoder(bytes.NewReader(text))
+	read.UseNumber() // any number is one
+	root, err := readValue(read)
+	if err != nil {
 		return nil, false
 	}
+	root.walk(false, func(model string) { models = append(models, model) })
 	return models, true
 }
 
-// ofTheConversation are members of a request whose values are what is talked about, in
-// which a model may stand that nobody asks for: the arguments of a tool, say.
-var ofTheConversation = map[string]bool{
-	"messages": true, "input": true, "contents": true, "prompt": true, "system": true, "instructions": true,
-	"system_instruction": true, "systemInstruction": true, "metadata": true,
-}
-
-// ofASchema are members, at any depth, that hold a JSON Schema.
-var ofASchema = map[string]bool{
-	"parameters": true, "parametersJsonSchema": true, "input_schema": true, "schema": true,
-	"responseSchema": true, "responseJsonSchema": true, "response_schema": true, "response_json_schema": true,
-}
-
-// innerModels gives the texts that are the model of something inside of a member, or among
-// its models, each time that one stands there. value is valid JSON.
-func innerModels(value []byte) (models []string) {
-	// open says of each object and array that the text is in what its texts are.
-	type level struct {
-		object       bool
-		name         string // of the member at hand
-		named        bool   // its value is next
-		models, skip bool   // an array of models; of a schema
+// readValue reads the next value; errEnd where it is the end of what it is in.
+func readValue(read *json.Decoder) (v value, err error) {
+	token, err := read.Token()
+	if err != nil {
+		return v, err
 	}
-	var open []level
-	read := json.NewDecoder(bytes.NewReader(value))
-	for {
-		token, err := read.Token()
-		if err != nil {
-			return models
+	switch token := token.(type) {
+	case string:
+		v.text, v.isText = token, true
+	case json.Delim:
+		if token == '}' || token == ']' {
+			return v, errEnd
 		}
-		var at *level
-		if len(open) > 0 {
-			at = &open[len(open)-1]
+		for {
+			if token == '{' {
+				name, err := read.Token()
+				if err != nil {
+					return v, err
+				}
+				text, isName := name.(string)
+				if !isName { // the end
+					return v, nil
+				}
+				v.names = append(v.names, text)
+			}
+			element, err := readValue(read)
+			if errors.Is(err, errEnd) {
+				return v, nil
+			}
+			if err != nil {
+				return v, err
+			}
+			v.elements = append(v.elements, element)
 		}
-		switch token := token.(type) {
-		case json.Delim:
-			if token == '}' || token == ']' {
-				open = open[:len(open)-1]
-				continue
+	}
+	return v, nil
+}
+
+var errEnd = errors.New("the end of an object or an array")
+
+// walk tells of the models in v. function says that it is, or is among, what a function is
+// declared by.
+func (v *value) walk(function bool, tell func(string)) {
+	for i := range v.elements {
+		element := &v.elements[i]
+		if v.names == nil {
+			element.walk(function, tell)
+			continue
+		}
+		switch name := strings.ToLower(v.names[i]); {
+		case strings.HasSuffix(name, "model") || strings.HasSuffix(name, "models"):
+			if element.isText {
+				tell(element.text)
 			}
-			next := level{object: token == '{'}
-			if at != nil {
-				next.skip = at.skip || at.object && ofASchema[at.name]
-				next.models = !next.object && (at.models || at.object && strings.EqualFold(at.name, "models"))
-				at.named = false
+			for j := range element.elements {
+				if inside := &element.elements[j]; element.names == nil && inside.isText {
+					tell(inside.text)
+				}
 			}
-			open = append(open, next)
-		case string:
-			switch {
-			case at == nil:
-			case at.object && !at.named:
-				at.name, at.named = token, true
-			case !at.skip && (at.models || at.object && strings.EqualFold(at.name, "model")):
-				models = append(models, token)
-				at.named = false
-			default:
-				at.named = false
-			}
+			element.walk(false, tell)
+		case skipped[name], name == "parameters" && (function || v.declaresFunction()):
 		default:
-			if at != nil {
-				at.named = false
-			}
+			element.walk(ofFunctions[name], tell)
 		}
 	}
+}
+
+// declaresFunction reports whether an object is a tool of the caller's own: it says so, or says
+// nothing of what it is.
+func (v *value) declaresFunction() bool {
+	for i, name := range v.names {
+		if strings.EqualFold(name, "type") && v.elements[i].text != "function" {
+			return false
+		}
+	}
+	return true
 }

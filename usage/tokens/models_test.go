@@ -1,6 +1,7 @@
 package tokens_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
 	"testing"
@@ -12,14 +13,8 @@ func TestRequestedModels(t *testing.T) {
 	for body, want := range map[string][]string{
 		`{"model":"gpt-4o","messages":[{"model":"inner"}]}`:        {"gpt-4o"},
 		`{"messages":[{"content":"\"model\":\"x\""}],"model":"m"}`: {"m"},
-		`{"mod\u0065l":"m"}`:               {"m"},
-		`{"models":["a","b"],"model":"c"}`: {"a", "b", "c"},
-		`{"model":"m","tools":[{"type":"image_generation","model":"i"},{"x":{"Model":"j"}}]}`:                                           {"m", "i", "j"},
-		`{"model":"m","tools":[{"model":"a","model":"b"}],"plugins":[{"models":["c",{"model":"d"},["e"]]}]}`:                            {"m", "a", "b", "c", "d", "e"},
-		`{"model":"m","tools":[{"mod\u0065l":"a","y":{}},"model","b"]}`:                                                                 {"m", "a"},
-		`{"model":"m","tools":[{"function":{"parameters":{"properties":{"model":{"type":"string"}},"examples":[{"model":"a car"}]}}}]}`: {"m"},
-		`{"model":"m","tools":[{"function":{"parameters":{}},"model":"a"}]}`:                                                            {"m", "a"},
-		`{"model":"m","messages":[{"content":[{"input":{"model":"a car"}}]}],"metadata":{"model":"y"}}`:                                 {"m"},
+		`{"mod\u0065l":"m"}`:                    {"m"},
+		`{"models":["a","b"],"model":"c"}`:      {"a", "b", "c"},
 		`{"input":"x"}`:                         {},
 		` {"model" : "a\/b" } `:                 {"a/b"},
 		`{"model":""}`:                          {""},
@@ -46,8 +41,33 @@ func TestRequestedModels(t *testing.T) {
 		"{\"mod\xffel\":\"b\",\"model\":\"a\"}": nil,
 		"{\x00\"\x00m\x00o\x00d\x00e\x00l\x00\"\x00:\x00\"\x00a\x00": nil,
 	} {
-		got, ok := tokens.RequestedModels([]byte(body))
+		got, _, ok := tokens.RequestedModels([]byte(body))
 		if ok != (want != nil) || !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
+			t.Errorf("%s: %q, %v; want %q", body, got, ok, want)
+		}
+	}
+}
+
+// What tools and plugins name for themselves is told beside that; what is talked about, and what
+// a function takes, is not.
+func TestInnerModels(t *testing.T) {
+	for body, want := range map[string][]string{
+		`{"model":"m","tools":[{"type":"image_generation","model":"i"},{"type":"x","x":{"Model":"j"}}]}`:                                     {"i", "j"},
+		`{"model":"m","tools":[{"model":"a","model":"b"}],"plugins":[{"models":["c",{"model":"d"},["e"]]}]}`:                                 {"a", "b", "c", "d"},
+		`{"model":"m","tools":[{"mod\u0065l":"a","y":{}},"model","b"]}`:                                                                      {"a"},
+		`{"model":"m","tools":[{"type":"function","function":{"parameters":{"maximum":1e999}}},{"type":"i","model":"evil"}]}`:                {"evil"},
+		`{"tools":[{"type":"openrouter:image_generation","parameters":{"model":"evil"}}]}`:                                                   {"evil"},
+		`{"plugins":[{"id":"fusion","analysis_models":["a","b"],"judge_model":"c"}]}`:                                                        {"a", "b", "c"},
+		`{"Tools":[{"parameters":{"model":"evil"},"type":"x"}]}`:                                                                             {"evil"},
+		`{"requests":[{"params":{"model":"a","messages":[{"model":"b"}]}}]}`:                                                                 {"a"},
+		`{"tools":[{"type":"function","function":{"parameters":{"properties":{"model":{"type":"string"}},"examples":[{"model":"Golf"}]}}}]}`: nil,
+		`{"tools":[{"type":"function","name":"f","parameters":{"default":{"model":"Golf"}}}]}`:                                               nil,
+		`{"tools":[{"name":"f","input_schema":{"default":{"model":"Golf"}},"input_examples":[{"model":"Golf"}]}]}`:                           nil,
+		`{"tools":[{"functionDeclarations":[{"parameters":{"default":{"model":"Golf"}},"response":{"model":"x"}}]}]}`:                        nil,
+		`{"messages":[{"content":[{"input":{"model":"Golf"}}]}],"metadata":{"model":"y"},"documents":[{"model":"Golf"}],"x":{"model":"z"}}`:  nil,
+	} {
+		_, got, ok := tokens.RequestedModels([]byte(body))
+		if !ok || !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
 			t.Errorf("%s: %q, %v; want %q", body, got, ok, want)
 		}
 	}
@@ -55,11 +75,11 @@ func TestRequestedModels(t *testing.T) {
 
 // What is told of a body is what encoding/json reads, whatever the body is.
 func FuzzRequestedModels(f *testing.F) {
-	for _, seed := range []string{`{"model":"a"}`, `{"model":"a","model":"b"}`, `{"models":["a"],"x":{"model":"b"}}`, `{"MODEL":"a"}`, `{"a\u0000":"\"model\":"}`, `{"tools":[{"model":"a","models":[["b"]]}]}`} {
+	for _, seed := range []string{`{"model":"a"}`, `{"model":"a","model":"b"}`, `{"models":["a"],"x":{"model":"b"}}`, `{"MODEL":"a"}`, `{"a\u0000":"\"model\":"}`, `{"model":"m","tools":[{"model":"a","models":[["b"]]}]}`, `{"model":"m","plugins":[1e999,{"type":"function","parameters":{}}]}`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		got, ok := tokens.RequestedModels(body)
+		got, inner, ok := tokens.RequestedModels(body)
 		if !ok {
 			return
 		}
@@ -74,12 +94,15 @@ func FuzzRequestedModels(f *testing.F) {
 		if read.Model != nil {
 			want = append(want, *read.Model)
 		}
-		for _, model := range want { // there may be more inside
-			i := slices.Index(got, model)
-			if i < 0 {
-				t.Fatalf("no %q, which encoding/json reads", model)
+		if !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
+			t.Errorf("%q, and encoding/json reads %q", got, want)
+		}
+		// Whatever else stands there, a model of a tool is seen.
+		if len(body) > 0 && bytes.HasSuffix(body, []byte("}")) && len(want) > 0 {
+			more := append(bytes.TrimSuffix(slices.Clone(body), []byte("}")), `,"tools":[{"type":"x","parameters":{"a_model":"evil"}}]}`...)
+			if _, seen, ok := tokens.RequestedModels(more); ok && (!slices.Contains(seen, "evil") || len(seen) != len(inner)+1) {
+				t.Errorf("%q is told of %s", seen, more)
 			}
-			got = slices.Delete(got, i, i+1)
 		}
 	})
 }
