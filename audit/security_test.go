@@ -140,6 +140,11 @@ func TestCountsAreExact(t *testing.T) {
 			})
 		}
 		wg.Wait()
+		patient, cancel := context.WithTimeout(context.Background(), time.Minute) // stopping waits for ten seconds only
+		defer cancel()
+		if err := l.Flush(patient); err != nil {
+			t.Fatal(err)
+		}
 		stop()
 		events := stored(t, db, "acme")
 		if got := total(events); got != workers*each {
