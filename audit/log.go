@@ -219,9 +219,11 @@ func (l *Log) Run(ctx context.Context) {
 	var older sync.WaitGroup
 	defer older.Wait()
 	older.Go(func() { l.addMissingTerms(ctx) })
+	writing, end := outliving(ctx, maxFinish)
+	defer end()
 	var waiting []chan struct{} // who called Flush and has not been answered
-	drain := func(ctx context.Context) {
-		if l.drain(ctx) {
+	drain := func() {
+		if l.drain(writing) {
 			for _, done := range waiting {
 				close(done)
 			}
@@ -231,25 +233,41 @@ func (l *Log) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			l.finish(context.WithoutCancel(ctx))
+			l.finish(writing)
 			return
 		case <-tick.C:
 			l.mu.Lock()
 			l.series.due(l.opts.Now(), l.opts.Coalesce, &l.queue, l.opts.Spool)
 			l.mu.Unlock()
-			drain(ctx)
+			drain()
 		case <-l.wake:
-			drain(ctx)
+			drain()
 		case done := <-l.flushes:
 			waiting = append(waiting, done)
-			drain(ctx)
+			drain()
 		}
 	}
 }
 
+// maxFinish is how long writing goes on after a stop.
+const maxFinish = 10 * time.Second
+
+// outliving gives a context that ends some time after ctx does. What is under way at a stop
+// is not cut off: PostgreSQL would wait for the rest of a statement that came half, for up
+// to fifteen seconds (pgconn.asyncClose), and whoever writes the same events again would wait for it.
+func outliving(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	forget := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(by, cancel)
+		context.AfterFunc(longer, func() { timer.Stop() })
+	})
+	return longer, func() {
+		forget()
+		cancel()
+	}
+}
+
 func (l *Log) finish(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
 	l.mu.Lock()
 	l.series.end(&l.queue)
 	l.mu.Unlock()

@@ -262,7 +262,7 @@ func (q *streams) cut(found []Event, low *place, err error) ([]Event, *place, er
 		found = found[:q.limit]
 		last := &found[q.limit-1]
 		low = &place{store.At(last.OccurredAt), last.ID}
-		if last.OccurredAt.IsZero() { // what is no time stands before all that is one
+		if last.OccurredAt.IsZero() { // what is no time stands before all that is one; more of it than a page is passed over
 			low.at = store.At(time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC))
 		}
 	}

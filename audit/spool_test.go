@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -262,6 +263,34 @@ func TestManyWriters(t *testing.T) {
 		flush(t, l)
 		if n := len(stored(t, db, "acme")); n != taken {
 			t.Errorf("%d visits were let in and %d are on disk", taken, n)
+		}
+	})
+}
+
+// A stop in the middle of a write loses nothing: what is under way is written to its end.
+func TestStopWhileItWrites(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		db := openStore(t, url)
+		text := strings.Repeat("x", 1000)
+		const rounds, each = 15, 1000
+		for round := range rounds {
+			l := audit.New(db, audit.Options{FlushEvery: time.Millisecond})
+			stop := run(t, l)
+			for range each {
+				slot, err := l.Reserve()
+				if err != nil {
+					t.Fatal(err)
+				}
+				slot.Record(t.Context(), owner, audit.Event{Action: audit.ChatRequest, Outcome: audit.Success, Metadata: map[string]any{"a": text, "b": text, "c": text}})
+			}
+			time.Sleep(time.Duration(round) * 2 * time.Millisecond)
+			stop()
+			if waiting, lost := l.Backlog(); waiting != 0 || lost != 0 {
+				t.Fatalf("%d wait and %d are lost after the stop", waiting, lost)
+			}
+		}
+		if n := len(stored(t, db, "acme")); n != rounds*each {
+			t.Errorf("%d of %d are there", n, rounds*each)
 		}
 	})
 }

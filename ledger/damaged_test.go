@@ -69,6 +69,8 @@ func TestDamagedRows(t *testing.T) {
 		{"an event that was held", []string{`INSERT INTO ledger_held (organization, class, log_index, event_id, occurred_at, canonical, size, hashes, checkpoint) VALUES ('acme', 'control', 'x', 'evt_x', 0, '', 0, '', '')`}, ledger.HeldAltered, "acme/control", -1, -1, false},
 		{"a class", []string{`UPDATE events SET class = x'ff'` + acme + `AND log_index = 3`}, ledger.ColumnAltered, "acme/\xff", 3, -1, false},
 		{"a block's class", []string{`UPDATE ledger_blocks SET class = x'ff'` + acme + `AND number = 3`}, ledger.BlockAltered, "acme/\xff", 60, 3, false},
+		{"an entry's class", []string{`UPDATE ledger_entries SET log_class = x'ff' WHERE log_index = 0`}, ledger.EntryAltered, "_instance/ledger", -1, -1, false},
+		{"an entry's organization", []string{`UPDATE ledger_entries SET log_organization = x'ff' WHERE log_index = 0`}, ledger.EntryAltered, "_instance/ledger", -1, -1, false},
 		{"a salt", []string{`UPDATE event_persons SET salt = 5 WHERE event_id = (SELECT id FROM events` + acme + `AND log_index = 9)`}, ledger.PersonAltered, "acme/control", 9, -1, false},
 	} {
 		t.Run(strings.ReplaceAll(f.name, " ", "_"), func(t *testing.T) {
@@ -99,8 +101,11 @@ func TestUnreadableLog(t *testing.T) {
 	b := newBook(t, filepath.Join(t.TempDir(), "gatehouse.db"), ledger.Options{})
 	b.fill(t, 1, 1)
 	b.change(t, "acme", 1)
+	b.change(t, "acme", 2)
 	b.change(t, "globex", 1)
-	b.exec(t, `UPDATE events SET class = x'ff' WHERE organization = 'acme' AND log_index IS NULL`)
+	b.change(t, "globex", 2)
+	b.exec(t, `UPDATE events SET class = x'ff' WHERE organization = 'acme' AND log_index IS NULL`,
+		`UPDATE events SET organization = x'ff' WHERE id = (SELECT min(id) FROM events WHERE organization = 'globex' AND log_index IS NULL)`)
 	if n, err := b.Seal(t.Context()); n != 1 || !errors.Is(err, ledger.ErrAltered) {
 		t.Errorf("sealed %d: %v", n, err)
 	}

@@ -193,6 +193,8 @@ func nextLog(ctx context.Context, tx *store.Tx, table, condition, organization s
 }
 
 const (
+	namedByText = ` AND typeof(organization) = 'text' AND typeof(class) = 'text'` // on SQLite, which takes anything
+
 	unsealed = `log_index IS NULL`
 	isSealed = `log_index IS NOT NULL`
 )

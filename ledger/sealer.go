@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -127,22 +126,28 @@ func (l *Ledger) release(ctx context.Context) {
 }
 
 // findUnsealed gives logs that have something to be sealed, going round them all
-// where there are many. It passes over an organization whose logs have names that cannot be
-// read, and says so.
+// where there are many. It passes over those whose names are no text, and says that there are.
 func (l *Ledger) findUnsealed(ctx context.Context) (logs []logID, unreadable, err error) {
 	l.mu.Lock()
 	start := l.after
 	l.mu.Unlock()
 	err = l.db.ViewAcross(ctx, func(tx *store.Tx) error {
 		logs, unreadable = nil, nil
+		condition := unsealed
+		if tx.TakesAnyType() {
+			condition += namedByText
+			var there int64
+			err := tx.Row(ctx, `SELECT count(*) FROM (SELECT 1 FROM events WHERE `+unsealed+` AND NOT (1 = 1`+namedByText+`) LIMIT 1) AS u`).Scan(&there)
+			if err != nil {
+				return err
+			}
+			if there > 0 {
+				unreadable = ErrAltered.Because(errors.New("there are events of a log whose name is no text"))
+			}
+		}
 		at, wrapped := start, start == logID{}
 		for len(logs) < maxLogs {
-			id, found, err := nextLog(ctx, tx, "events", unsealed, "", at)
-			if errors.Is(err, store.ErrDamaged) && unreadable == nil {
-				logs, unreadable = slices.DeleteFunc(logs, func(log logID) bool { return log == at }), ErrAltered.Because(err)
-				at = logID{organization: at.organization + "\x00"} // behind all of its own
-				continue
-			}
+			id, found, err := nextLog(ctx, tx, "events", condition, "", at)
 			if err != nil {
 				return err
 			}

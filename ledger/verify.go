@@ -303,6 +303,9 @@ func (v *verification) listLogs(ctx context.Context) ([]logID, error) {
 			if errors.Is(err, store.ErrNotFound) {
 				return logID{}, false, nil
 			}
+			if err == nil && id == at { // as in nextLog
+				err = fmt.Errorf("%w: the list of blocks names a log by what is no text", store.ErrDamaged)
+			}
 			return id, err == nil, err
 		})
 	})

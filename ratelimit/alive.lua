@@ -30,7 +30,7 @@ if ARGV[2] == 'say' then
   -- Who is dead is remembered for a day, so that it learns whether Redis lost anything meanwhile,
   -- where there are no more than 1,024 instances.
   call('ZREMRANGEBYSCORE', set, '-inf', text(now - 86400000))
-  local last = call('ZRANGE', set, -1025, -1025, 'WITHSCORES')[2]
+  local last = call('ZRANGE', set, -1026, -1026, 'WITHSCORES')[2]
   if last then call('ZREMRANGEBYSCORE', set, '-inf', text(math.min(tonumber(last), now - ARGV[4]))) end
 end
 local data = call('ZRANGEBYSCORE', set, text(far), '+inf')[1]

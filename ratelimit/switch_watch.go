@@ -286,10 +286,11 @@ func (s *Switch) mergeOwed(ctx context.Context) bool {
 // noteLost takes what was found at the marks, and notes where Redis lost what this process
 // said it knew. That opens the switch: Redis decides again when everybody has merged.
 //
-// One that was restarted while it was told what it had lost, and says the same as before, has lost
-// it once more. Of a cluster nobody knows which node that was: there what is under way goes on.
+// One that was restarted while it was told what it had lost, knows no more than before and has data of
+// another name, has lost it once more. Of a cluster nobody knows which node that was: there what
+// is under way goes on.
 func (s *Switch) noteLost(ctx context.Context, here mark, marks []mark, restarted bool) error {
-	lost, from := here.said < s.here.said || restarted && s.isLosing && marks == nil, here.said
+	lost, from := here.said < s.here.said || restarted && s.isLosing && marks == nil && here.name != s.here.name, here.said
 	if lost {
 		clear(s.done) // the resets stand beside it
 	}

@@ -13,7 +13,7 @@ import (
 
 // diesBeforeItIsSaid has Redis die as soon as the instance says that it knows all: it was told
 // what was admitted without it.
-func diesBeforeItIsSaid(server *redisServer, p *redisProxy) (died chan struct{}) {
+func diesBeforeItIsSaid(server *redisServer, p *redisProxy, saved bool) (died chan struct{}) {
 	died = make(chan struct{})
 	var once sync.Once
 	p.see(func(sent []byte) bool {
@@ -22,6 +22,9 @@ func diesBeforeItIsSaid(server *redisServer, p *redisProxy) (died chan struct{})
 		}
 		once.Do(func() {
 			p.gone.Store(true)
+			if saved {
+				server.do("SAVE")
+			}
 			server.kill()
 			close(died)
 		})
@@ -58,7 +61,7 @@ func TestToldAgain(t *testing.T) {
 					t.Fatal("denied")
 				}
 			}
-			died := diesBeforeItIsSaid(server, p)
+			died := diesBeforeItIsSaid(server, p, false)
 			server.start()
 			p.comeBack()
 			<-died
@@ -83,8 +86,15 @@ func TestToldAgain(t *testing.T) {
 	}
 }
 
-// A Redis that comes back empty, dies while it is told and comes back empty counts nothing twice.
+// A Redis that comes back empty, dies while it is told and comes back, empty again or with what it
+// was told, counts nothing twice.
 func TestEmptyTwice(t *testing.T) {
+	for name, saved := range map[string]bool{"empty": false, "with what it was told": true} {
+		t.Run(name, func(t *testing.T) { testEmptyTwice(t, saved) })
+	}
+}
+
+func testEmptyTwice(t *testing.T, saved bool) {
 	server := startRedis(t)
 	p := startProxy(t, server.addr)
 	s, told := newSwitch(t, openRedis(t, p.addr, ratelimit.RedisOptions{Timeout: 200 * time.Millisecond}))
@@ -94,7 +104,7 @@ func TestEmptyTwice(t *testing.T) {
 	server.kill()
 	p.leave()
 	told.next(t, true)
-	died := diesBeforeItIsSaid(server, p)
+	died := diesBeforeItIsSaid(server, p, saved)
 	server.start()
 	p.comeBack()
 	<-died

@@ -20,6 +20,7 @@ func RequestedModels(body []byte) (models, inner []string, ok bool) {
 		return nil, nil, false
 	}
 	ok = true
+	budget := maxValues
 	seenModel, seenModels := false, false
 	whole := eachMember(body, func(m part) bool {
 		value := body[m.value:m.end]
@@ -36,9 +37,9 @@ func RequestedModels(body []byte) (models, inner []string, ok bool) {
 				models = append(models, names...)
 			}
 			seenModels = true
-		case choosesModels[strings.ToLower(string(m.name))]:
+		case (value[0] == '{' || value[0] == '[') && !ofTheConversation[strings.ToLower(string(m.name))]:
 			var more []string
-			more, ok = innerModels(value)
+			more, ok = innerModels(value, &budget)
 			inner = append(inner, more...)
 		}
 		return ok
@@ -49,20 +50,27 @@ func RequestedModels(body []byte) (models, inner []string, ok bool) {
 	return models, inner, true
 }
 
-// choosesModels are members of a request, in small letters, in which something else than its
-// answer may be given a model: OpenRouter's and Anthropic's tools, plugins, a realtime session, the
-// requests of a batch. What is talked about is in none of them.
-var choosesModels = map[string]bool{
-	"tools": true, "plugins": true, "provider": true, "session": true, "requests": true, "audio": true,
-	"input_audio_transcription": true, "transcription": true, "generatecontentrequest": true, "generate_content_request": true,
+// ofTheConversation are members of a request, in small letters, that are what is talked about or how
+// the answer is to look: a model in there is asked of nobody. Any other may choose one: tools,
+// plugins, fallbacks, a grader, a realtime session.
+var ofTheConversation = map[string]bool{
+	"messages": true, "input": true, "contents": true, "prompt": true, "system": true, "instructions": true,
+	"system_instruction": true, "systeminstruction": true, "metadata": true, "documents": true, "examples": true,
+	"chat_history": true, "tool_results": true, "response_format": true, "text": true, "generationconfig": true, "generation_config": true,
+	"tool_choice": true, "output_config": true, "output_format": true, "format": true,
 }
 
-// skipped are members, in small letters, inside of those: conversations, examples and JSON Schemas, in
-// which a model may stand that nobody asks for.
+// maxValues bounds what of a body is looked into: tools and the like have hundreds of values, and each
+// takes memory. With more, nobody says what it asks for.
+const maxValues = 100_000
+
+// skipped are members, in small letters, inside of the others: conversations, examples and JSON
+// Schemas, in which a model may stand that nobody asks for, headers, and what only narrows a choice.
 var skipped = map[string]bool{
 	"messages": true, "contents": true, "content": true, "input": true, "prompt": true, "system": true, "instructions": true,
 	"system_instruction": true, "systeminstruction": true, "metadata": true, "documents": true, "examples": true, "input_examples": true,
 	"input_schema": true, "output_schema": true, "schema": true, "json_schema": true, "parametersjsonschema": true, "parameters_json_schema": true,
+	"headers": true, "allowed_models": true,
 	"response": true, "responseschema": true, "response_schema": true, "responsejsonschema": true, "response_json_schema": true,
 }
 
@@ -78,11 +86,11 @@ type value struct {
 }
 
 // innerModels gives the texts that are the model of something, or among its models, and is
-// not ok where they cannot be told. text is valid JSON.
-func innerModels(text []byte) (models []string, ok bool) {
+// not ok where they cannot be told. text is valid JSON; budget is how many values may be kept.
+func innerModels(text []byte, budget *int) (models []string, ok bool) {
 	read := json.NewDecoder(bytes.NewReader(text))
 	read.UseNumber() // any number is one
-	root, err := readValue(read)
+	root, err := readValue(read, budget)
 	if err != nil {
 		return nil, false
 	}
@@ -90,11 +98,15 @@ func innerModels(text []byte) (models []string, ok bool) {
 	return models, true
 }
 
-// readValue reads the next value; errEnd where it is the end of what it is in.
-func readValue(read *json.Decoder) (v value, err error) {
+// readValue reads the next value, without what is skipped; errEnd where it is the end of what it
+// is in.
+func readValue(read *json.Decoder, budget *int) (v value, err error) {
 	token, err := read.Token()
 	if err != nil {
 		return v, err
+	}
+	if *budget--; *budget < 0 {
+		return v, errMany
 	}
 	switch token := token.(type) {
 	case string:
@@ -113,9 +125,15 @@ func readValue(read *json.Decoder) (v value, err error) {
 				if !isName { // the end
 					return v, nil
 				}
+				if skipped[strings.ToLower(text)] {
+					if err := skipValue(read); err != nil {
+						return v, err
+					}
+					continue
+				}
 				v.names = append(v.names, text)
 			}
-			element, err := readValue(read)
+			element, err := readValue(read, budget)
 			if errors.Is(err, errEnd) {
 				return v, nil
 			}
@@ -128,7 +146,29 @@ func readValue(read *json.Decoder) (v value, err error) {
 	return v, nil
 }
 
-var errEnd = errors.New("the end of an object or an array")
+// skipValue reads the next value and keeps nothing.
+func skipValue(read *json.Decoder) error {
+	for depth := 0; ; {
+		token, err := read.Token()
+		if err != nil {
+			return err
+		}
+		switch token {
+		case json.Delim('{'), json.Delim('['):
+			depth++
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+		}
+		if depth == 0 {
+			return nil
+		}
+	}
+}
+
+var (
+	errEnd  = errors.New("the end of an object or an array")
+	errMany = errors.New("more values than are looked at")
+)
 
 // walk tells of the models in v. function says that it is, or is among, what a function is
 // declared by.
@@ -150,7 +190,7 @@ func (v *value) walk(function bool, tell func(string)) {
 				}
 			}
 			element.walk(false, tell)
-		case skipped[name], name == "parameters" && (function || v.declaresFunction()):
+		case name == "parameters" && (function || v.declaresFunction()):
 		default:
 			element.walk(ofFunctions[name], tell)
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/gatehouse-io/gatehouse/usage/tokens"
@@ -52,23 +53,36 @@ func TestRequestedModels(t *testing.T) {
 // a function takes, is not.
 func TestInnerModels(t *testing.T) {
 	for body, want := range map[string][]string{
-		`{"model":"m","tools":[{"type":"image_generation","model":"i"},{"type":"x","x":{"Model":"j"}}]}`:                                     {"i", "j"},
-		`{"model":"m","tools":[{"model":"a","model":"b"}],"plugins":[{"models":["c",{"model":"d"},["e"]]}]}`:                                 {"a", "b", "c", "d"},
-		`{"model":"m","tools":[{"mod\u0065l":"a","y":{}},"model","b"]}`:                                                                      {"a"},
-		`{"model":"m","tools":[{"type":"function","function":{"parameters":{"maximum":1e999}}},{"type":"i","model":"evil"}]}`:                {"evil"},
-		`{"tools":[{"type":"openrouter:image_generation","parameters":{"model":"evil"}}]}`:                                                   {"evil"},
-		`{"plugins":[{"id":"fusion","analysis_models":["a","b"],"judge_model":"c"}]}`:                                                        {"a", "b", "c"},
-		`{"Tools":[{"parameters":{"model":"evil"},"type":"x"}]}`:                                                                             {"evil"},
-		`{"requests":[{"params":{"model":"a","messages":[{"model":"b"}]}}]}`:                                                                 {"a"},
-		`{"tools":[{"type":"function","function":{"parameters":{"properties":{"model":{"type":"string"}},"examples":[{"model":"Golf"}]}}}]}`: nil,
-		`{"tools":[{"type":"function","name":"f","parameters":{"default":{"model":"Golf"}}}]}`:                                               nil,
-		`{"tools":[{"name":"f","input_schema":{"default":{"model":"Golf"}},"input_examples":[{"model":"Golf"}]}]}`:                           nil,
-		`{"tools":[{"functionDeclarations":[{"parameters":{"default":{"model":"Golf"}},"response":{"model":"x"}}]}]}`:                        nil,
-		`{"messages":[{"content":[{"input":{"model":"Golf"}}]}],"metadata":{"model":"y"},"documents":[{"model":"Golf"}],"x":{"model":"z"}}`:  nil,
+		`{"model":"m","tools":[{"type":"image_generation","model":"i"},{"type":"x","x":{"Model":"j"}}]}`:                                                         {"i", "j"},
+		`{"model":"m","tools":[{"model":"a","model":"b"}],"plugins":[{"models":["c",{"model":"d"},["e"]]}]}`:                                                     {"a", "b", "c", "d"},
+		`{"model":"m","tools":[{"mod\u0065l":"a","y":{}},"model","b"]}`:                                                                                          {"a"},
+		`{"model":"m","tools":[{"type":"function","function":{"parameters":{"maximum":1e999}}},{"type":"i","model":"evil"}]}`:                                    {"evil"},
+		`{"tools":[{"type":"openrouter:image_generation","parameters":{"model":"evil"}}]}`:                                                                       {"evil"},
+		`{"plugins":[{"id":"fusion","analysis_models":["a","b"],"judge_model":"c"}]}`:                                                                            {"a", "b", "c"},
+		`{"Tools":[{"parameters":{"model":"evil"},"type":"x"}]}`:                                                                                                 {"evil"},
+		`{"requests":[{"params":{"model":"a","messages":[{"model":"b"}]}}]}`:                                                                                     {"a"},
+		`{"tools":[{"type":"function","function":{"parameters":{"properties":{"model":{"type":"string"}},"examples":[{"model":"Golf"}]}}}]}`:                     nil,
+		`{"tools":[{"type":"function","name":"f","parameters":{"default":{"model":"Golf"}}}]}`:                                                                   nil,
+		`{"tools":[{"name":"f","input_schema":{"default":{"model":"Golf"}},"input_examples":[{"model":"Golf"}]}]}`:                                               nil,
+		`{"tools":[{"functionDeclarations":[{"parameters":{"default":{"model":"Golf"}},"response":{"model":"x"}}]}]}`:                                            nil,
+		`{"messages":[{"content":[{"input":{"model":"Golf"}}]}],"metadata":{"model":"y"},"documents":[{"model":"Golf"}],"plugins":[{"allowed_models":["a/*"]}]}`: nil,
+		`{"model":"m","fallbacks":[{"model":"a"}],"compound_custom":{"models":{"reasoning_model":"b"}},"method":{"reinforcement":{"grader":{"model":"c"}}}}`:     {"a", "b", "c"},
 	} {
 		_, got, ok := tokens.RequestedModels([]byte(body))
 		if !ok || !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
 			t.Errorf("%s: %q, %v; want %q", body, got, ok, want)
+		}
+	}
+}
+
+// A body of very many values is not looked into for ever, nor kept.
+func TestManyInnerValues(t *testing.T) {
+	for _, unit := range []string{"0,", "[],", `"",`, `{"":0},`} {
+		if _, _, ok := tokens.RequestedModels([]byte(`{"model":"m","tools":[` + strings.Repeat(unit, 110_000) + `0]}`)); ok {
+			t.Errorf("%s: told of", unit)
+		}
+		if _, _, ok := tokens.RequestedModels([]byte(`{"model":"m","messages":[` + strings.Repeat(unit, 110_000) + `0],"requests":[{"input":[` + strings.Repeat(unit, 110_000) + `0]}]}`)); !ok {
+			t.Errorf("%s in what is talked about: not told of", unit)
 		}
 	}
 }
