@@ -82,7 +82,7 @@ func (f *openAI) refuse(w http.ResponseWriter, _ *http.Request, why refusal) {
 		fail(400, invalid, nil, why.detail)
 	case rateLimited:
 		w.Header().Set("Retry-After", seconds(why.after))
-		w.Header().Set("Retry-After-Ms", strconv.FormatInt(why.after.Milliseconds(), 10))
+		w.Header().Set("Retry-After-Ms", strconv.FormatInt((why.after+time.Millisecond-1).Milliseconds(), 10)) // rounded up too: who obeys is served
 		w.Header().Set("X-Ratelimit-Remaining-Requests", "0")
 		w.Header().Set("X-Ratelimit-Reset-Requests", why.after.String())
 		fail(429, "requests", "rate_limit_exceeded", fmt.Sprintf("Rate limit reached for requests. Please try again in %s.", why.after))
