@@ -37,9 +37,9 @@ func RequestedModels(body []byte) (models, inner []string, ok bool) {
 				models = append(models, names...)
 			}
 			seenModels = true
-		case (value[0] == '{' || value[0] == '[') && !ofTheConversation[strings.ToLower(string(m.name))]:
+		case !ofTheConversation[strings.ToLower(string(m.name))]:
 			var more []string
-			more, ok = innerModels(value, &budget)
+			more, ok = innerModels(string(m.name), value, &budget)
 			inner = append(inner, more...)
 		}
 		return ok
@@ -85,14 +85,22 @@ type value struct {
 	elements []value  // theirs, or an array's
 }
 
-// innerModels gives the texts that are the model of something, or among its models, and is
-// not ok where they cannot be told. text is valid JSON; budget is how many values may be kept.
-func innerModels(text []byte, budget *int) (models []string, ok bool) {
+// innerModels gives the texts that are the model of something, or among its models, in the value
+// of a member of the request, and is not ok where they cannot be told. text is valid JSON; budget is
+// how many values may be kept.
+func innerModels(name string, text []byte, budget *int) (models []string, ok bool) {
+	named := isOfModels(strings.ToLower(name))
+	if text[0] != '{' && text[0] != '[' && !named {
+		return nil, true
+	}
 	read := json.NewDecoder(bytes.NewReader(text))
 	read.UseNumber() // any number is one
 	root, err := readValue(read, budget)
 	if err != nil {
 		return nil, false
+	}
+	if named {
+		root = value{names: []string{name}, elements: []value{root}}
 	}
 	root.walk(false, func(model string) { models = append(models, model) })
 	return models, true
@@ -170,6 +178,11 @@ var (
 	errMany = errors.New("more values than are looked at")
 )
 
+// isOfModels reports whether a member's name, in small letters, says that it is a model or several.
+func isOfModels(name string) bool {
+	return strings.HasSuffix(name, "model") || strings.HasSuffix(name, "models")
+}
+
 // walk tells of the models in v. function says that it is, or is among, what a function is
 // declared by.
 func (v *value) walk(function bool, tell func(string)) {
@@ -180,7 +193,7 @@ func (v *value) walk(function bool, tell func(string)) {
 			continue
 		}
 		switch name := strings.ToLower(v.names[i]); {
-		case strings.HasSuffix(name, "model") || strings.HasSuffix(name, "models"):
+		case isOfModels(name):
 			if element.isText {
 				tell(element.text)
 			}

@@ -60,6 +60,7 @@ func TestInnerModels(t *testing.T) {
 		`{"tools":[{"type":"openrouter:image_generation","parameters":{"model":"evil"}}]}`:                                                                       {"evil"},
 		`{"plugins":[{"id":"fusion","analysis_models":["a","b"],"judge_model":"c"}]}`:                                                                            {"a", "b", "c"},
 		`{"Tools":[{"parameters":{"model":"evil"},"type":"x"}]}`:                                                                                                 {"evil"},
+		`{"model":"m","fallback_model":"a","fallback_models":["b",{"model":"c"}],"parameters":{"model":"d"},"remodeled":"x"}`:                                    {"a", "b", "c", "d"},
 		`{"requests":[{"params":{"model":"a","messages":[{"model":"b"}]}}]}`:                                                                                     {"a"},
 		`{"tools":[{"type":"function","function":{"parameters":{"properties":{"model":{"type":"string"}},"examples":[{"model":"Golf"}]}}}]}`:                     nil,
 		`{"tools":[{"type":"function","name":"f","parameters":{"default":{"model":"Golf"}}}]}`:                                                                   nil,
