@@ -3,8 +3,6 @@ package gateway
 import (
 	"net/http"
 	"strings"
-
-	"github.com/gatehouse-io/gatehouse/internal/bearer"
 )
 
 // toProvider gives the header for the upstream: what the service's list lets
@@ -12,9 +10,8 @@ import (
 // gets what is not removed for everybody.
 func (t *transfer) toProvider() http.Header {
 	out := requestHeader(t.r.Header)
-	tokens := bearer.Held(t.r.Header)
 	for name, values := range out {
-		if t.service != nil && !t.service.PassesToProvider(name) || hold(values, tokens) {
+		if t.service != nil && !t.service.PassesToProvider(name) || hold(values, t.tokens) {
 			delete(out, name)
 		}
 	}

@@ -2,10 +2,7 @@ package gateway
 
 import (
 	"bytes"
-	"net/http"
 	"strings"
-
-	"github.com/gatehouse-io/gatehouse/internal/bearer"
 )
 
 // query gives the query for the upstream: the caller's, byte for byte, less any
@@ -16,7 +13,7 @@ func (t *transfer) query() string {
 	if raw == "" {
 		return ""
 	}
-	for _, token := range bearer.Held(t.r.Header) {
+	for _, token := range t.tokens {
 		raw = withoutParametersHolding(raw, token)
 	}
 	return raw
@@ -37,12 +34,12 @@ func withoutParametersHolding(raw, token string) string {
 
 // holdsOwnToken says whether the caller's token stands in the path, from where it
 // would go to the provider's logs.
-func holdsOwnToken(h http.Header, path string) bool {
+func holdsOwnToken(tokens []string, path string) bool {
 	const shortest = 32 // no token of ours is shorter, and most paths are
 	if len(path) < shortest {
 		return false
 	}
-	for _, token := range bearer.Held(h) {
+	for _, token := range tokens {
 		if holdsToken(path, token) {
 			return true
 		}
@@ -60,7 +57,7 @@ func (t *transfer) dropOwnToken(p *payload) error {
 		return nil
 	}
 	form := isForm(t.r.Header["Content-Type"])
-	for _, token := range bearer.Held(t.r.Header) {
+	for _, token := range t.tokens {
 		if !form {
 			if holdsBytes(body, token) {
 				return errTokenInBody

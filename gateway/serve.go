@@ -10,6 +10,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/internal/bearer"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 )
 
@@ -40,7 +41,7 @@ var (
 // context ends it early.
 func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, v Visit) Result {
 	start := time.Now()
-	t := transfer{gateway: g, w: w, r: r, visit: &v, start: start}
+	t := transfer{gateway: g, w: w, r: r, visit: &v, start: start, tokens: bearer.Held(r.Header)}
 	t.serve()
 	t.result.Duration = time.Since(start)
 	return t.result
@@ -53,6 +54,7 @@ type transfer struct {
 	r       *http.Request
 	visit   *Visit
 	start   time.Time
+	tokens  []string // the caller's own, which must go nowhere
 
 	service  *catalog.Service // nil for app
 	upstream upstream
@@ -82,7 +84,7 @@ func (t *transfer) serve() {
 		t.fail(err)
 		return
 	}
-	if err := checkRequest(t.r, t.visit.Path); err != nil {
+	if err := checkRequest(t.r, t.visit.Path, t.tokens); err != nil {
 		t.fail(err)
 		return
 	}
@@ -159,7 +161,7 @@ func wrongRoute(service string, right Route) error {
 	return fault.New(fault.NotFound, "wrong_route", "This service is at /api/"+string(right)+"/"+service+"/.")
 }
 
-func checkRequest(r *http.Request, path string) error {
+func checkRequest(r *http.Request, path string, tokens []string) error {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
 	default:
@@ -168,7 +170,7 @@ func checkRequest(r *http.Request, path string) error {
 	if r.URL.Host != "" || !validPath(path) {
 		return errPath
 	}
-	if holdsOwnToken(r.Header, path) {
+	if holdsOwnToken(tokens, path) {
 		return errTokenInPath
 	}
 	for _, protocol := range r.Header["Upgrade"] {

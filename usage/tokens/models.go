@@ -75,7 +75,7 @@ var skipped = map[string]bool{
 }
 
 // ofFunctions are members, in small letters, whose parameters are a schema.
-var ofFunctions = map[string]bool{"function": true, "functiondeclarations": true, "function_declarations": true}
+var ofFunctions = map[string]bool{"function": true, "functions": true, "functiondeclarations": true, "function_declarations": true}
 
 // value is a JSON value with all of its members, also those of one name.
 type value struct {
@@ -102,7 +102,7 @@ func innerModels(name string, text []byte, budget *int) (models []string, ok boo
 	if named {
 		root = value{names: []string{name}, elements: []value{root}}
 	}
-	root.walk(false, func(model string) { models = append(models, model) })
+	root.walk(ofFunctions[strings.ToLower(name)], func(model string) { models = append(models, model) })
 	return models, true
 }
 
@@ -210,13 +210,15 @@ func (v *value) walk(function bool, tell func(string)) {
 	}
 }
 
-// declaresFunction reports whether an object is a tool of the caller's own: it says so, or says
-// nothing of what it is.
-func (v *value) declaresFunction() bool {
+// declaresFunction reports whether an object says that it is a tool of the caller's own, and nothing
+// else of what it is.
+func (v *value) declaresFunction() (says bool) {
 	for i, name := range v.names {
-		if strings.EqualFold(name, "type") && v.elements[i].text != "function" {
-			return false
+		if strings.EqualFold(name, "type") {
+			if says = v.elements[i].text == "function"; !says {
+				return false
+			}
 		}
 	}
-	return true
+	return says
 }

@@ -61,6 +61,8 @@ func TestInnerModels(t *testing.T) {
 		`{"plugins":[{"id":"fusion","analysis_models":["a","b"],"judge_model":"c"}]}`:                                                                            {"a", "b", "c"},
 		`{"Tools":[{"parameters":{"model":"evil"},"type":"x"}]}`:                                                                                                 {"evil"},
 		`{"model":"m","fallback_model":"a","fallback_models":["b",{"model":"c"}],"parameters":{"model":"d"},"remodeled":"x"}`:                                    {"a", "b", "c", "d"},
+		`{"plugins":[{"id":"x","parameters":{"model":"evil"}},{"type":"function","type":"x","parameters":{"model":"b"}}]}`:                                       {"evil", "b"},
+		`{"functions":[{"name":"f","parameters":{"default":{"model":"Golf"}}}]}`:                                                                                 nil,
 		`{"requests":[{"params":{"model":"a","messages":[{"model":"b"}]}}]}`:                                                                                     {"a"},
 		`{"tools":[{"type":"function","function":{"parameters":{"properties":{"model":{"type":"string"}},"examples":[{"model":"Golf"}]}}}]}`:                     nil,
 		`{"tools":[{"type":"function","name":"f","parameters":{"default":{"model":"Golf"}}}]}`:                                                                   nil,
