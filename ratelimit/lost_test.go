@@ -185,7 +185,8 @@ func TestDiesWhileItIsTold(t *testing.T) {
 		server.kill()
 	}
 	server.start()
-	told.next(t, false)
+	time.Sleep(500 * time.Millisecond) // some looks: it may have closed in between, where all was told in time
+	awaitClosed([]*ratelimit.Switch{s})
 	redis := server.open(ratelimit.RedisOptions{Timeout: patient}) // which has no memory of its own
 	for i := 1; i < subjects; i++ {
 		if d := peek(t, redis, time.Now(), of(i)); d.Statuses[0].Used != each {
