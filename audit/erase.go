@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"unicode/utf8"
 
 	"github.com/gatehouse-io/gatehouse/access"
@@ -12,6 +13,9 @@ import (
 
 // eraseBatch is how many events lose their side row in one transaction.
 const eraseBatch = 1000
+
+// eraseRows are those of the event_terms that name a person, in the order of erasure.
+const eraseRows = `SELECT occurred_at, event_id FROM event_terms WHERE organization = $1 AND term = $2`
 
 // ErasePerson takes the personal data (addresses, user agents, names) off every
 // event of the caller's organization whose actor or target is this person, and
@@ -28,61 +32,72 @@ func (l *Log) ErasePerson(ctx context.Context, caller access.Caller, id string) 
 		return 0, fault.InvalidFields(fault.Field{Name: "person", Message: "must be the id of a person, as events have it, of at most 256 bytes"})
 	}
 	l.settle(ctx, organization) // what waits holds personal data too
-	after := [...]place{{}, {}}
-	for i, kind := range []byte{actorTerm, targetTerm} {
-		for more := true; more; {
-			var n int64
+	for _, kind := range []byte{actorTerm, targetTerm} {
+		e := erasure{id: id, kind: kind}
+		for !e.done {
+			var next erasure // the transaction may run again after a lost race, from where e stands
 			err := l.db.Update(ctx, organization, func(tx *store.Tx) (err error) {
-				n, more, err = l.eraseSome(ctx, tx, caller, append([]byte{kind}, id...), &after[i], id)
+				next, err = l.eraseSome(ctx, tx, caller, e)
 				return err
 			})
 			if err != nil {
 				return erased, fmt.Errorf("erasing a person: %w", err)
 			}
-			erased += n
+			e = next
+			erased += e.erased
 		}
 	}
 	return erased, nil
 }
 
-func (l *Log) eraseSome(ctx context.Context, tx *store.Tx, caller access.Caller, text []byte, after *place, id string) (n int64, more bool, err error) {
+// erasure is how far the erasure of a person has come among the events of one kind of term.
+type erasure struct {
+	id     string
+	kind   byte
+	after  place // the last event that was looked at
+	erased int64 // events whose personal data the last batch took away
+	done   bool
+}
+
+// eraseSome erases the next batch, and gives how far the erasure has come then.
+func (l *Log) eraseSome(ctx context.Context, tx *store.Tx, caller access.Caller, e erasure) (erasure, error) {
 	var events []place
-	from := *after
-	query := `SELECT occurred_at, event_id FROM event_terms WHERE organization = $1 AND term = $2 ORDER BY occurred_at, event_id LIMIT 1000`
-	args := []any{caller.Organization, text}
-	if from.id != "" {
-		query = `SELECT occurred_at, event_id FROM event_terms WHERE organization = $1 AND term = $2 AND (occurred_at, event_id) > ($3, $4)
-			ORDER BY occurred_at, event_id LIMIT 1000`
-		args = append(args, from.at, from.id)
+	query, args := eraseRows, []any{caller.Organization, append([]byte{e.kind}, e.id...)}
+	if e.after.id != "" {
+		query += ` AND (occurred_at, event_id) > ($3, $4)`
+		args = append(args, e.after.at, e.after.id)
 	}
-	err = tx.Each(ctx, func(scan func(...any) error) error {
+	args = append(args, eraseBatch)
+	query += ` ORDER BY occurred_at, event_id LIMIT $` + strconv.Itoa(len(args))
+	err := tx.Each(ctx, func(scan func(...any) error) error {
 		var p place
 		err := scan(&p.at, &p.id)
 		events = append(events, p)
 		return err
 	}, query, args...)
 	if err != nil {
-		return 0, false, err
+		return e, err
 	}
+	first := e.after.id == ""
+	e.erased, e.done = 0, len(events) < eraseBatch
 	for _, p := range events {
 		// An erasure names the person too, and the address in it is of whoever asked for it.
 		one, err := tx.ExecPrepared(ctx, `DELETE FROM event_persons WHERE organization = $1 AND event_id = $2 AND NOT EXISTS
-			(SELECT 1 FROM events e WHERE e.organization = $1 AND e.id = $2 AND e.action = $3 AND e.actor_id <> $4)`, caller.Organization, p.id, string(AuditErase), id)
+			(SELECT 1 FROM events e WHERE e.organization = $1 AND e.id = $2 AND e.action = $3 AND e.actor_id <> $4)`, caller.Organization, p.id, string(AuditErase), e.id)
 		if err != nil {
-			return 0, false, err
+			return e, err
 		}
-		n += one
+		e.erased += one
 	}
 	if len(events) > 0 {
-		*after = events[len(events)-1]
+		e.after = events[len(events)-1]
 	}
-	more = len(events) == eraseBatch
-	if n > 0 || !more && from.id == "" && text[0] == actorTerm { // an erasure that finds nothing is an event too
-		e := Event{Action: AuditErase, Outcome: Success, Permission: access.MemberManage.String(), Metadata: map[string]any{"events": n}}
-		if n > 0 { // an id that nobody has may be anything, a secret pasted by mistake too
-			e.Targets = []Target{{Type: "person", ID: id}}
+	if e.erased > 0 || e.done && first && e.kind == actorTerm { // an erasure that finds nothing is an event too
+		event := Event{Action: AuditErase, Outcome: Success, Permission: access.MemberManage.String(), Metadata: map[string]any{"events": e.erased}}
+		if e.erased > 0 { // an id that nobody has may be anything, a secret pasted by mistake too
+			event.Targets = []Target{{Type: "person", ID: e.id}}
 		}
-		err = l.Append(ctx, tx, caller, e)
+		err = l.Append(ctx, tx, caller, event)
 	}
-	return n, more, err
+	return e, err
 }

@@ -32,7 +32,7 @@ var ErrFull = fault.New(fault.Unavailable, "audit_unavailable",
 type Log struct {
 	db     *store.DB
 	opts   Options
-	insert func(context.Context, *store.Tx, []row) error // how Append writes: a benchmark measures changes without
+	insert func(context.Context, *store.Tx, []row) error // how events are written: a benchmark measures changes without
 
 	mu       sync.Mutex
 	queue    queue
@@ -45,6 +45,7 @@ type Log struct {
 	wake    chan struct{}
 	flushes chan chan struct{}
 	lost    atomic.Int64
+	away    bool // the last write failed, and the log says so; of Run alone
 }
 
 // New gives a log over db.
@@ -241,7 +242,9 @@ func (l *Log) Run(ctx context.Context) {
 			l.mu.Unlock()
 			drain()
 		case <-l.wake:
-			drain()
+			if !l.away { // however many come meanwhile, a tick is soon enough
+				drain()
+			}
 		case done := <-l.flushes:
 			waiting = append(waiting, done)
 			drain()
@@ -295,43 +298,70 @@ func (l *Log) drain(ctx context.Context) bool {
 			return true
 		}
 		if err := l.writeBatch(ctx, batch); err != nil {
-			l.opts.Logger.ErrorContext(ctx, "audit events wait for the database", "events", len(batch), "error", err)
+			if !l.away {
+				l.opts.Logger.ErrorContext(ctx, "audit events wait for the database", "events", len(batch), "error", err)
+			}
+			l.away = true
 			return false
 		}
+		if l.away {
+			l.opts.Logger.InfoContext(ctx, "audit events are written again")
+		}
+		l.away = false
 		l.mu.Lock()
 		l.queue.drop(len(batch))
 		l.mu.Unlock()
 	}
 }
 
-// writeBatch writes the events in one transaction. An error means that none
-// is written and all should be kept. An event whose content the database
-// refuses is written alone, or counted as lost, so that it holds up no other.
+// refusal is an event that the database does not take, whenever it is tried.
+type refusal struct {
+	event Event
+	err   error
+}
+
+// writeBatch writes the events in one transaction. An error means that all should be
+// kept and tried again, and that none was counted as lost. An event whose content the
+// database refuses is written alone, or counted as lost, so that it holds up no other.
 func (l *Log) writeBatch(ctx context.Context, batch []Event) error {
+	var refused []refusal
 	rows, recorded := make([]row, 0, len(batch)), l.opts.Now()
 	for _, e := range batch {
 		r, err := encode(e, recorded) // what waits is normal already
 		if err != nil {
-			l.lose(ctx, e, err)
+			refused = append(refused, refusal{e, err})
 			continue
 		}
 		rows = append(rows, r)
 	}
 	err := l.insertAll(ctx, rows)
-	if !errors.Is(err, store.ErrRefused) && !errors.Is(err, store.ErrExists) {
-		return err // nil, or nothing that the events are to blame for
+	if errors.Is(err, store.ErrRefused) || errors.Is(err, store.ErrExists) {
+		var more []refusal
+		more, err = l.insertEach(ctx, rows)
+		refused = append(refused, more...)
 	}
+	if err != nil {
+		return err // nothing that the events are to blame for
+	}
+	for _, r := range refused {
+		l.lose(ctx, r.event, r.err)
+	}
+	return nil
+}
+
+// insertEach writes each event in a transaction of its own, and gives those that the database refuses.
+func (l *Log) insertEach(ctx context.Context, rows []row) (refused []refusal, err error) {
 	for _, r := range rows {
 		err := l.insertAll(ctx, []row{r})
 		switch {
 		case err == nil, errors.Is(err, store.ErrExists): // written by the try before
 		case errors.Is(err, store.ErrRefused):
-			l.lose(ctx, r.event, err)
+			refused = append(refused, refusal{r.event, err})
 		default:
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return refused, nil
 }
 
 func (l *Log) lose(ctx context.Context, e Event, err error) {
@@ -367,6 +397,6 @@ func (l *Log) insertAll(ctx context.Context, rows []row) error {
 	defer cancel()
 	// A batch holds several organizations' events.
 	return l.db.UpdateAcross(ctx, func(tx *store.Tx) error {
-		return insert(ctx, tx, rows)
+		return l.insert(ctx, tx, rows)
 	})
 }

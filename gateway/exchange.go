@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptrace"
 	"sync"
@@ -33,9 +34,10 @@ const (
 	ended                    // nothing
 )
 
-// exchange is one request on its way to an upstream and back. It is pooled,
-// with its buffer and its timer.
+// exchange is one request on its way to an upstream and back. It is never used again:
+// its timer may have fired just as it ended.
 type exchange struct {
+	*workspace
 	gateway *Gateway
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
@@ -44,43 +46,35 @@ type exchange struct {
 	bounds  Bounds    // of its service
 	until   time.Time // when the total timeout is over
 	renewed time.Time // when the timer and the write deadline were last set
-	buffer  []byte
-	trace   httptrace.ClientTrace // calls gotConn
-	wire    *wire                 // the connection of the last attempt, where it had served others; nil otherwise
-	heard   uint64                // what wire had heard before it was asked
+	trace   httptrace.ClientTrace
+	wire    *wire  // the connection of the last attempt, where it had served others; nil otherwise
+	heard   uint64 // what wire had heard before it was asked
 
 	connected bool // an attempt had a connection: the service may have done something
-
-	watcher  tokens.Watcher
-	watching bool // watcher looks at this answer
+	watching  bool // watcher looks at this answer
 
 	previous, next *exchange // in running
 }
 
-func newExchange(g *Gateway) *exchange {
-	e := &exchange{gateway: g, buffer: make([]byte, bufferSize)}
-	e.trace.GotConn = e.gotConn
-	return e
+// workspace is what exchanges use one after the other.
+type workspace struct {
+	buffer  [bufferSize]byte
+	watcher tokens.Watcher
 }
 
 // begin starts an exchange that ends with parent, or nil when the gateway is
 // stopping. The timer runs for the first byte, and for as long as size bytes of
 // body may take to send.
 func (g *Gateway) begin(parent context.Context, bounds Bounds, size int64) *exchange {
-	e, _ := g.exchanges.Get().(*exchange)
-	e.bounds, e.until, e.connected = bounds, time.Now().Add(bounds.Total), false
+	e := &exchange{gateway: g, bounds: bounds, until: time.Now().Add(bounds.Total)}
+	e.trace.GotConn = e.gotConn
 	e.ctx, e.cancel = context.WithCancelCause(parent)
-	e.phase.Store(awaitHeader)
 	if !g.running.add(e) {
 		e.cancel(nil)
 		return nil
 	}
-	first := min(bounds.FirstByte+time.Duration(size/slowestUpload)*time.Second, bounds.Total)
-	if e.timer == nil {
-		e.timer = time.AfterFunc(first, e.expire)
-	} else {
-		e.timer.Reset(first)
-	}
+	e.workspace, _ = g.workspaces.Get().(*workspace)
+	e.timer = time.AfterFunc(min(bounds.FirstByte+time.Duration(size/slowestUpload)*time.Second, bounds.Total), e.expire)
 	return e
 }
 
@@ -93,17 +87,26 @@ func (e *exchange) wait(d time.Duration, now time.Time) {
 	e.timer.Reset(min(d, e.until.Sub(now)))
 }
 
+// awaited is a body of an upstream that may be silent before each read for the idle timeout.
+type awaited struct {
+	*exchange
+	io.Reader
+}
+
+func (e awaited) Read(p []byte) (int, error) {
+	e.phase.Store(awaitBody)
+	e.wait(e.bounds.Idle, time.Now())
+	return e.Reader.Read(p)
+}
+
 // end releases everything; e must not be used after.
 func (e *exchange) end() {
 	e.gateway.running.remove(e)
 	e.phase.Store(ended)
 	e.cancel(nil)
-	// A timer that fired may still be running expire on this very exchange; it is
-	// left to the collector then.
-	if e.timer.Stop() {
-		e.ctx, e.cancel, e.wire = nil, nil, nil
-		e.gateway.exchanges.Put(e)
-	}
+	e.timer.Stop()
+	e.gateway.workspaces.Put(e.workspace)
+	e.workspace = nil
 }
 
 func (e *exchange) expire() {

@@ -14,8 +14,7 @@ import (
 // the active one. It gives the answer to pass on, refused itself where the other
 // version is accepted no better. Nothing has been sent to the caller yet.
 func (t *transfer) fallBack(e *exchange, refused *http.Response, body *payload) *http.Response {
-	e.phase.Store(awaitBody)
-	if t.lacksScope(refused) || e.ctx.Err() != nil {
+	if t.lacksScope(e, refused) || e.ctx.Err() != nil {
 		return refused
 	}
 	active := t.opened
@@ -50,8 +49,8 @@ func (t *transfer) fallBack(e *exchange, refused *http.Response, body *payload) 
 
 // lacksScope says whether a 401 means that the key is real and may not do this,
 // where the catalogue can tell. The answer stays whole.
-func (t *transfer) lacksScope(refused *http.Response) bool {
-	head, _ := io.ReadAll(io.LimitReader(refused.Body, catalog.MaxProbeBody)) // what breaks off breaks again for the caller
+func (t *transfer) lacksScope(e *exchange, refused *http.Response) bool {
+	head, _ := io.ReadAll(io.LimitReader(awaited{e, refused.Body}, catalog.MaxProbeBody)) // what breaks off breaks again for the caller
 	outcome := t.service.Read(t.upstream.injection, refused.StatusCode, refused.Header, head)
 	refused.Body = replayed{io.MultiReader(bytes.NewReader(head), refused.Body), refused.Body}
 	return outcome.Result == catalog.Restricted

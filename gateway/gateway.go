@@ -237,12 +237,12 @@ type Gateway struct {
 	bounds    Bounds
 	services  map[string]Bounds // of those that differ
 
-	buffered  buffers         // large request bodies in memory
-	spool     *spool          // larger ones on disk; nil: refused
-	streams   streams         // that are open
-	asks      map[string]bool // services that take stream_options, beside asksUsage
-	tellsIP   map[string]bool // services that are told the caller's address
-	exchanges sync.Pool       // of *exchange
+	buffered   buffers         // large request bodies in memory
+	spool      *spool          // larger ones on disk; nil: refused
+	streams    streams         // that are open
+	asks       map[string]bool // services that take stream_options, beside asksUsage
+	tellsIP    map[string]bool // services that are told the caller's address
+	workspaces sync.Pool       // of *workspace
 
 	retries, breakerFailures int
 	observe                  Observer
@@ -301,7 +301,7 @@ func New(o Options) (*Gateway, error) {
 	if len(mistakes) > 0 {
 		return nil, errors.Join(mistakes...)
 	}
-	g.exchanges.New = func() any { return newExchange(g) }
+	g.workspaces.New = func() any { return new(workspace) }
 	if o.Stop != nil {
 		context.AfterFunc(o.Stop, g.running.stop)
 	}

@@ -87,9 +87,8 @@ func (t *transfer) secrets() []string {
 // that one that breaks can still be answered with a problem, and writes it at
 // once.
 func (t *transfer) whole(e *exchange, answer *http.Response) {
-	e.phase.Store(awaitBody)
 	body := e.buffer[:answer.ContentLength]
-	if _, err := io.ReadFull(answer.Body, body); err != nil {
+	if _, err := io.ReadFull(awaited{e, answer.Body}, body); err != nil {
 		if cause := context.Cause(e.ctx); cause != nil {
 			t.cancelled(cause)
 			return
@@ -308,7 +307,7 @@ func (s *stream) copy(e *exchange, body io.Reader) {
 		}
 		if ready > 0 {
 			s.pass(e, e.buffer[:ready])
-			held = copy(e.buffer, e.buffer[ready:end])
+			held = copy(e.buffer[:], e.buffer[ready:end])
 		} else {
 			held = end
 		}

@@ -35,8 +35,7 @@ func (t *transfer) scrub(e *exchange, answer *http.Response) {
 	switch coding := strings.ToLower(strings.Join(answer.Header["Content-Encoding"], ",")); coding {
 	case "", "identity":
 	case "gzip", "x-gzip":
-		e.phase.Store(awaitBody)
-		body, ok := gunzip(answer.Body)
+		body, ok := gunzip(awaited{e, answer.Body})
 		if !ok {
 			withhold(answer)
 			return
@@ -96,8 +95,7 @@ func withhold(answer *http.Response) {
 
 // scrubWhole reads a small body, so that its length is known again afterwards.
 func (t *transfer) scrubWhole(e *exchange, answer *http.Response, secrets []string) {
-	e.phase.Store(awaitBody)
-	body, err := io.ReadAll(io.LimitReader(answer.Body, answer.ContentLength))
+	body, err := io.ReadAll(io.LimitReader(awaited{e, answer.Body}, answer.ContentLength))
 	if err == nil && int64(len(body)) < answer.ContentLength {
 		err = io.ErrUnexpectedEOF
 	}

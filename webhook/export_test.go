@@ -1,9 +1,6 @@
 package webhook
 
-import (
-	"context"
-	"errors"
-)
+import "context"
 
 // Deliver starts what is due, as far as there is room, and waits for it.
 func (w *Webhooks) Deliver(ctx context.Context) error {
@@ -36,7 +33,7 @@ func (w *Webhooks) WaitTrail() { w.sinks.all.Wait() }
 // DeliverTrail looks for sinks that are due once, and waits until their batches have
 // ended.
 func (w *Webhooks) DeliverTrail(ctx context.Context) error {
-	if err := errors.Join(w.keepOperatorSink(ctx), w.startSinks(ctx)); err != nil {
+	if err := w.serveSinks(ctx); err != nil {
 		return err
 	}
 	w.sinks.all.Wait()

@@ -115,7 +115,10 @@ func (w *Webhooks) Run(ctx context.Context) {
 		case <-tick.C:
 		case <-w.flight.freed:
 			if failing { // not faster than the tick while the database is away
-				<-tick.C
+				select {
+				case <-ctx.Done():
+				case <-tick.C:
+				}
 			}
 		case <-sweep.C:
 			if err := w.sweep(ctx); err != nil {
@@ -171,8 +174,8 @@ func (w *Webhooks) dispatch(ctx context.Context) error {
 	return nil
 }
 
-// find gives the deliveries that are due longest, but of those who have enough
-// running.
+// find gives the deliveries that are due longest, except those of tenants and webhooks that
+// have enough running.
 func (w *Webhooks) find(ctx context.Context, tenants []string, webhooks []webhookKey) ([]due, error) {
 	args := []any{store.At(w.opts.Now()), false}
 	arg := func(value any) string {
@@ -203,7 +206,7 @@ func (w *Webhooks) find(ctx context.Context, tenants []string, webhooks []webhoo
 	return all, err
 }
 
-// take makes the deliveries this instance's for the length of the lease, but
+// take makes the deliveries this instance's for the length of the lease, except
 // those that another took meanwhile.
 func (w *Webhooks) take(ctx context.Context, found []due) ([]due, error) {
 	now := w.opts.Now()

@@ -47,7 +47,7 @@ const (
 // send makes one attempt and records how it ended.
 func (w *Webhooks) send(ctx context.Context, d due) {
 	defer w.flight.leave(d.webhookKey)
-	a := w.attempt(ctx, d)
+	a := w.attempt(ctx, d.webhookKey, d.url, d.message, d.body)
 	recording, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordingMaxFor)
 	defer cancel()
 	var err error
@@ -64,16 +64,16 @@ func (w *Webhooks) send(ctx context.Context, d due) {
 	}
 }
 
-// attempt makes one request.
-func (w *Webhooks) attempt(ctx context.Context, d due) answer {
+// attempt makes one request to a webhook, under its secrets.
+func (w *Webhooks) attempt(ctx context.Context, k webhookKey, address, id, body string) answer {
 	opening, cancel := context.WithTimeout(ctx, openingMaxFor)
 	defer cancel()
-	secrets, err := w.secrets(opening, d.organization, d.id)
+	secrets, err := w.secrets(opening, k.organization, k.id)
 	if fault.KindOf(public(err)) == fault.Unavailable { // the database is away, or too many keys are being derived
 		return answer{failure: failedSecret, notMade: true}
 	}
 	if err != nil || len(secrets) == 0 {
-		w.opts.Logger.WarnContext(ctx, "a webhook's secret does not open", "organization", d.organization, "webhook", d.id, "error", err)
+		w.opts.Logger.WarnContext(ctx, "a webhook's secret does not open", "organization", k.organization, "webhook", k.id, "error", err)
 		return answer{failure: failedSecret}
 	}
 	defer func() {
@@ -81,7 +81,7 @@ func (w *Webhooks) attempt(ctx context.Context, d due) answer {
 			s.Wipe()
 		}
 	}()
-	return w.post(ctx, d.url, d.message, d.body, secrets)
+	return w.post(ctx, address, id, body, secrets)
 }
 
 // post sends a message, signed under each of secrets.
@@ -193,13 +193,20 @@ func (w *Webhooks) record(ctx context.Context, d due, a answer) error {
 	}
 	w.opts.Attempted(outcome)
 	if a.status == http.StatusGone {
-		_, err = w.change(ctx, system(d.organization), d.id, nil, audit.WebhookDisable, func(h *Webhook) bool {
-			if h.Disabled || h.URL != d.url {
-				return false // by another attempt's answer; or it is another receiver's by now
-			}
-			h.Disabled, h.DisabledReason = true, "gone"
-			return true
-		})
+		err = w.disableGone(ctx, d.webhookKey, d.url)
 	}
+	return err
+}
+
+// disableGone disables a webhook whose receiver at that URL said that it is gone (410), unless
+// it is another receiver's by now.
+func (w *Webhooks) disableGone(ctx context.Context, k webhookKey, url string) error {
+	_, err := w.change(ctx, system(k.organization), k.id, nil, audit.WebhookDisable, func(h *Webhook) bool {
+		if h.Disabled || h.URL != url {
+			return false
+		}
+		h.Disabled, h.DisabledReason = true, "gone"
+		return true
+	})
 	return err
 }

@@ -33,8 +33,14 @@ const (
 type sinkRun struct {
 	mu     sync.Mutex
 	busy   map[webhookKey]bool
-	behind map[webhookKey]time.Time // when the oldest event that waits was recorded
+	behind map[webhookKey]backlog
 	all    sync.WaitGroup
+}
+
+// backlog is what a sink has not taken of this instance.
+type backlog struct {
+	since time.Time       // when the first event of it was recorded
+	from  audit.Positions // where it begins
 }
 
 // dueSink is a sink that there are events for.
@@ -53,8 +59,8 @@ func (w *Webhooks) SinkLag() time.Duration {
 	w.sinks.mu.Lock()
 	defer w.sinks.mu.Unlock()
 	var lag time.Duration
-	for _, since := range w.sinks.behind {
-		lag = max(lag, w.opts.Now().Sub(since))
+	for _, b := range w.sinks.behind {
+		lag = max(lag, w.opts.Now().Sub(b.since))
 	}
 	return lag
 }
@@ -65,10 +71,7 @@ func (w *Webhooks) runSinks(ctx context.Context) {
 	defer tick.Stop()
 	failing := false
 	for {
-		err := w.keepOperatorSink(ctx)
-		if err == nil {
-			err = w.startSinks(ctx)
-		}
+		err := w.serveSinks(ctx)
 		if err != nil && !failing && ctx.Err() == nil {
 			w.opts.Logger.WarnContext(ctx, "the delivery of the trail waits for the database", "error", err)
 		}
@@ -80,6 +83,17 @@ func (w *Webhooks) runSinks(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// serveSinks looks for sinks that are due, and starts their batches.
+func (w *Webhooks) serveSinks(ctx context.Context) error {
+	if err := w.keepOperatorSink(ctx); err != nil {
+		return err
+	}
+	if err := w.forgetBacklogs(ctx); err != nil {
+		return err
+	}
+	return w.startSinks(ctx)
 }
 
 // keepOperatorSink makes the row of the operator's sink, once.
@@ -107,7 +121,7 @@ func (w *Webhooks) startSinks(ctx context.Context) error {
 			continue
 		}
 		if w.sinks.busy == nil {
-			w.sinks.busy, w.sinks.behind = make(map[webhookKey]bool), make(map[webhookKey]time.Time)
+			w.sinks.busy, w.sinks.behind = make(map[webhookKey]bool), make(map[webhookKey]backlog)
 		}
 		w.sinks.busy[s.webhookKey] = true
 		w.sinks.all.Go(func() {
@@ -166,7 +180,7 @@ func (w *Webhooks) deliverTrail(ctx context.Context, s dueSink) error {
 		switch {
 		case len(sent) > 0:
 			upto = sent[len(sent)-1].After
-			w.noteBehind(s.webhookKey, sent[0].RecordedAt)
+			w.setBacklog(s.webhookKey, &backlog{since: sent[0].RecordedAt, from: s.from})
 		case s.upto != nil: // retention was faster
 			upto = *s.upto
 		default:
@@ -190,14 +204,51 @@ func (w *Webhooks) deliverTrail(ctx context.Context, s dueSink) error {
 	return nil
 }
 
-func (w *Webhooks) noteBehind(k webhookKey, since time.Time) {
+// setBacklog notes what a sink has not taken; nil: it has all.
+func (w *Webhooks) setBacklog(k webhookKey, b *backlog) {
 	w.sinks.mu.Lock()
 	defer w.sinks.mu.Unlock()
-	if since.IsZero() {
+	if b == nil {
 		delete(w.sinks.behind, k)
 		return
 	}
-	w.sinks.behind[k] = since
+	w.sinks.behind[k] = *b
+}
+
+// forgetBacklogs forgets those of sinks to which another instance has delivered since, which
+// are disabled, or which there are no more.
+func (w *Webhooks) forgetBacklogs(ctx context.Context) error {
+	w.sinks.mu.Lock()
+	none := len(w.sinks.behind) == 0
+	w.sinks.mu.Unlock()
+	if none {
+		return nil
+	}
+	var at map[webhookKey]audit.Positions
+	err := w.db.ViewAcross(ctx, func(tx *store.Tx) error {
+		at = make(map[webhookKey]audit.Positions)
+		return tx.Each(ctx, func(scan func(...any) error) error {
+			var k webhookKey
+			var p audit.Positions
+			err := scan(&k.organization, &k.id, &p[0], &p[1], &p[2], &p[3])
+			at[k] = p
+			return err
+		}, `SELECT s.organization, s.webhook_id, `+positionColumns+` FROM webhook_sinks s
+			LEFT JOIN webhooks h ON h.organization = s.organization AND h.id = s.webhook_id
+			LEFT JOIN organizations o ON o.id = s.organization
+			WHERE s.webhook_id = $1 OR h.disabled = $2 AND o.deleted_at IS NULL`, operatorSink, false)
+	})
+	if err != nil {
+		return err
+	}
+	w.sinks.mu.Lock()
+	defer w.sinks.mu.Unlock()
+	for k, b := range w.sinks.behind {
+		if from, there := at[k]; (!there || from != b.from) && !w.sinks.busy[k] {
+			delete(w.sinks.behind, k)
+		}
+	}
+	return nil
 }
 
 // trailMessage gives a batch as it is sent and signed. Its id is made of the sink
@@ -249,17 +300,7 @@ func (w *Webhooks) postTrail(ctx context.Context, s dueSink, id, body string) an
 	if s.id == operatorSink {
 		return w.post(ctx, w.opts.Operator.URL, id, body, []seal.Secret{w.opts.Operator.Secret})
 	}
-	secrets, err := w.secrets(ctx, s.organization, s.id)
-	if err != nil || len(secrets) == 0 {
-		w.opts.Logger.WarnContext(ctx, "a webhook's secret does not open", "organization", s.organization, "webhook", s.id, "error", err)
-		return answer{failure: failedSecret}
-	}
-	defer func() {
-		for _, secret := range secrets {
-			secret.Wipe()
-		}
-	}()
-	return w.post(ctx, s.url, id, body, secrets)
+	return w.attempt(ctx, s.webhookKey, s.url, id, body)
 }
 
 // recordBatch writes how a batch ended, unless it is not this instance's any more.
@@ -267,7 +308,7 @@ func (w *Webhooks) postTrail(ctx context.Context, s dueSink, id, body string) an
 func (w *Webhooks) recordBatch(ctx context.Context, s *dueSink, upto audit.Positions, events int64, a answer, stopped bool) error {
 	now := w.opts.Now()
 	if a.failure == "" {
-		w.noteBehind(s.webhookKey, time.Time{})
+		w.setBacklog(s.webhookKey, nil)
 	}
 	attempts, next, outcome := s.attempts, store.At(now), "trail_delivered"
 	switch {
@@ -275,6 +316,8 @@ func (w *Webhooks) recordBatch(ctx context.Context, s *dueSink, upto audit.Posit
 		attempts = 0
 	case stopped:
 		attempts--
+	case a.notMade:
+		attempts, next = attempts-1, store.At(now.Add(notMadePause))
 	default:
 		delay := min(delays[0]<<min(s.attempts-1, 10), sinkMaxDelay)
 		next, outcome = store.At(now.Add(max(delay+rand.N(delay/10), min(a.retryAfter, sinkMaxDelay)))), "trail_retried"
@@ -282,12 +325,16 @@ func (w *Webhooks) recordBatch(ctx context.Context, s *dueSink, upto audit.Posit
 	err := w.db.Update(ctx, s.organization, func(tx *store.Tx) error {
 		var n int64
 		var err error
-		if a.failure == "" {
+		switch {
+		case a.failure == "":
 			n, err = tx.Exec(ctx, `UPDATE webhook_sinks SET next_control = $1, next_access = $2, next_security = $3, next_system = $4, upto = '', attempts = 0,
 				due_at = $5, delivered_at = $5, delivered = delivered + $6, last_status = $7, last_error = ''
 				WHERE organization = $8 AND webhook_id = $9 AND attempts = $10 AND due_at = $11`,
 				upto[0], upto[1], upto[2], upto[3], next, events, a.status, s.organization, s.id, s.attempts, s.due)
-		} else {
+		case stopped, a.notMade:
+			n, err = tx.Exec(ctx, `UPDATE webhook_sinks SET attempts = $1, due_at = $2 WHERE organization = $3 AND webhook_id = $4 AND attempts = $5 AND due_at = $6`,
+				attempts, next, s.organization, s.id, s.attempts, s.due)
+		default:
 			n, err = tx.Exec(ctx, `UPDATE webhook_sinks SET attempts = $1, due_at = $2, last_status = $3, last_error = $4
 				WHERE organization = $5 AND webhook_id = $6 AND attempts = $7 AND due_at = $8`,
 				attempts, next, a.status, string(a.failure), s.organization, s.id, s.attempts, s.due)
@@ -295,7 +342,7 @@ func (w *Webhooks) recordBatch(ctx context.Context, s *dueSink, upto audit.Posit
 		if err != nil || n != 1 {
 			return errors.Join(err, errNotHeld(n))
 		}
-		if a.failure == "" || stopped || s.attempts != sinkAlarm {
+		if a.failure == "" || stopped || a.notMade || s.attempts != sinkAlarm {
 			return nil
 		}
 		return w.log.Append(ctx, tx, system(s.organization), audit.Event{
@@ -310,15 +357,11 @@ func (w *Webhooks) recordBatch(ctx context.Context, s *dueSink, upto audit.Posit
 		return err
 	}
 	s.attempts, s.due, s.from, s.upto = attempts, next, upto, nil
-	w.opts.Attempted(outcome)
+	if !a.notMade {
+		w.opts.Attempted(outcome)
+	}
 	if a.status == http.StatusGone && s.id != operatorSink {
-		_, err = w.change(ctx, system(s.organization), s.id, nil, audit.WebhookDisable, func(h *Webhook) bool {
-			if h.Disabled {
-				return false
-			}
-			h.Disabled, h.DisabledReason = true, "gone"
-			return true
-		})
+		err = w.disableGone(ctx, s.webhookKey, s.url)
 	}
 	return err
 }
