@@ -154,7 +154,7 @@ type patience struct {
 const slowestBody = 128 << 10
 
 func (p *patience) extend() {
-	p.next = p.read + 1<<20
+	p.next = p.read + slowestBody
 	_ = p.rc.SetReadDeadline(p.begin.Add(p.grace + time.Duration(p.read/slowestBody)*time.Second)) // a body without deadlines is a test's
 }
 

@@ -94,7 +94,7 @@ type Options struct {
 	// ([Visit.ClientIP]) in X-Forwarded-For. The others never are.
 	TellClientIP []string
 
-	// Retries is how often a request that may be sent again is, at most; 0: never.
+	// Retries is how often a request that may be sent again is, at most; 0: never. More than 16 are 16.
 	Retries int
 	// BreakerFailures is how many failed requests within ten seconds, if they are
 	// at least half of all, stop requests of a credential to a host for a while;
@@ -280,7 +280,7 @@ func New(o Options) (*Gateway, error) {
 	if err := g.bound(o); err != nil {
 		mistakes = append(mistakes, err)
 	}
-	g.retries, g.breakerFailures, g.observe = max(o.Retries, 0), max(o.BreakerFailures, 0), o.Observe
+	g.retries, g.breakerFailures, g.observe = min(max(o.Retries, 0), maxRetries), max(o.BreakerFailures, 0), o.Observe
 	g.breakers.max, g.breakers.new = maxBreakers, g.newBreaker
 	g.breakers.idle = func(b *breaker) bool { return !b.open() }
 	g.budgets.max, g.budgets.new = maxBudgets, newBudget

@@ -16,9 +16,10 @@ import (
 
 // How retries are spaced and bounded.
 const (
-	retryBase = 100 * time.Millisecond // the first wait is a random part of it ("full jitter"), each further one of twice that
-	retryMost = time.Second            // of which a wait is a random part at most
-	retryLong = 2 * time.Second        // a longer Retry-After is the caller's to wait for
+	maxRetries = 16
+	retryBase  = 100 * time.Millisecond // the first wait is a random part of it ("full jitter"), each further one of twice that
+	retryMost  = time.Second            // of which a wait is a random part at most
+	retryLong  = 2 * time.Second        // a longer Retry-After is the caller's to wait for
 
 	// Each request puts a tenth of a retry into the budget of its organization and
 	// host, which starts with and holds at most budgetMost retries.

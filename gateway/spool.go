@@ -35,12 +35,12 @@ func newSpool(dir string, size, largest int64) (*spool, error) {
 		return nil, fmt.Errorf("gateway: the spool's folder cannot be read: %w", err)
 	}
 	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), spoolPrefix) {
-			err = errors.Join(err, os.Remove(filepath.Join(dir, entry.Name())))
+		if !strings.HasPrefix(entry.Name(), spoolPrefix) {
+			continue
 		}
-	}
-	if err != nil && !errors.Is(err, os.ErrNotExist) { // another instance removes its own
-		return nil, fmt.Errorf("gateway: the spool cannot be emptied: %w", err)
+		if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil && !errors.Is(err, os.ErrNotExist) { // another instance removes its own
+			return nil, fmt.Errorf("gateway: the spool cannot be emptied: %w", err)
+		}
 	}
 	s := &spool{dir: dir}
 	s.room.init(size, largest)

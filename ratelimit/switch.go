@@ -12,7 +12,7 @@ import (
 // SwitchOptions configures [NewSwitch]. The zero value is ready to use.
 type SwitchOptions struct {
 	// OnChange is told of each change of store, one call at a time and in
-	// order, from a goroutine of the Switch: it may take its time.
+	// order, from a goroutine of its own: it may take its time.
 	OnChange func(Change)
 
 	// Without says what is decided without Redis; the zero value is [Share].
@@ -118,9 +118,10 @@ type Switch struct {
 	rest    []record        // what could not be merged yet
 	unsaid  []record        // what was merged since it was last said that Redis knows all
 
-	wake  chan struct{}
-	stop  context.CancelFunc
-	ended chan struct{}
+	wake    chan struct{} // there are changes to be told
+	stop    context.CancelFunc
+	ended   chan struct{} // the looks at Redis
+	toldAll chan struct{} // the last change
 }
 
 var _ Limiter = (*Switch)(nil)
@@ -138,7 +139,7 @@ var ErrPending = errors.New("too many resets are waiting for Redis")
 // of what Redis told holds as many keys as memory, some 150 bytes each. Others
 // should not use the two for the same subjects. It begins on Redis; where Redis is
 // not there, the first look notices within the Redis limiter's timeout. Close
-// ends its goroutine.
+// ends its goroutines.
 func NewSwitch(redis *Redis, memory *Memory, options SwitchOptions) *Switch {
 	if options.OnChange == nil {
 		options.OnChange = func(Change) {}
@@ -165,20 +166,23 @@ func NewSwitch(redis *Redis, memory *Memory, options SwitchOptions) *Switch {
 		wake:     make(chan struct{}, 1),
 		stop:     stop,
 		ended:    make(chan struct{}),
+		toldAll:  make(chan struct{}),
 	}
 	s.owed = s.newShare()
 	s.share.Store(s.newShare())
 	s.instances.Store(int64(options.Instances))
 	go s.watch(ctx)
+	go s.tellAll()
 	return s
 }
 
-// Close ends the background goroutine after the last OnChange has returned, and
+// Close ends the background goroutines after the last OnChange has returned, and
 // tells Redis that this process no longer shares the limits. It closes neither
 // Redis nor memory.
 func (s *Switch) Close() {
 	s.stop()
 	<-s.ended
+	<-s.toldAll
 	_, _ = s.redis.alive(context.Background(), s.identity, doesLeave, 0, s.silence(), 0)
 	s.redis.expectAny()
 }

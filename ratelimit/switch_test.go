@@ -96,6 +96,37 @@ func TestSwitchAwayAndBack(t *testing.T) {
 	}
 }
 
+// Whoever is told of a change may take his time: Redis is looked at all the same.
+func TestSlowOnChange(t *testing.T) {
+	server := startRedis(t)
+	release, told := make(chan struct{}), make(changes, 2)
+	s := ratelimit.NewSwitch(server.open(ratelimit.RedisOptions{Timeout: brief}), ratelimit.NewMemory(ratelimit.MemoryOptions{}), ratelimit.SwitchOptions{
+		ProbeInterval: 100 * time.Millisecond,
+		OnChange: func(change ratelimit.Change) {
+			<-release
+			told <- change
+		},
+	})
+	t.Cleanup(s.Close)
+	server.kill()
+	for i := 0; !s.Degraded(); i++ {
+		if i == 1000 {
+			t.Fatal("not degraded")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	server.start()
+	for i := 0; s.Degraded(); i++ {
+		if i == 1000 {
+			t.Fatal("Redis is back, and nobody looks")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	close(release)
+	told.next(t, true)
+	told.next(t, false)
+}
+
 func TestSwitchStartsWithoutRedis(t *testing.T) {
 	server := startRedis(t)
 	server.kill()

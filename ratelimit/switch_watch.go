@@ -77,6 +77,20 @@ func (s *Switch) changed(c Change) {
 	}
 }
 
+// tellAll passes on changes until there is nobody who could make any.
+func (s *Switch) tellAll() {
+	defer close(s.toldAll)
+	for {
+		select {
+		case <-s.wake:
+			s.tell()
+		case <-s.ended:
+			s.tell()
+			return
+		}
+	}
+}
+
 // tell passes on the changes that were queued.
 func (s *Switch) tell() {
 	for {
@@ -96,7 +110,6 @@ func (s *Switch) tell() {
 // watch looks at Redis until ctx ends.
 func (s *Switch) watch(ctx context.Context) {
 	defer close(s.ended)
-	defer s.tell()
 	var hearing sync.WaitGroup
 	defer hearing.Wait()
 	var point int64
@@ -147,8 +160,6 @@ func (s *Switch) watch(ctx context.Context) {
 		if !wasDegraded && !s.degraded.Load() && s.steadyFor(10*time.Second) {
 			backoff = 1
 		}
-		s.tell()
-
 		wait := s.interval
 		switch {
 		case s.degraded.Load() && ok:
@@ -157,17 +168,11 @@ func (s *Switch) watch(ctx context.Context) {
 			wait *= time.Duration(backoff)
 		}
 		timer := time.NewTimer(wait*4/5 + mathrand.N(wait*2/5))
-	waiting:
-		for {
-			select {
-			case <-ctx.Done():
-				timer.Stop()
-				return
-			case <-s.wake:
-				s.tell()
-			case <-timer.C:
-				break waiting
-			}
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/csv"
+	"mime"
 	"net/http"
 	"reflect"
 	"strconv"
@@ -83,12 +84,14 @@ func (s *Server) usage(ctx context.Context, caller access.Caller, in *usageIn) (
 	return &usageOut{ContentType: "application/json", Body: report}, nil
 }
 
-// prefersCSV reports whether an Accept header names text/csv.
+// prefersCSV reports whether an Accept header wants text/csv (RFC 9110, 12.4.2: a weight of 0 is
+// not acceptable).
 func prefersCSV(accept string) bool {
 	for part := range strings.SplitSeq(accept, ",") {
-		media, parameters, _ := strings.Cut(part, ";")
-		if strings.EqualFold(strings.TrimSpace(media), "text/csv") {
-			return !strings.HasPrefix(strings.ReplaceAll(parameters, " ", ""), "q=0") || strings.Contains(parameters, "0.")
+		media, parameters, err := mime.ParseMediaType(part)
+		if err == nil && media == "text/csv" {
+			weight, err := strconv.ParseFloat(parameters["q"], 64)
+			return parameters["q"] == "" || err == nil && weight > 0
 		}
 	}
 	return false
