@@ -78,6 +78,7 @@ func (l *Log) eraseSome(ctx context.Context, tx *store.Tx, caller access.Caller,
 	if err != nil {
 		return e, err
 	}
+	tx.Destroys()
 	first := e.after.id == ""
 	e.erased, e.done = 0, len(events) < eraseBatch
 	for _, p := range events {

@@ -48,12 +48,14 @@ func Remove(ctx context.Context, tx *store.Tx, organization string, class Class,
 	if err := RemovePersons(ctx, tx, organization, slices.DeleteFunc(persons, func(id string) bool { return kept[id] })); err != nil {
 		return 0, err
 	}
+	tx.Destroys()
 	return tx.Exec(ctx, `DELETE FROM events WHERE organization = $1 AND class = $2 AND log_index >= $3 AND log_index < $4`,
 		organization, string(class), from, to)
 }
 
 // RemovePersons deletes the personal data of these events.
 func RemovePersons(ctx context.Context, tx *store.Tx, organization string, events []string) error {
+	tx.Destroys()
 	return removeListed(ctx, tx, "event_persons", organization, events)
 }
 

@@ -84,6 +84,7 @@ type Ledger struct {
 	key    *signingKey // the last that signed here
 	after  logID       // where the last look for unsealed rows ended
 	health Health
+	skewed bool // the clock was not the database server's at the last look
 
 	exported     Exported
 	exportedNote string // the last

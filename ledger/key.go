@@ -260,6 +260,7 @@ func (l *Ledger) newKey(ctx context.Context, caller access.Caller, action audit.
 			return err
 		}
 		if old != "" {
+			tx.Destroys() // the private half
 			n, err := tx.Exec(ctx, `UPDATE ledger_keys SET retired_at = $1, key_sealed = $2 WHERE organization = $3 AND id = $4 AND retired_at IS NULL`,
 				store.At(k.CreatedAt), retired, access.InstanceOrganization, old)
 			if err != nil {

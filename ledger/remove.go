@@ -29,6 +29,7 @@ type Removal struct {
 	Organization, Class string
 	To                  int64     // the events before this place go, those that are still there
 	Sealed              time.Time // each of them must have been sealed before this instant
+	Now                 time.Time // on the clock that is believed
 
 	// Held reports whether an event must stay: it is set aside, with a proof that it
 	// was in the log. nil: none.
@@ -82,7 +83,7 @@ func (l *Ledger) Remove(ctx context.Context, tx *store.Tx, r Removal) (Removed, 
 	if err != nil {
 		return done, err
 	}
-	if err := l.checkSealed(ctx, tx, id, before.Size, r.To, r.Sealed, keys); err != nil {
+	if err := l.checkSealed(ctx, tx, id, before.Size, &r, keys); err != nil {
 		return done, err
 	}
 	var keep []string
@@ -236,8 +237,10 @@ type Sealed struct {
 	Oldest, Newest time.Time // zero where there is none
 }
 
-// SealedBefore looks at the head of a log, at most events far.
-func SealedBefore(ctx context.Context, tx *store.Tx, organization, class string, before time.Time, events int64) (Sealed, error) {
+// SealedBefore looks at the head of a log, at most events far. A block whose time is still to
+// come, by now, was sealed by a clock that was wrong: it counts as sealed when the next one
+// was whose time is not.
+func SealedBefore(ctx context.Context, tx *store.Tx, organization, class string, before, now time.Time, events int64) (Sealed, error) {
 	id := logID{organization, class}
 	p, err := readPrefix(ctx, tx, id)
 	if err != nil {
@@ -246,7 +249,12 @@ func SealedBefore(ctx context.Context, tx *store.Tx, organization, class string,
 	s := Sealed{From: p.Size, To: p.Size}
 	errFar := errors.New("far enough")
 	err = eachBlock(ctx, tx, id, p.Size, func(b *block) error {
-		if !b.sealedAt.Before(before) || s.To-s.From >= events {
+		switch {
+		case s.To-s.From >= events:
+			return errFar
+		case b.sealedAt.After(now):
+			return nil
+		case !b.sealedAt.Before(before):
 			return errFar
 		}
 		if s.Oldest.IsZero() {
@@ -286,19 +294,22 @@ func eachBlock(ctx context.Context, tx *store.Tx, id logID, place int64, fn func
 		id.organization, id.class, number)
 }
 
-// checkSealed holds the blocks of the places to what was signed of them.
-func (l *Ledger) checkSealed(ctx context.Context, tx *store.Tx, id logID, from, to int64, before time.Time, keys keyring) error {
-	next := from
+// checkSealed holds the blocks of what is removed to what was signed of them. Behind a block
+// whose time is still to come there must be one that was sealed early enough, be it of events
+// that stay.
+func (l *Ledger) checkSealed(ctx context.Context, tx *store.Tx, id logID, from int64, r *Removal, keys keyring) error {
+	next, vouched := from, true
 	errFar := errors.New("far enough")
 	err := eachBlock(ctx, tx, id, from, func(b *block) error {
-		if next >= to {
+		if next >= r.To && vouched {
 			return errFar
 		}
 		c, err := keys.open(b.note)
 		if err != nil || c.Removed || c.Origin != l.origin(id) || c.First != b.first || c.Count != b.count || c.First > next || c.First+c.Count <= next {
 			return ErrAltered.Because(errors.Join(fmt.Errorf("block %d is not what was sealed", b.number), err))
 		}
-		if !c.SealedAt.Before(before) {
+		vouched = c.SealedAt.Before(r.Sealed)
+		if !vouched && !c.SealedAt.After(r.Now) {
 			return ErrAltered.Because(fmt.Errorf("block %d was sealed later than its row says", b.number))
 		}
 		next = c.First + c.Count
@@ -307,7 +318,7 @@ func (l *Ledger) checkSealed(ctx context.Context, tx *store.Tx, id logID, from, 
 	if errors.Is(err, errFar) {
 		err = nil
 	}
-	if err == nil && next < to {
+	if err == nil && (next < r.To || !vouched) {
 		err = ErrAltered.Because(errors.New("blocks are missing"))
 	}
 	return err

@@ -106,6 +106,9 @@ func (l *Ledger) lease(ctx context.Context) (bool, error) {
 	case holder != l.id && holder != "" && left > 0 && left <= 2*l.opts.Lease:
 		return false, nil
 	}
+	if wrong, err := l.clockIsWrong(ctx, now); err != nil || wrong {
+		return false, err
+	}
 	var taken int64
 	err = l.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) (err error) {
 		taken, err = tx.Exec(ctx, `UPDATE ledger_sealer SET holder = $1, lease_until = $2 WHERE organization = $3 AND holder = $4 AND lease_until = $5`,
@@ -113,6 +116,29 @@ func (l *Ledger) lease(ctx context.Context) (bool, error) {
 		return err
 	})
 	return taken > 0, err
+}
+
+// maxSkew is how far the clock of a sealer may be from the database server's.
+const maxSkew = time.Hour
+
+// clockIsWrong reports whether the database server has another time than this process, whose
+// blocks would say that events are older, or younger, than they are: retention goes by that.
+// Another instance may take the lease.
+func (l *Ledger) clockIsWrong(ctx context.Context, now time.Time) (bool, error) {
+	server, has, err := l.db.Now(ctx)
+	if err != nil || !has || time.Since(now).Abs() > time.Minute { // a clock of a test
+		return false, err
+	}
+	wrong := server.Sub(now).Abs() > maxSkew
+	l.mu.Lock()
+	told := l.skewed
+	l.skewed = wrong
+	l.mu.Unlock()
+	if wrong && !told {
+		l.opts.Logger.ErrorContext(ctx, "this instance does not seal the trail: set its clock, which is not the database server's",
+			"server", server.UTC().Format(time.RFC3339))
+	}
+	return wrong, nil
 }
 
 // release lets another process seal at once.
@@ -226,6 +252,14 @@ func (r *run) seal(ctx context.Context, tx *store.Tx, logs []logID) error {
 	var id string
 	if err := tx.Row(ctx, `SELECT id FROM ledger_keys WHERE organization = $1 AND retired_at IS NULL`, access.InstanceOrganization).Scan(&id); err != nil {
 		return err
+	}
+	// A clock that went back would make events look older than they are, and due.
+	var believed store.Time
+	if err := tx.Row(ctx, `SELECT clock FROM retention_sweeper WHERE organization = $1`, access.InstanceOrganization).Scan(&believed); err != nil {
+		return err
+	}
+	if r.now.Before(believed.Time) {
+		r.now = believed.Truncate(time.Millisecond)
 	}
 	if id != r.key.ID {
 		return errNotHolder // rotated since; the next run takes the new one

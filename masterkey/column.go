@@ -219,6 +219,7 @@ func GivenUp(ctx context.Context, tx *store.Tx, sealed seal.Sealed) (bool, error
 // Destroy deletes the organization's rows of every sealed table, its salt among
 // them, and gives how many there were.
 func Destroy(ctx context.Context, tx *store.Tx, columns []Column, organization string) (rows int64, err error) {
+	tx.Destroys()
 	for i := range columns {
 		n, err := tx.Exec(ctx, "DELETE FROM "+columns[i].Table+" WHERE organization = $1", organization)
 		if err != nil {

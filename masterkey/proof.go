@@ -205,6 +205,7 @@ func (k *Keys) Retire(ctx context.Context, caller access.Caller, id seal.KeyID, 
 			return fault.New(fault.Conflict, "key_in_use", fmt.Sprintf("%s is what these running instances still seal under: %s. They look every two seconds.", id, strings.Join(names, ", ")))
 		}
 		now := store.At(k.opts.Now())
+		tx.Destroys() // what was under it, where the log still holds that
 		if _, err := tx.Exec(ctx, `UPDATE master_keys SET retired_at = $1 WHERE id = $2`, now, id); err != nil {
 			return err
 		}

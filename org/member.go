@@ -198,6 +198,7 @@ func (d *Directory) DeleteMember(ctx context.Context, caller access.Caller, id s
 		if err := memberNotAbove(ctx, tx, caller, organization, id, own); err != nil {
 			return err
 		}
+		tx.Destroys()
 		for _, statement := range []string{
 			`DELETE FROM member_persons WHERE organization = $1 AND member = $2`,
 			`DELETE FROM member_roles WHERE organization = $1 AND member = $2`,

@@ -125,6 +125,7 @@ func (q rows) count(ctx context.Context, tx *store.Tx, limit int) (s span, err e
 
 // remove takes the oldest rows away, at most limit.
 func (q rows) remove(ctx context.Context, tx *store.Tx, limit int) (int64, error) {
+	tx.Destroys()
 	which := ` WHERE (` + q.keys + `) IN (` + q.first(q.keys, limit) + `)`
 	if q.set != "" {
 		return tx.Exec(ctx, `UPDATE `+q.name+` SET `+q.set+which, q.args...)
@@ -135,6 +136,6 @@ func (q rows) remove(ctx context.Context, tx *store.Tx, limit int) (int64, error
 // dueEvents gives the events at the head of a class's log that were sealed before an
 // instant, at most limit of them: the one question that both the sweep and the
 // preview ask.
-func dueEvents(ctx context.Context, tx *store.Tx, organization string, c Class, before time.Time, limit int64) (ledger.Sealed, error) {
-	return ledger.SealedBefore(ctx, tx, organization, string(c), before, limit)
+func dueEvents(ctx context.Context, tx *store.Tx, organization string, c Class, before, now time.Time, limit int64) (ledger.Sealed, error) {
+	return ledger.SealedBefore(ctx, tx, organization, string(c), before, now, limit)
 }

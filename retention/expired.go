@@ -52,6 +52,7 @@ func (s *step) expired(ctx context.Context) error {
 	if err != nil || due.n == 0 {
 		return err
 	}
+	s.tx.Destroys()
 	for _, e := range events {
 		// Their versions, and what was found of them, go with them.
 		_, err := s.tx.Exec(ctx, `DELETE FROM credentials WHERE organization = $1 AND id = $2 AND expires_at < $3`, s.organization, e.Targets[0].ID, store.At(s.before))

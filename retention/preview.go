@@ -102,7 +102,7 @@ func previewClass(ctx context.Context, tx *store.Tx, organization string, l Leng
 	p.Before = before
 	switch {
 	case l.Class.Events():
-		return p, p.events(ctx, tx, organization, holds)
+		return p, p.events(ctx, tx, organization, holds, now)
 	case l.Class == DeletedMembers:
 		return p, p.members(ctx, tx, organization, holds, active)
 	}
@@ -125,8 +125,8 @@ func previewClass(ctx context.Context, tx *store.Tx, organization string, l Leng
 	return p, nil
 }
 
-func (p *ClassPreview) events(ctx context.Context, tx *store.Tx, organization string, holds holdsOf) error {
-	due, err := dueEvents(ctx, tx, organization, p.Class, p.Before, maxCounted)
+func (p *ClassPreview) events(ctx context.Context, tx *store.Tx, organization string, holds holdsOf, now time.Time) error {
+	due, err := dueEvents(ctx, tx, organization, p.Class, p.Before, now, maxCounted)
 	if err != nil {
 		return err
 	}

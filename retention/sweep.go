@@ -131,7 +131,7 @@ func (w *run) look(ctx context.Context) (due map[Class]bool, err error) {
 				if err != nil {
 					return err
 				}
-				head, err := dueEvents(ctx, tx, w.organization, c, s.before, 1)
+				head, err := dueEvents(ctx, tx, w.organization, c, s.before, s.now, 1)
 				if err != nil {
 					return err
 				}
@@ -286,7 +286,7 @@ func (s *step) events(ctx context.Context) error {
 	if s.before.IsZero() {
 		return nil
 	}
-	due, err := dueEvents(ctx, s.tx, s.organization, s.class, s.before, int64(s.opts.Batch))
+	due, err := dueEvents(ctx, s.tx, s.organization, s.class, s.before, s.now, int64(s.opts.Batch))
 	if err != nil || due.To == due.From {
 		return err
 	}
@@ -303,7 +303,7 @@ func (s *step) events(ctx context.Context) error {
 	s.add(&c, due.To-due.From, due.Oldest, due.Newest)
 	c.To = due.To
 	done, err := s.ledger.Remove(ctx, s.tx, ledger.Removal{
-		Organization: s.organization, Class: string(s.class), To: due.To, Sealed: s.before, Since: c.First, Held: s.held(),
+		Organization: s.organization, Class: string(s.class), To: due.To, Sealed: s.before, Now: s.now, Since: c.First, Held: s.held(),
 		Notes: func(held int64) []string {
 			c.Held += held
 			c.Removed -= held

@@ -125,7 +125,7 @@ func TestTamperedIsNotRemoved(t *testing.T) {
 		"a block's time moved": `UPDATE ledger_blocks SET sealed_at = 1`,
 		"a block deleted":      `DELETE FROM ledger_blocks WHERE number = 1`,
 		"a person altered":     `UPDATE event_persons SET data = '{"ip":"10.9.9.9"}' WHERE event_id = (SELECT id FROM events WHERE log_index = 3 AND class = 'control' AND organization = 'acme')`,
-		"a tile altered":       `UPDATE ledger_tiles SET hashes = replace(hashes, hashes, x'00') WHERE level = 0 AND organization = 'acme'`,
+		"a tile altered":       `UPDATE ledger_tiles SET hashes = zeroblob(length(hashes)) WHERE level = 0 AND organization = 'acme'`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newArchive(t, t.TempDir()+"/gatehouse.db", retention.Options{})

@@ -3,8 +3,10 @@ package store_test
 import (
 	"bytes"
 	"database/sql"
+	"fmt"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/store"
@@ -37,6 +39,74 @@ func TestDeletedBytesAreGone(t *testing.T) {
 	fold(t, path)
 	if found := gatehousetest.Occurrences(t, path, []byte("sealed-value.")); found != 0 {
 		t.Errorf("deleted bytes are still in the files, %d times", found)
+	}
+}
+
+// What a transaction destroys is in none of the files after it, whoever reads meanwhile.
+func TestDestroyedBytesAreGone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gatehouse.db")
+	db := open(t, path)
+	sqlExec(t, db, `CREATE TABLE secrets (organization TEXT NOT NULL, id BIGINT NOT NULL, sealed BYTEA NOT NULL, PRIMARY KEY (organization, id))`)
+	value := func(id int) []byte { return []byte(fmt.Sprintf("sealed-value-%d.", id)) }
+	const values = 4
+	for id := range values {
+		err := db.Update(t.Context(), organization, func(tx *store.Tx) error {
+			_, err := tx.Exec(t.Context(), `INSERT INTO secrets (organization, id, sealed) VALUES ($1, $2, $3)`, organization, id, bytes.Repeat(value(id), 100))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	destroy := func(id int) {
+		t.Helper()
+		if gatehousetest.Occurrences(t, path, value(id)) == 0 {
+			t.Fatal("the value is not to be found while it is there: this test proves nothing")
+		}
+		err := db.Update(t.Context(), organization, func(tx *store.Tx) error {
+			tx.Destroys()
+			_, err := tx.Exec(t.Context(), `DELETE FROM secrets WHERE organization = $1 AND id = $2`, organization, id)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone := func(id int) {
+		t.Helper()
+		for i := 0; gatehousetest.Occurrences(t, path, value(id)) != 0; i++ {
+			if i == 1000 {
+				t.Fatalf("value %d is still in the files", id)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	time.Sleep(1100 * time.Millisecond) // since the log was cut off at the start
+	destroy(0)
+	if n := gatehousetest.Occurrences(t, path, value(0)); n != 0 {
+		t.Errorf("after the commit the value is in the files %d times", n)
+	}
+	destroy(1) // and soon again
+	gone(1)
+	err := db.View(t.Context(), organization, func(tx *store.Tx) error {
+		var n int
+		if err := tx.Row(t.Context(), `SELECT count(*) FROM secrets`).Scan(&n); err != nil {
+			return err
+		}
+		destroy(2)
+		time.Sleep(1500 * time.Millisecond)
+		if gatehousetest.Occurrences(t, path, value(2)) == 0 {
+			t.Error("what is read was cut off")
+		}
+		sqlExec(t, db, `INSERT INTO secrets VALUES ('acme', 100, 'x')`) // nobody who writes waits for long
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone(2)
+	if gatehousetest.Occurrences(t, path, value(3)) == 0 {
+		t.Error("the value that stays is gone")
 	}
 }
 

@@ -72,6 +72,7 @@ type DB struct {
 	ready   prepared
 	turns   turns                 // of transactions that lost a race
 	writing atomic.Pointer[error] // why the last change could not be written; nil: it could
+	cutter  cutter
 }
 
 // Open opens the database at url, makes it where it is a SQLite file that does
@@ -129,6 +130,13 @@ func FilePath(url string) (path string, file bool) {
 	return strings.TrimPrefix(strings.TrimPrefix(url, "sqlite:"), "//"), true
 }
 
+// busyTimeout is how long a writer waits for one of another process.
+const busyTimeout = 5 * time.Second
+
+func pragmaBusyTimeout(d time.Duration) string {
+	return "PRAGMA busy_timeout = " + strconv.FormatInt(d.Milliseconds(), 10)
+}
+
 func openSQLite(ctx context.Context, path string) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("the folder of the database could not be made: %w", err)
@@ -145,7 +153,7 @@ func openSQLite(ctx context.Context, path string) (*DB, error) {
 	escaped := strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)
 	// secure_delete: a destroyed secret leaves no bytes in free pages.
 	dsn := "file:" + escaped +
-		"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
+		"?_pragma=busy_timeout(" + strconv.FormatInt(busyTimeout.Milliseconds(), 10) + ")&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
 		"&_pragma=foreign_keys(ON)&_pragma=secure_delete(ON)"
 	write, err := sql.Open("sqlite", dsn+"&_txlock=immediate")
 	if err != nil {
@@ -159,9 +167,11 @@ func openSQLite(ctx context.Context, path string) (*DB, error) {
 	read.SetMaxOpenConns(max(4, runtime.GOMAXPROCS(0)))
 	read.SetMaxIdleConns(max(4, runtime.GOMAXPROCS(0)))
 	db := &DB{dialect: dialectSQLite, write: write, read: read}
+	db.cutter.closed = make(chan struct{})
 	if err := write.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s is not a database that can be opened: %w", path, err), db.Close())
 	}
+	db.cutLog() // of a process that was killed
 	return db, nil
 }
 
@@ -199,6 +209,7 @@ func withoutPassword(err error, password string) error {
 
 // Close closes the database. Transactions that run are waited for by the driver.
 func (db *DB) Close() error {
+	db.cutter.stop()
 	err := errors.Join(db.ready.close(), db.write.Close())
 	if db.read != db.write {
 		err = errors.Join(err, db.read.Close())
@@ -325,6 +336,9 @@ func (db *DB) run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, organi
 	err = db.mapError(stx.Commit())
 	if err == nil && tx.wrote {
 		db.writing.Store(nil)
+		if tx.destroys {
+			db.cutLog()
+		}
 	}
 	return err
 }
@@ -335,6 +349,7 @@ type Tx struct {
 	tx           *sql.Tx
 	organization string
 	wrote        bool  // a row was changed
+	destroys     bool  // what it deletes is to be gone from the files
 	failed       error // of a statement of ExecPrepared: nothing is committed after it
 }
 

@@ -254,6 +254,7 @@ func (v *Vault) Delete(ctx context.Context, caller access.Caller, id string, mat
 			return ErrStale
 		}
 		err = v.db.Update(ctx, key.organization, func(tx *store.Tx) error {
+			tx.Destroys()
 			gone, err := tx.Exec(ctx, `DELETE FROM credentials WHERE organization = $1 AND id = $2 AND revision = $3`,
 				key.organization, key.id, old.Revision) // its versions go with it
 			if err != nil {

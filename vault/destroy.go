@@ -105,6 +105,7 @@ func (v *Vault) destroyDue(ctx context.Context, d due, now store.Time) (done boo
 		if err != nil || changed == 0 {
 			return err
 		}
+		tx.Destroys()
 		if _, err := tx.Exec(ctx, deleteVersion, d.organization, d.id, d.version); err != nil {
 			return err
 		}

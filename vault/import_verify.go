@@ -67,6 +67,7 @@ func (v *Vault) verifyImport(ctx context.Context, caller access.Caller, made Cre
 		}
 	}
 	undo := v.db.Update(ctx, key.organization, func(tx *store.Tx) error {
+		tx.Destroys()
 		gone, err := tx.Exec(ctx, `DELETE FROM credentials WHERE organization = $1 AND id = $2 AND revision = $3`,
 			key.organization, key.id, made.Revision) // its version goes with it
 		if err != nil || gone == 0 {

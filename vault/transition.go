@@ -294,6 +294,7 @@ func (w versionWriter) destroy(n int64) error {
 	if err != nil {
 		return err
 	}
+	w.tx.Destroys()
 	return w.one(deleteVersion, w.key.organization, w.key.id, n)
 }
 

@@ -249,6 +249,7 @@ func (w *Webhooks) sweep(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		tx.Destroys()
 		_, err = tx.Exec(ctx, `DELETE FROM webhook_secrets WHERE organization = $1 AND webhook_id = $2 AND version = $3`, organization, id, n)
 		return err
 	})

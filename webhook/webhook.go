@@ -216,6 +216,7 @@ func (w *Webhooks) Delete(ctx context.Context, caller access.Caller, id string, 
 		if err := keepSink(ctx, tx, caller.Organization, id, nil, store.Time{}); err != nil {
 			return err
 		}
+		tx.Destroys()
 		if _, err := tx.Exec(ctx, `DELETE FROM webhooks WHERE organization = $1 AND id = $2`, caller.Organization, id); err != nil {
 			return err
 		}
@@ -259,6 +260,7 @@ func (w *Webhooks) RotateSecret(ctx context.Context, caller access.Caller, id st
 			if raced = n == 0; err != nil || raced {
 				return err
 			}
+			tx.Destroys()
 			_, err = tx.Exec(ctx, `DELETE FROM webhook_secrets WHERE organization = $1 AND webhook_id = $2 AND (version < $3 OR $4)`,
 				organization, id, version, overlap == 0)
 			if err != nil {
