@@ -15,6 +15,11 @@ import (
 // that is failing over comes back within seconds.
 const giveBackTries = 5
 
+// settled is how old the newest request of a full subject must be for its denial to be
+// remembered on a cluster: until then it may be one that another subject denies, and that is
+// about to be given back.
+const settled = time.Second
+
 // decideSpread decides on subjects in different slots of a cluster, each on its
 // own node and clock, and gives the answer that one script would have given: all
 // instants on the first subject's clock.
@@ -54,9 +59,34 @@ func (r *Redis) decideSpread(client rueidis.Client, q *question) (answer, error)
 	}
 	joined := answer{now: parts[0].answer.now, admitted: admitted}
 	for i := range parts {
+		if p := &parts[i]; !p.answer.admitted {
+			all.Go(func() { p.unsettled = r.unsettled(client, p) })
+		}
+	}
+	all.Wait()
+	for i := range parts {
 		joined.standing += parts[i].moved(joined.now)
+		if parts[i].unsettled {
+			joined.unsettled |= 1 << i
+		}
 	}
 	return joined, nil
+}
+
+// unsettled reports whether a full subject's newest request may be given back yet.
+func (r *Redis) unsettled(client rueidis.Client, p *part) bool {
+	// The last 5 bytes are the newest instant's milliseconds modulo 2^40, see queue.lua.
+	const size, whole, half = 5, int64(1) << 40, int64(1) << 39
+	newest, err := client.Do(context.Background(), client.B().Getrange().Key(p.question.keys[0]).Start(-size).End(-1).Build()).ToString()
+	if err != nil || len(newest) != size {
+		return true
+	}
+	age := (p.answer.now-read40(newest)+half)&(whole-1) - half
+	return age < settled.Milliseconds()
+}
+
+func read40(s string) int64 {
+	return int64(s[0]) | int64(s[1])<<8 | int64(s[2])<<16 | int64(s[3])<<24 | int64(s[4])<<32
 }
 
 // part is the decision on one of the subjects.
@@ -65,6 +95,8 @@ type part struct {
 	answer   answer
 	err      error
 	returned bool // what it took was given back
+
+	unsettled bool // it is full, and may not stay so
 }
 
 // returnTaken gives back what a subject's script took.

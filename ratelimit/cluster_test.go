@@ -277,3 +277,36 @@ func testClusterNodeComesBack(t *testing.T, saved bool) {
 		}
 	}
 }
+
+// A request that one subject takes and another denies is given back: who asks in between is
+// denied, and asks again.
+func TestClusterForgetsWhatIsGivenBack(t *testing.T) {
+	c := startCluster(t)
+	one, other := c.open(t, ratelimit.RedisOptions{Timeout: brief}), c.open(t, ratelimit.RedisOptions{Timeout: brief})
+	org := subject("organization", "acme", "2/1h")
+	ask := func() bool { return take(t, other, time.Now(), subject("ip", "a", "100/1h"), org).Admitted }
+	take(t, one, time.Now(), org)
+	provisional := take(t, one, time.Now(), org)
+	if ask() {
+		t.Fatal("admitted beside two of two")
+	}
+	if err := one.GiveBack("organization", "acme", provisional.Now.UnixMilli()); err != nil {
+		t.Fatal(err)
+	}
+	if !ask() {
+		t.Error("what was given back is remembered as taken")
+	}
+	for i := 0; ; i++ { // once the newest request is settled
+		before := other.Stats().Calls
+		if ask() {
+			t.Fatal("admitted a third of two")
+		}
+		if other.Stats().Calls == before {
+			break
+		}
+		if i == 500 {
+			t.Fatal("a denial that is certain is not remembered")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}

@@ -182,9 +182,9 @@ func (m *denials) answer(at time.Duration, subjects []Subject, d *Decision, part
 	return age, true
 }
 
-// learn notes an answer of Redis: of a denial all subjects, of an admission what
-// is known already.
-func (m *denials) learn(age uint64, sent time.Duration, names []string, subjects []Subject, d *Decision) {
+// learn notes an answer of Redis: of a denial all subjects but those that may not stay as
+// they are, a bit for each; of an admission what is known already.
+func (m *denials) learn(age uint64, sent time.Duration, names []string, subjects []Subject, d *Decision, unsettled uint8) {
 	if m.max < 0 || d.Admitted && !m.some.Load() {
 		return
 	}
@@ -194,8 +194,8 @@ func (m *denials) learn(age uint64, sent time.Duration, names []string, subjects
 		status, s := d.Statuses[i], &subjects[i]
 		old := m.known[name]
 		switch {
-		case age != m.age.Load(), status.Used > status.Limit.Requests, old != nil && old.now.After(d.Now):
-			// A reset came in between; or some requests come free before the
+		case age != m.age.Load(), unsettled&(1<<i) != 0, status.Used > status.Limit.Requests, old != nil && old.now.After(d.Now):
+			// A reset came in between; or a request may be given back; or some requests come free before the
 			// reset; or answers are out of order, or Redis's clock stepped back.
 			m.replace(name, old, nil)
 		case old != nil:

@@ -19,7 +19,7 @@ func TestDenialFromBeforeAResetIsNotLearned(t *testing.T) {
 
 	m := newDenials(10)
 	age, _ := m.answer(0, subjects, &d, false)
-	m.learn(age, 0, names, subjects, &denied)
+	m.learn(age, 0, names, subjects, &denied, 0)
 	if _, known := m.answer(0, subjects, &d, false); !known || d.Admitted || d.RetryAfter != time.Minute {
 		t.Fatalf("not learned: %+v", d)
 	}
@@ -27,7 +27,7 @@ func TestDenialFromBeforeAResetIsNotLearned(t *testing.T) {
 	m = newDenials(10)
 	age, _ = m.answer(0, subjects, &d, false)
 	m.forget("ip:a") // while Redis is answering
-	m.learn(age, 0, names, subjects, &denied)
+	m.learn(age, 0, names, subjects, &denied, 0)
 	if _, known := m.answer(0, subjects, &d, false); known {
 		t.Fatalf("learned from before the reset: %+v", d)
 	}
@@ -43,7 +43,7 @@ func TestRememberedDenialTellsNothing(t *testing.T) {
 	r := newRedis(func() (rueidis.Client, error) { return nil, errors.New("asked") }, func() {}, RedisOptions{})
 	var d Decision
 	age, _ := r.denials.answer(time.Since(r.began), subjects, &d, false)
-	r.denials.learn(age, time.Since(r.began), names, subjects, &denied)
+	r.denials.learn(age, time.Since(r.began), names, subjects, &denied, 0)
 
 	s := &Switch{redis: r}
 	x := &scratch{aside: aside{counts: []int{7}}} // of a decision on one limit

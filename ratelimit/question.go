@@ -148,6 +148,8 @@ type answer struct {
 	now      int64 // Redis's clock
 	admitted bool
 	standing string // how each subject stands, as the script wrote it
+
+	unsettled uint8 // a bit for each subject that is full and may not stay so
 }
 
 // answers takes apart the reply to some questions. It is false where that makes no
@@ -170,7 +172,7 @@ func answers(reply string, questions []*question, scripted bool) ([]answer, bool
 		if len(reply) < 1+size {
 			return nil, false
 		}
-		all[i] = answer{now, reply[0] == 1, reply[1 : 1+size]}
+		all[i] = answer{now: now, admitted: reply[0] == 1, standing: reply[1 : 1+size]}
 		if scripted {
 			all[i].now = q.at.UnixMilli()
 		}

@@ -216,7 +216,7 @@ func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d
 	if !reply.read(subjects, d, counts) {
 		return unavailable(errStrange)
 	}
-	r.denials.learn(age, sent, q.names, subjects, d)
+	r.denials.learn(age, sent, q.names, subjects, d, reply.unsettled)
 	return nil
 }
 
