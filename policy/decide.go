@@ -286,18 +286,6 @@ func (l *Limits) wouldRefuse(ctx context.Context, caller access.Caller, by *rule
 	}
 }
 
-// baseLimits gives the limits of a subject's own counter.
-func (l *Limits) baseLimits(k kind, v Visit, organization string) []ratelimit.Limit {
-	q := questionOf(organization, v, l.now())
-	if r := l.snapshot.Load().operator[enforced][k].find(&q); r != nil && r.suffix == "" {
-		return r.content.Limits
-	}
-	if k == kindIP {
-		return l.defaults.IP
-	}
-	return l.defaults.Organization
-}
-
 // counters gives the keys of all counters of a subject that policies of now
 // may have made, its own first.
 func (l *Limits) counters(typ, key string) []string {

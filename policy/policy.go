@@ -166,76 +166,90 @@ func (l *Limits) Own(ctx context.Context, caller access.Caller, addr netip.Addr)
 	return ip, organization, r.Decision, nil
 }
 
-// Status gives where any subject stands. It needs limit:read on the
-// organization; an address is the operator's to look at.
+// Status gives where any subject stands, under the policies that name no service: of several
+// limits the tightest. It needs limit:read on the organization; an address is the operator's
+// to look at, and policies of one organization do not count for it.
 func (l *Limits) Status(ctx context.Context, caller access.Caller, typ, key string) (Subject, error) {
-	s, owner, err := l.subject(typ, key)
+	k, err := l.keyOf(typ, key)
 	if err != nil {
 		return Subject{}, err
 	}
-	if err := access.Allow(caller, access.LimitRead, owner); err != nil {
+	if err := access.Allow(caller, access.LimitRead, k.owner); err != nil {
 		return Subject{}, err
 	}
-	return l.peek(ctx, s)
+	return l.standing(ctx, k)
 }
 
-func (l *Limits) peek(ctx context.Context, s ratelimit.Subject) (Subject, error) {
-	var d ratelimit.Decision
-	if err := l.limiter.Peek(ctx, l.now(), []ratelimit.Subject{s}, &d); err != nil {
-		return Subject{}, asFault(err)
+// standing asks where a subject stands.
+func (l *Limits) standing(ctx context.Context, k subjectKey) (Subject, error) {
+	var r Request
+	now, class := l.now(), OrganizationIndex
+	if k.typ == IP {
+		class = IPIndex
+		l.prepare(&r, "", Visit{Addr: k.addr}, now, true, false)
+	} else {
+		l.prepare(&r, k.key, Visit{}, now, false, true)
 	}
-	return Subject{s.Type, s.Key, d.Statuses[0]}, nil
+	if err := l.Peek(ctx, now, &r); err != nil {
+		return Subject{}, err
+	}
+	return Subject{k.typ, k.key, *r.Standing(class)}, nil
 }
 
-// Reset forgets what was counted for a subject, also under policies that count
-// for themselves, and gives its new status. It needs limit:reset. The event is on disk before anything is forgotten.
+// Reset forgets what was counted for a subject, also under the policies of now that count
+// for themselves, and gives its new status. It needs limit:reset. The event is on disk before
+// anything is forgotten.
 func (l *Limits) Reset(ctx context.Context, caller access.Caller, typ, key string) (Subject, error) {
 	if err := access.Allow(caller, access.LimitReset, access.InstanceOrganization); err != nil {
 		return Subject{}, err
 	}
-	s, owner, err := l.subject(typ, key)
+	k, err := l.keyOf(typ, key)
 	if err != nil {
 		return Subject{}, err
 	}
 	event := audit.Event{
-		Organization: owner, Action: audit.LimitReset, Outcome: audit.Success, Permission: access.LimitReset.String(),
-		Metadata: map[string]any{"type": s.Type},
+		Organization: k.owner, Action: audit.LimitReset, Outcome: audit.Success, Permission: access.LimitReset.String(),
+		Metadata: map[string]any{"type": k.typ},
 	}
-	name(&event, s.Type, s.Key)
+	name(&event, k.typ, k.key)
 	if err := l.append(ctx, caller, event); err != nil {
 		return Subject{}, err
 	}
-	for _, key := range l.counters(s.Type, s.Key) {
-		if err := l.limiter.Reset(ctx, s.Type, key); err != nil {
+	for _, key := range l.counters(k.typ, k.key) {
+		if err := l.limiter.Reset(ctx, k.typ, key); err != nil {
 			event.Outcome, event.Reason = audit.Failure, "limiter_unavailable"
 			return Subject{}, errors.Join(asFault(err), l.append(ctx, caller, event))
 		}
 	}
-	return l.peek(ctx, s)
+	return l.standing(ctx, k)
 }
 
 func (l *Limits) append(ctx context.Context, caller access.Caller, e audit.Event) error {
 	return l.db.Update(ctx, e.Organization, func(tx *store.Tx) error { return l.log.Append(ctx, tx, caller, e) })
 }
 
-// subject reads a type and a key from outside, and says whose they are: an
-// address is the instance's.
-func (l *Limits) subject(typ, key string) (s ratelimit.Subject, owner string, err error) {
+// subjectKey is a subject that was named from outside.
+type subjectKey struct {
+	typ, key string
+	addr     netip.Addr // of an address
+	owner    string     // whose it is: an address is the instance's
+}
+
+func (l *Limits) keyOf(typ, key string) (subjectKey, error) {
 	switch typ {
 	case IP:
 		addr, err := netip.ParseAddr(key)
 		if err != nil {
-			return s, "", fault.InvalidFields(fault.Field{Name: "key", Message: "must be an IPv4 or IPv6 address, without a prefix length"})
+			return subjectKey{}, fault.InvalidFields(fault.Field{Name: "key", Message: "must be an IPv4 or IPv6 address, without a prefix length"})
 		}
-		limits := l.baseLimits(kindIP, Visit{Addr: addr}, "")
-		return ratelimit.Subject{Type: IP, Key: l.IPKey(addr), Limits: limits}, access.InstanceOrganization, nil
+		return subjectKey{IP, l.IPKey(addr), addr, access.InstanceOrganization}, nil
 	case Organization, "organization":
 		if !ValidOrganization(key) {
-			return s, "", fault.InvalidFields(fault.Field{Name: "key", Message: "must be an organization's id"})
+			return subjectKey{}, fault.InvalidFields(fault.Field{Name: "key", Message: "must be an organization's id"})
 		}
-		return ratelimit.Subject{Type: Organization, Key: key, Limits: l.baseLimits(kindOrganization, Visit{}, key)}, key, nil
+		return subjectKey{typ: Organization, key: key, owner: key}, nil
 	}
-	return s, "", fault.InvalidFields(fault.Field{Name: "type", Message: "must be ip or org"})
+	return subjectKey{}, fault.InvalidFields(fault.Field{Name: "type", Message: "must be ip or org"})
 }
 
 // ValidOrganization reports whether key can be an organization's id.

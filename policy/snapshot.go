@@ -124,8 +124,8 @@ func questionOf(organization string, v Visit, now time.Time) question {
 }
 
 // ruleSet finds the most specific rule: those that name the organization before
-// those that do not, then the longest prefix, then the most specific path, then
-// the service.
+// those that do not, then the longest prefix, then those that name a service, then the
+// most specific path.
 type ruleSet struct {
 	byOrganization map[string]*prefixSet
 	any            *prefixSet
