@@ -113,7 +113,7 @@ type AccessDecision struct {
 	Organization string       `json:"organization"`
 	Member       string       `json:"member,omitempty"`
 	Allowed      bool         `json:"allowed"`
-	Reason       string       `json:"reason" doc:"granted, permission_missing, member_disabled, other_organization or token_scope"`
+	Reason       string       `json:"reason" doc:"granted, permission_missing, member_disabled, other_organization, token_scope or switched_off"`
 	Roles        []AccessRole `json:"roles" nullable:"false" doc:"Those that were looked at"`
 }
 

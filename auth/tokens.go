@@ -158,7 +158,7 @@ func (t *Tokens) Create(ctx context.Context, caller access.Caller, in TokenInput
 		if err != nil {
 			return Token{}, "", err
 		}
-		if granted &= access.Tenant(); len(in.Permissions) == 0 {
+		if granted &= forTokens(); len(in.Permissions) == 0 {
 			scope = granted
 		}
 		if scope &= granted; scope == 0 {
@@ -189,6 +189,10 @@ func (t *Tokens) Create(ctx context.Context, caller access.Caller, in TokenInput
 	}
 	return k, token, nil
 }
+
+// forTokens are the permissions that a service token may have, by whatever role: it makes and
+// ends no tokens.
+func forTokens() access.Set { return access.Tenant() &^ access.SetOf(access.TokenManage) }
 
 func (t *Tokens) insert(ctx context.Context, tx *store.Tx, caller access.Caller, k Token, hash []byte) error {
 	var n int64

@@ -42,7 +42,7 @@ func (t *Tokens) caller(ctx context.Context, token string) (access.Caller, error
 	if err != nil {
 		return c, err
 	}
-	limit := k.Permissions & maker.Granted()
+	limit := k.Permissions & maker.Granted() & forTokens()
 	if len(k.Roles) > 0 {
 		granted, err := t.orgs.Grants(ctx, k.organization, k.Roles)
 		if err != nil {

@@ -25,6 +25,7 @@ const (
 	ReasonDisabled  = "member_disabled"    // whatever the roles grant
 	ReasonElsewhere = "other_organization" // it is granted, but not on that organization
 	ReasonScope     = "token_scope"        // a role grants it; the token, or its maker, does not
+	ReasonOff       = "switched_off"       // it is granted, and the instance's configuration lets nobody use it
 )
 
 // Explanation is a decision and why it falls so.

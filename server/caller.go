@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/policy"
 	"github.com/gatehouse-io/gatehouse/ratelimit"
 	"github.com/gatehouse-io/gatehouse/store"
+	"github.com/gatehouse-io/gatehouse/vault"
 )
 
 var (
@@ -105,6 +106,15 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, x *exchange, err
 	status := s.writeProblem(w, r, err)
 	s.noteDenied(r, x, err)
 	return status
+}
+
+// noteRefused is noteDenied for what an operation answers: a refusal for another reason than a
+// lack of permission is a denial too, unless it was recorded where it was made.
+func (s *Server) noteRefused(r *http.Request, x *exchange, err error) {
+	s.noteDenied(r, x, err)
+	if f, ok := fault.As(err); ok && f.Kind == fault.Denied && f.Code != policy.ErrBlocked.Code && f.Code != vault.ErrOutOfScope.Code {
+		s.denied(r, x, f, access.None)
+	}
 }
 
 func (s *Server) noteDenied(r *http.Request, x *exchange, err error) {

@@ -71,6 +71,9 @@ func (s *Server) checkAccess(ctx context.Context, caller access.Caller, in *chec
 	if err != nil {
 		return nil, err
 	}
+	if e.Allowed && e.Permission == access.CredentialReveal && !s.cfg.Vault.Reveals() {
+		e.Allowed, e.Reason = false, org.ReasonOff
+	}
 	out := &accessDecisionOut{Body: api.AccessDecision{
 		Permission: e.Permission.String(), Organization: e.Organization, Member: e.Member, Allowed: e.Allowed, Reason: e.Reason,
 		Roles: make([]api.AccessRole, len(e.Roles)),

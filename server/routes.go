@@ -156,7 +156,7 @@ func op[I, O any](fn func(ctx context.Context, caller access.Caller, in *I) (*O,
 			if err != nil {
 				p := s.problemOf(ctx, x, err)
 				if r, ok := ctx.Value(rawRequestKey{}).(*http.Request); ok {
-					s.noteDenied(r, x, err)
+					s.noteRefused(r, x, err)
 				}
 				return nil, p
 			}

@@ -82,6 +82,9 @@ func (v *Vault) Get(ctx context.Context, caller access.Caller, id string) (Crede
 	return c, nil
 }
 
+// Reveals reports whether this instance reveals credentials at all, to whom it is permitted.
+func (v *Vault) Reveals() bool { return v.opts.Reveal }
+
 // Reveal opens a credential for a human, who says why. It needs
 // credential:reveal and Options.Reveal; without the event on disk nothing is
 // revealed.
