@@ -65,7 +65,7 @@ func TestCheckpointsByWebhook(t *testing.T) {
 	if all[0].body == all[1].body && all[0].id != all[1].id {
 		t.Error("a repeat has another webhook-id")
 	}
-	notes, err := ledger.ReadCheckpoints([]byte(strings.Join(lines, "\nwhat else was logged\n") + "\n"))
+	notes, _, err := ledger.ReadCheckpoints([]byte(strings.Join(lines, "\nwhat else was logged\n") + "\n"))
 	if err != nil || len(notes) != len(all) {
 		t.Fatalf("%d checkpoints are read: %v", len(notes), err)
 	}

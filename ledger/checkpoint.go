@@ -2,7 +2,9 @@ package ledger
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"net/url"
 	"strconv"
@@ -142,46 +144,51 @@ func noteText(note string) string {
 	return ""
 }
 
-// maxCheckpoints bounds a file of checkpoints, in bytes.
-const maxCheckpoints = 64 << 20
-
-// SplitNotes parts a file that holds signed notes one behind the other, as
+// splitNotes parts a file that holds signed notes one behind the other, as
 // `gatehouse audit checkpoint` and AUDIT_CHECKPOINTS write them. It reads no more
-// of them than where each ends.
-func SplitNotes(file []byte) ([]string, error) {
-	if len(file) > maxCheckpoints {
-		return nil, errors.New("the file is too large to be one of checkpoints")
-	}
+// of them than where each ends. torn are notes that a full disk cut off, before whole ones.
+func splitNotes(file []byte) (notes []string, torn int, err error) {
 	file = bytes.ReplaceAll(file, []byte("\r\n"), []byte("\n"))
-	var notes []string
 	var note strings.Builder
-	signed := false
-	end := func() {
-		if signed {
+	signed, blank := false, false // the line before was a signature, or empty
+	end := func(line []byte) {
+		if wholeSignature(line) {
 			notes = append(notes, note.String())
+		} else {
+			torn++
 		}
 		note.Reset()
-		signed = false
 	}
+	var last []byte
 	for line := range bytes.SplitSeq(file, []byte("\n")) {
 		signature := bytes.HasPrefix(line, []byte("— "))
 		switch {
 		case signed && !signature:
-			end()
-			if len(line) == 0 {
-				continue
-			}
-		case note.Len() == 0 && len(line) == 0:
+			end(last)
+		case blank && !signature && len(line) > 0 && note.Len() > 0: // behind a note's text there are only signatures
+			torn++
+			note.Reset()
+		}
+		signed, blank, last = signature, len(line) == 0, line
+		if blank && (note.Len() == 0 || strings.HasSuffix(note.String(), "\n\n")) {
 			continue
 		}
-		signed = signature
 		note.Write(line)
 		note.WriteByte('\n')
 	}
-	rest := note.Len() > 0 && !signed
-	end()
-	if rest || len(notes) == 0 {
-		return nil, errors.New("the file is not one of checkpoints, or its end is cut off")
+	if signed && wholeSignature(last) {
+		end(last)
 	}
-	return notes, nil
+	if note.Len() > 0 || len(notes) == 0 {
+		return nil, 0, errors.New("the file is not one of checkpoints, or its end is cut off")
+	}
+	return notes, torn, nil
+}
+
+// wholeSignature reports whether a note's line has a signature as long as those of Ed25519 are:
+// a hash of the key (4 bytes) and the signature.
+func wholeSignature(line []byte) bool {
+	fields := bytes.Fields(line)
+	signature, err := base64.StdEncoding.DecodeString(string(fields[len(fields)-1]))
+	return err == nil && len(signature) >= 4+ed25519.SignatureSize
 }

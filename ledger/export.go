@@ -137,32 +137,66 @@ func (e *Export) write(ctx context.Context, note string) error {
 	case e.out != nil:
 		return json.NewEncoder(e.out).Encode(Line{Type: lineType, Checkpoint: note})
 	}
+	return e.appendNote(note)
+}
+
+// appendNote writes a note behind those of the file. What a full disk cuts off is taken away
+// again, or, where nothing can be, parted from the next one.
+func (e *Export) appendNote(note string) error {
 	f, err := os.OpenFile(e.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
+	info, err := f.Stat()
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if !endsWhole(e.path, info.Size()) {
+		note = "\n\n" + note
+	}
 	_, err = f.WriteString(note + "\n")
+	if err != nil {
+		_ = f.Truncate(info.Size()) // a folder that takes no changes refuses this
+	}
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
+// endsWhole reports whether a file of this size ends with an empty line, or is empty.
+func endsWhole(path string, size int64) bool {
+	if size == 0 {
+		return true
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	end := make([]byte, 2)
+	_, err = f.ReadAt(end, max(0, size-2))
+	return err == nil && string(end) == "\n\n"
+}
+
+// maxCheckpoints bounds a file of checkpoints, in bytes.
+const maxCheckpoints = 64 << 20
+
 // ReadCheckpoints gives the signed notes out of a file of them, or out of lines of
 // JSON as [NewExport] writes them to standard output or a webhook has them as its
-// body, other lines between them.
-func ReadCheckpoints(file []byte) ([]string, error) {
+// body, other lines between them. torn are notes that were cut off when they were written,
+// before whole ones, which vouch for all that those said.
+func ReadCheckpoints(file []byte) (notes []string, torn int, err error) {
 	if len(file) > maxCheckpoints {
-		return nil, errors.New("the file is too large to be one of checkpoints")
+		return nil, 0, errors.New("the file is too large to be one of checkpoints")
 	}
 	if !bytes.HasPrefix(bytes.TrimSpace(file), []byte("{")) {
-		return SplitNotes(file)
+		return splitNotes(file)
 	}
-	var notes []string
 	number := 0
 	for line := range bytes.SplitSeq(file, []byte("\n")) {
 		number++
 		var l Line
 		switch err := json.Unmarshal(line, &l); {
 		case err != nil && bytes.Contains(line, []byte(lineType)): // the one that would have told may be the one that was cut
-			return nil, fmt.Errorf("line %d of the file is a checkpoint that is cut off or damaged", number)
+			return nil, 0, fmt.Errorf("line %d of the file is a checkpoint that is cut off or damaged", number)
 		case err != nil, l.Type != lineType:
 			continue
 		}
@@ -172,7 +206,7 @@ func ReadCheckpoints(file []byte) ([]string, error) {
 		notes = append(notes, l.Checkpoint)
 	}
 	if len(notes) == 0 {
-		return nil, fmt.Errorf("no line of the file is a checkpoint: a JSON object of the type %s", lineType)
+		return nil, 0, fmt.Errorf("no line of the file is a checkpoint: a JSON object of the type %s", lineType)
 	}
-	return notes, nil
+	return notes, 0, nil
 }

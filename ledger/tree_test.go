@@ -3,10 +3,13 @@ package ledger
 import (
 	"bytes"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/mod/sumdb/tlog"
 	"pgregory.net/rapid"
 )
@@ -107,12 +110,56 @@ func TestTreeIsRFC6962(t *testing.T) {
 // would have told may be what somebody hides.
 func TestCutCheckpointLines(t *testing.T) {
 	whole := `{"type":"audit.checkpoint","checkpoint":"x"}`
-	if notes, err := ReadCheckpoints([]byte(whole + "\nanother line\n{\"type\":\"other\"}\n{\"broken\n" + whole)); err != nil || len(notes) != 2 {
+	if notes, _, err := ReadCheckpoints([]byte(whole + "\nanother line\n{\"type\":\"other\"}\n{\"broken\n" + whole)); err != nil || len(notes) != 2 {
 		t.Errorf("%d notes, %v", len(notes), err)
 	}
 	for cut := 26; cut < len(whole); cut++ {
-		if _, err := ReadCheckpoints([]byte(whole + "\n" + whole[:cut])); err == nil || !strings.Contains(err.Error(), "line 2") {
+		if _, _, err := ReadCheckpoints([]byte(whole + "\n" + whole[:cut])); err == nil || !strings.Contains(err.Error(), "line 2") {
 			t.Errorf("a line cut after %d bytes: %v", cut, err)
+		}
+	}
+}
+
+// A note that was cut off by a full disk costs nothing but itself.
+func TestTornCheckpoints(t *testing.T) {
+	note := func(n int) string {
+		c := Checkpoint{Origin: "gatehouse/test/_instance/ledger", Size: int64(n), Block: -1, SealedAt: time.Date(2026, 11, 23, 8, 41, n, 0, time.UTC)}
+		return c.text() + "\n— gatehouse/test/_instance/ledger " + strings.Repeat("AAAA", 23) + "\n"
+	}
+	path := filepath.Join(t.TempDir(), "checkpoints")
+	e := &Export{path: path}
+	want := []string{note(1), note(2), note(3)}
+	for cut := 1; cut < len(note(9)); cut++ {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 3 {
+			if i == 1 { // what a disk that was full took of another
+				f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := f.WriteString(note(9)[:cut]); err != nil {
+					t.Fatal(err)
+				}
+				if err := f.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := e.write(t.Context(), note(i+1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		file, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		notes, torn, err := ReadCheckpoints(file)
+		if cut == len(note(9))-1 { // all but the end of its last line
+			want = []string{want[0], note(9), want[1], want[2]}
+		}
+		if diff := cmp.Diff(want, notes); diff != "" || (torn > 0) != (len(want) == 3) || err != nil {
+			t.Errorf("cut after %d bytes: %d torn, %v (-want +got):\n%s", cut, torn, err, diff)
 		}
 	}
 }
@@ -132,7 +179,7 @@ func FuzzCheckpoint(f *testing.F) {
 		if c, err := parseCheckpoint(string(file)); err == nil && c.text() != string(file) {
 			t.Errorf("%q is read as %q", file, c.text())
 		}
-		notes, err := ReadCheckpoints(file)
+		notes, _, err := ReadCheckpoints(file)
 		if (err == nil) != (len(notes) > 0) {
 			t.Errorf("%d notes and %v", len(notes), err)
 		}
@@ -141,9 +188,9 @@ func FuzzCheckpoint(f *testing.F) {
 				t.Errorf("%q opens without a key", n)
 			}
 		}
-		if notes, err := SplitNotes(file); err == nil {
-			again, err := SplitNotes(bytes.Join([][]byte{file, file}, []byte("\n\n")))
-			if err != nil || len(again) != 2*len(notes) {
+		if notes, torn, err := splitNotes(file); err == nil {
+			again, tornAgain, err := splitNotes(bytes.Join([][]byte{file, file}, []byte("\n\n")))
+			if err != nil || len(again) != 2*len(notes) || tornAgain != 2*torn {
 				t.Errorf("the file twice has %d notes, %v; once %d", len(again), err, len(notes))
 			}
 		}

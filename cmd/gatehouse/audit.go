@@ -120,9 +120,12 @@ func readCheckpoints(path string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the checkpoints cannot be read: %w", err)
 	}
-	notes, err := ledger.ReadCheckpoints(file)
+	notes, torn, err := ledger.ReadCheckpoints(file)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if torn > 0 {
+		fmt.Fprintf(os.Stderr, "%s: %d checkpoints were cut off when they were written, and are left out; those behind them vouch for the same.\n", path, torn)
 	}
 	return notes, nil
 }
