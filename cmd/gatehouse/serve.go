@@ -17,8 +17,17 @@ type serveCommand struct{}
 
 // Help is printed by --help.
 func (serveCommand) Help() string {
-	return "Example:\n\n  JWT_SECRET=$(openssl rand -base64 48) ENCRYPTION_KEY=$(openssl rand -base64 48) gatehouse serve\n\n" +
-		"Everything is set by the environment:\n\n" + instance.Describe()
+	return `Example. Make the secrets once and keep the file: without its ENCRYPTION_KEY nothing
+that is stored opens again.
+
+  (umask 077; set -C; for name in JWT_SECRET ENCRYPTION_KEY; do
+    echo "$name=$(openssl rand -base64 48)"; done >gatehouse.env)
+  set -a; . ./gatehouse.env; set +a
+  gatehouse serve
+
+Everything is set by the environment:
+
+` + instance.Describe()
 }
 
 // Run serves until a stop signal.
