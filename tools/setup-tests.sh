@@ -2,8 +2,20 @@
 # Makes sure that PostgreSQL (15 or newer), Redis and nginx are here for the tests, as they look for them: in PATH,
 # PostgreSQL in /usr/lib/postgresql/*/bin and nginx in /usr/sbin too. What is missing is installed with apt-get, as root or by
 # "sudo -n". Ends with 1, and says what is missing, where that cannot be done. Does nothing when all is there. Caddy, which
-# one test runs, is installed too where this system has it; without it, that test is skipped.
+# one test runs, is installed too where this system has it; without it, that test is skipped. Go, a C compiler, Node and npm
+# are not installed: where one is missing, that is said before anything else.
 set -eu
+
+# What this script does not install: a toolchain is its owner's to choose.
+tools=
+for tool in go node npm "$(go env CC 2>/dev/null | cut -d' ' -f1)"; do
+	[ -n "$tool" ] || tool=cc
+	command -v "$tool" >/dev/null || tools="$tools $tool"
+done
+if [ -n "$tools" ]; then
+	echo "make test needs Go, a C compiler (for the race detector), Node and npm. Missing:$tools; install it and run this again." >&2
+	exit 1
+fi
 
 postgres_version() {
 	for initdb in "$(command -v initdb || true)" /usr/lib/postgresql/*/bin/initdb; do
