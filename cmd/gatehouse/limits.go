@@ -47,7 +47,7 @@ Examples:
   gatehouse limits replay trace.csv --limit 100/1m
   gatehouse limits replay access.csv --limit 1000/1h --time-column time --key-column organization
   zcat trace.csv.gz | gatehouse limits replay - --limit 100/1m --json | jq .denied
-  gatehouse limits replay access.csv --policies now.json --policies next.json --organization-column org --ip-column client`
+  gatehouse limits replay access.csv --policies now.json --policies next.json --time-column time --organization-column org --ip-column client`
 }
 
 // Validate refuses flags that would say nothing.
