@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/auth"
 	"github.com/gatehouse-io/gatehouse/masterkey"
+	"github.com/gatehouse-io/gatehouse/policy"
 	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/vault"
@@ -29,20 +30,20 @@ func SealedColumns() []masterkey.Column {
 // Destroy deletes everything that is sealed for an organization, its salt among
 // it, and what the rooms keep beside that.
 func Destroy(ctx context.Context, tx *store.Tx, organization string) (rows int64, err error) {
-	sealed, err := masterkey.Destroy(ctx, tx, SealedColumns(), organization)
+	rows, err = masterkey.Destroy(ctx, tx, SealedColumns(), organization)
 	if err != nil {
 		return 0, err
 	}
-	credentials, err := vault.Destroy(ctx, tx, organization)
-	if err != nil {
-		return 0, err
+	for _, destroy := range []func(context.Context, *store.Tx, string) (int64, error){
+		vault.Destroy, webhook.Destroy, auth.DestroyTokens, policy.Destroy,
+	} {
+		n, err := destroy(ctx, tx, organization)
+		if err != nil {
+			return 0, err
+		}
+		rows += n
 	}
-	webhooks, err := webhook.Destroy(ctx, tx, organization)
-	if err != nil {
-		return 0, err
-	}
-	tokens, err := auth.DestroyTokens(ctx, tx, organization)
-	return sealed + credentials + webhooks + tokens, err
+	return rows, nil
 }
 
 // forget drops from memory what was opened of an organization that is deleted.

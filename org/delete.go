@@ -92,12 +92,12 @@ func (d *Directory) Delete(ctx context.Context, caller access.Caller, id, confir
 }
 
 // erase deletes what is known of the people of an organization, and its roles.
-// Who is disabled stays known.
 func erase(ctx context.Context, tx *store.Tx, organization string) error {
 	for _, statement := range []string{
 		`DELETE FROM member_persons WHERE organization = $1`,
 		`DELETE FROM member_roles WHERE organization = $1`,
 		`DELETE FROM roles WHERE organization = $1`,
+		`DELETE FROM members WHERE organization = $1`,
 	} {
 		if _, err := tx.Exec(ctx, statement, organization); err != nil {
 			return err

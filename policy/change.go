@@ -260,11 +260,7 @@ func (l *Limits) commit(ctx context.Context, caller access.Caller, action audit.
 		if err := keepRevision(ctx, tx, owner, id, revision, next, now, caller.ID); err != nil {
 			return err
 		}
-		err = tx.Across(ctx, func() error { // the news of any owner's change is the instance's
-			_, err := tx.Exec(ctx, `UPDATE limit_policy_state SET revision = revision + 1 WHERE organization = $1`, access.InstanceOrganization)
-			return err
-		})
-		if err != nil {
+		if err := tell(ctx, tx); err != nil {
 			return err
 		}
 		if next != nil {
@@ -279,6 +275,27 @@ func (l *Limits) commit(ctx context.Context, caller access.Caller, action audit.
 		l.opts.Logger.WarnContext(ctx, "a changed rate limit policy waits for the next look", "error", err)
 	}
 	return result, nil
+}
+
+// Destroy deletes an organization's own policies and what they said before, and gives how many
+// there were. It is part of the deletion of the organization.
+func Destroy(ctx context.Context, tx *store.Tx, organization string) (rows int64, err error) {
+	if _, err := tx.Exec(ctx, `DELETE FROM limit_policy_revisions WHERE organization = $1`, organization); err != nil {
+		return 0, err
+	}
+	if rows, err = tx.Exec(ctx, `DELETE FROM limit_policies WHERE organization = $1`, organization); err != nil {
+		return 0, err
+	}
+	return rows, tell(ctx, tx)
+}
+
+// tell has every instance read the policies again: the news of any owner's change is the
+// instance's.
+func tell(ctx context.Context, tx *store.Tx) error {
+	return tx.Across(ctx, func() error {
+		_, err := tx.Exec(ctx, `UPDATE limit_policy_state SET revision = revision + 1 WHERE organization = $1`, access.InstanceOrganization)
+		return err
+	})
 }
 
 // write puts next in place of old.

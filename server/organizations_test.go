@@ -47,6 +47,10 @@ func TestDeletedOrganization(t *testing.T) {
 			t.Fatalf("%s before: %d %s", s.URL, a.Status, a.Body)
 		}
 	}
+	owner[one].makePolicy(`{"effect":"limit","subject":"org","limits":["900/1h"],"reason":"ours"}`)
+	if a := owner[one].do("PUT", "/api/members/u2", `{"roles":["viewer"]}`); a.Status != 200 {
+		t.Fatalf("%d %s", a.Status, a.Body)
+	}
 	db := pastGatehouse(t, url)
 	execute(t, db, `CREATE TABLE saved_credentials AS SELECT * FROM credentials WHERE organization = 'acme'`)
 	execute(t, db, `CREATE TABLE saved_versions AS SELECT * FROM credential_versions WHERE organization = 'acme'`)
@@ -85,6 +89,16 @@ func TestDeletedOrganization(t *testing.T) {
 	var salts, versions int
 	if err := db.QueryRowContext(t.Context(), `SELECT (SELECT count(*) FROM organization_keys WHERE organization = 'acme'), (SELECT count(*) FROM credential_versions WHERE organization = 'acme')`).Scan(&salts, &versions); err != nil || salts != 0 || versions != 0 {
 		t.Errorf("%d salts and %d versions are left, %v", salts, versions, err)
+	}
+
+	for _, table := range []string{"members", "member_roles", "member_persons", "roles", "service_tokens", "webhooks", "limit_policies", "limit_policy_revisions"} {
+		var rows int
+		if err := db.QueryRowContext(t.Context(), `SELECT count(*) FROM `+table+` WHERE organization = 'acme'`).Scan(&rows); err != nil || rows != 0 {
+			t.Errorf("%d rows of %s are left, %v", rows, table, err)
+		}
+	}
+	if left := decode[api.LimitPolicyList](t, ops.get("/api/rate-limit/policies?owner=acme"), 200); len(left.Policies) != 0 {
+		t.Errorf("policies are left: %+v", left)
 	}
 
 	// The id stays dead, whoever asks.
