@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"bytes"
 	"encoding/json"
 	"net/http"
 	"regexp"
@@ -162,20 +161,14 @@ func unknownAnswer() Outcome {
 
 func works() Outcome { return Outcome{Result: Valid, Detail: "The credential works."} }
 
-// list reads an answer that lists something under name when the key works.
-// Other statuses mean what RFC 9110 says.
-func list(name string) reader {
-	return func(a answer) Outcome {
-		if a.status != http.StatusOK {
-			o := byStatus(a)
-			o.Code = errorCode(a)
-			return o
-		}
-		if !a.holdsArray(name) {
-			return unknownAnswer()
-		}
-		return works()
+// readPlain reads an answer whose status says all: success, or what RFC 9110 says.
+func readPlain(a answer) Outcome {
+	if a.succeeded() {
+		return a.success()
 	}
+	o := byStatus(a)
+	o.Code = errorCode(a)
+	return o
 }
 
 // errorCode looks for the provider's code where most put it: error.code,
@@ -203,34 +196,6 @@ func errorCode(a answer) string {
 		}
 	}
 	return ""
-}
-
-// holdsArray says whether the body is a JSON object whose member name is an
-// array. A body that was cut off need only hold the array's start.
-func (a answer) holdsArray(name string) bool {
-	cut := len(a.body) >= MaxProbeBody
-	if !cut && !json.Valid(a.body) {
-		return false
-	}
-	d := json.NewDecoder(bytes.NewReader(a.body))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return false
-	}
-	for d.More() {
-		key, err := d.Token()
-		if err != nil {
-			return false
-		}
-		if key == name {
-			t, err := d.Token()
-			return err == nil && t == json.Delim('[')
-		}
-		var skip json.RawMessage
-		if d.Decode(&skip) != nil {
-			return false
-		}
-	}
-	return false
 }
 
 // decode reads the body into v and says whether it could.

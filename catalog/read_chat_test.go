@@ -46,7 +46,7 @@ func TestReadChatHosts(t *testing.T) {
 		{name: "wrong key", service: "mistral", status: 401, body: `{"message":"Unauthorized","request_id":"a1be846c"}`, want: out{Result: catalog.Invalid}},
 		{name: "forbidden", service: "mistral", status: 403, want: out{Result: catalog.Restricted}},
 		{name: "busy", service: "mistral", status: 429, body: `{"message":"Requests rate limit exceeded"}`, want: out{Result: catalog.Indeterminate}},
-		{name: "garbage", service: "mistral", status: 200, body: `[]`, want: out{Result: catalog.Indeterminate}},
+		{name: "garbage", service: "mistral", status: 200, body: `ok`, want: out{Result: catalog.Indeterminate}},
 		{name: "works", service: "codestral", status: 200, body: models, want: out{Result: catalog.Valid}},
 		{name: "wrong key", service: "codestral", status: 401, body: `{"message":"Unauthorized"}`, want: out{Result: catalog.Invalid}},
 		{name: "down", service: "codestral", status: 502, want: out{Result: catalog.Indeterminate}},
@@ -74,7 +74,7 @@ func TestReadChatHosts(t *testing.T) {
 		{name: "wrong key", service: "xai", status: 400, body: `{"code":"Client specified an invalid argument","error":"Incorrect API key provided: xa***xx."}`, want: out{Result: catalog.Invalid}},
 		{name: "401", service: "xai", status: 401, want: out{Result: catalog.Invalid}},
 		{name: "forbidden", service: "xai", status: 403, want: out{Result: catalog.Restricted}},
-		{name: "garbage", service: "xai", status: 200, body: `{}`, want: out{Result: catalog.Indeterminate}},
+		{name: "garbage", service: "xai", status: 200, body: `<html>`, want: out{Result: catalog.Indeterminate}},
 		{name: "busy", service: "xai", status: 429, want: out{Result: catalog.Indeterminate}},
 
 		{name: "works", service: "deepseek", status: 200, body: `{"is_available":true,"balance_infos":[{"currency":"USD","total_balance":"110.00"}]}`, want: out{Result: catalog.Valid}},
@@ -92,7 +92,7 @@ func TestReadChatHosts(t *testing.T) {
 		{name: "used up", service: "openrouter", status: 200, body: `{"data":{"limit":1e300,"limit_remaining":-1}}`, want: out{Result: catalog.Valid}, detail: "used up"},
 		{name: "provisioning key", service: "openrouter", status: 200, body: `{"data":{"is_provisioning_key":true}}`, want: out{Result: catalog.Restricted}, detail: "managing"},
 		{name: "wrong key", service: "openrouter", status: 401, body: `{"error":{"message":"No auth credentials found","code":401}}`, want: out{Result: catalog.Invalid}},
-		{name: "garbage", service: "openrouter", status: 200, body: `{"data":[]}`, want: out{Result: catalog.Indeterminate}},
+		{name: "error with 200", service: "openrouter", status: 200, body: `{"error":{"message":"Internal Server Error","code":500}}`, want: out{Result: catalog.Indeterminate}},
 		{name: "forbidden", service: "openrouter", status: 403, want: out{Result: catalog.Restricted}},
 		{name: "fault", service: "openrouter", status: 500, want: out{Result: catalog.Indeterminate}},
 
@@ -101,13 +101,13 @@ func TestReadChatHosts(t *testing.T) {
 		{name: "organization", service: "huggingface", status: 200, body: `{"type":"org","name":"acme"}`, want: out{Result: catalog.Valid, Account: "acme (organization)"}},
 		{name: "wrong token", service: "huggingface", status: 401, body: `{"error":"Invalid credentials in Authorization header"}`, want: out{Result: catalog.Invalid}},
 		{name: "forbidden", service: "huggingface", status: 403, want: out{Result: catalog.Restricted}},
-		{name: "nobody", service: "huggingface", status: 200, body: `{}`, want: out{Result: catalog.Indeterminate}},
+		{name: "a page", service: "huggingface", status: 200, body: `<html>`, want: out{Result: catalog.Indeterminate}},
 		{name: "busy", service: "huggingface", status: 429, want: out{Result: catalog.Indeterminate}},
 
 		{name: "works", service: "perplexity", status: 200, body: `{"requests":[],"next_token":null}`, want: out{Result: catalog.Valid}},
 		{name: "wrong key", service: "perplexity", status: 401, body: `<html><head><title>401 Authorization Required</title></head></html>`, want: out{Result: catalog.Invalid}},
 		{name: "forbidden", service: "perplexity", status: 403, want: out{Result: catalog.Restricted}},
-		{name: "garbage", service: "perplexity", status: 200, body: `{"requests":1}`, want: out{Result: catalog.Indeterminate}},
+		{name: "garbage", service: "perplexity", status: 200, body: `1`, want: out{Result: catalog.Indeterminate}},
 		{name: "busy", service: "perplexity", status: 429, want: out{Result: catalog.Indeterminate}},
 	})
 }

@@ -45,13 +45,13 @@ func TestReadPlatforms(t *testing.T) {
 		{name: "abuse", service: "github", status: 403, want: out{Result: catalog.Indeterminate}},
 		{name: "no API there", service: "github", fields: map[string]string{"token": "ghp_aaaabbbbcccc", "baseUrl": "https://ghe.example"}, status: 404, want: out{Result: catalog.Misconfigured}, detail: "base URL"},
 		{name: "404", service: "github", status: 404, want: out{Result: catalog.Indeterminate}},
-		{name: "nobody", service: "github", status: 200, body: `{}`, want: out{Result: catalog.Indeterminate}},
+		{name: "a page", service: "github", status: 200, body: `<html>`, want: out{Result: catalog.Indeterminate}},
 		{name: "down", service: "github", status: 503, want: out{Result: catalog.Indeterminate}},
 
 		{name: "works", service: "sendgrid", status: 200, body: `{"scopes":["mail.send","user.account.read"]}`, want: out{Result: catalog.Valid, Scopes: []string{"mail.send", "user.account.read"}}},
 		{name: "restricted", service: "sendgrid", status: 403, body: `{"errors":[{"field":null,"message":"access forbidden"}]}`, want: out{Result: catalog.Restricted}},
 		{name: "wrong key", service: "sendgrid", status: 401, body: `{"errors":[{"field":null,"message":"The provided authorization grant is invalid, expired, or revoked"}]}`, want: out{Result: catalog.Invalid}},
-		{name: "garbage", service: "sendgrid", status: 200, body: `{}`, want: out{Result: catalog.Indeterminate}},
+		{name: "garbage", service: "sendgrid", status: 200, body: ``, want: out{Result: catalog.Indeterminate}},
 		{name: "busy", service: "sendgrid", status: 429, want: out{Result: catalog.Indeterminate}},
 
 		{name: "works", service: "twilio", status: 200, header: http.Header{"Twilio-Request-Id": {"RQ1"}}, body: `{"sid":"AC1","friendly_name":"Acme","status":"active","type":"Full","auth_token":"0a1b2c3d0a1b2c3d0a1b2c3d0a1b2c3d"}`,
@@ -61,7 +61,7 @@ func TestReadPlatforms(t *testing.T) {
 		{name: "wrong token", service: "twilio", status: 401, body: `{"code":20003,"message":"Authenticate","status":401}`, want: out{Result: catalog.Invalid}},
 		{name: "forbidden", service: "twilio", status: 403, body: `{"code":20003}`, want: out{Result: catalog.Indeterminate}},
 		{name: "other account", service: "twilio", status: 404, body: `{"code":20404,"status":404}`, want: out{Result: catalog.Misconfigured}},
-		{name: "garbage", service: "twilio", status: 200, body: `{}`, want: out{Result: catalog.Indeterminate}},
+		{name: "garbage", service: "twilio", status: 200, body: `{"sid":"AC1"`, want: out{Result: catalog.Indeterminate}},
 		{name: "busy", service: "twilio", status: 429, want: out{Result: catalog.Indeterminate}},
 
 		{name: "works", service: "hubspot", status: 200, header: http.Header{"X-Hubspot-Correlation-Id": {"c-1"}}, body: `[{"name":"private-apps-api-calls-daily","usageLimit":250000,"currentUsage":10,"fetchStatus":"CACHED"}]`, want: out{Result: catalog.Valid, RequestID: "c-1"}},
@@ -69,7 +69,7 @@ func TestReadPlatforms(t *testing.T) {
 		{name: "restricted", service: "hubspot", status: 403, body: `{"status":"error","message":"This app hasn't been granted all required scopes","category":"MISSING_SCOPES"}`, want: out{Result: catalog.Restricted, Code: "missing_scopes"}},
 		{name: "wrong token", service: "hubspot", status: 401, body: `{"status":"error","category":"INVALID_AUTHENTICATION"}`, want: out{Result: catalog.Invalid, Code: "invalid_authentication"}},
 		{name: "expired", service: "hubspot", status: 401, body: `{"status":"error","category":"EXPIRED_AUTHENTICATION"}`, want: out{Result: catalog.Invalid, Code: "expired_authentication"}, detail: "expired"},
-		{name: "garbage", service: "hubspot", status: 200, body: `{}`, want: out{Result: catalog.Indeterminate}},
+		{name: "error with 200", service: "hubspot", status: 200, body: `{"status":"error","category":"RATE_LIMITS"}`, want: out{Result: catalog.Indeterminate, Code: "rate_limits"}},
 		{name: "busy", service: "hubspot", status: 429, body: `{"status":"error","category":"RATE_LIMITS"}`, want: out{Result: catalog.Indeterminate, Code: "rate_limits"}},
 
 		{name: "works", service: "replicate", status: 200, body: `{"next":null,"previous":null,"results":[]}`, want: out{Result: catalog.Valid}},
@@ -111,7 +111,7 @@ func TestFollow(t *testing.T) {
 		{"wrong admin key of Anthropic", "anthropic", admin("sk-ant-admin01-"), 401, "/v1/organizations/api_keys", 401, `{"type":"error"}`, catalog.Invalid},
 		{"workspace key of Anthropic", "anthropic", sound("anthropic"), 401, "", 0, ``, catalog.Invalid},
 		{"busy the second time", "twilio", pair, 401, "/2010-04-01/Accounts/" + twilioSID + "/Queues.json", 429, ``, catalog.Indeterminate},
-		{"garbage the second time", "twilio", pair, 401, "/2010-04-01/Accounts/" + twilioSID + "/Queues.json", 200, `{}`, catalog.Indeterminate},
+		{"garbage the second time", "twilio", pair, 401, "/2010-04-01/Accounts/" + twilioSID + "/Queues.json", 200, `queues`, catalog.Indeterminate},
 		{"auth token", "twilio", sound("twilio"), 401, "", 0, "", catalog.Invalid},
 		{"API key that works", "twilio", pair, 200, "", 0, "", ""},
 		{"no list of models", "codestral", sound("codestral"), 404, "/v1/fim/completions", 422, `{"detail":[]}`, catalog.Valid},

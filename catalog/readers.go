@@ -11,12 +11,11 @@ import (
 // A 401 is ambiguous: a restricted key without the scope of this one endpoint
 // gets it too, with "Missing scopes: ..." in the message.
 func readOpenAI(a answer) Outcome {
-	if a.status == http.StatusOK {
-		if !a.holdsArray("data") {
-			return unknownAnswer()
+	if a.succeeded() {
+		o := a.success()
+		if o.Result == Valid {
+			o.Account = a.header.Get("Openai-Organization")
 		}
-		o := works()
-		o.Account = a.header.Get("Openai-Organization")
 		return o
 	}
 	e := openAIError(a)
@@ -82,12 +81,11 @@ func openAIError(a answer) openAIErrorText {
 
 // readAnthropic reads GET /v1/models.
 func readAnthropic(a answer) Outcome {
-	if a.status == http.StatusOK {
-		if !a.holdsArray("data") {
-			return unknownAnswer()
+	if a.succeeded() {
+		o := a.success()
+		if o.Result == Valid {
+			o.Account = a.header.Get("Anthropic-Organization-Id")
 		}
-		o := works()
-		o.Account = a.header.Get("Anthropic-Organization-Id")
 		return o
 	}
 	o := byStatus(a)
@@ -99,7 +97,10 @@ func readAnthropic(a answer) Outcome {
 // read. Such a key is real and does not chat, which is no news of a wrong one.
 func readAdminFollow(first Outcome, a answer) Outcome {
 	switch {
-	case a.status == http.StatusOK && a.holdsArray("data"):
+	case a.succeeded():
+		if o := a.success(); o.Result != Valid {
+			return o
+		}
 		return Outcome{Result: Restricted, Code: first.Code, Detail: "The key is real, but it is an admin key, which manages its organization and does not chat."}
 	case first.Result == Restricted, a.status == http.StatusUnauthorized, a.status == http.StatusNotFound:
 		return first
@@ -132,12 +133,9 @@ func typedErrorCode(a answer) string {
 // charges gets 403.
 func readStripe(a answer) Outcome {
 	mode := stripeMode(a.fields["secretKey"])
-	if a.status == http.StatusOK {
-		if !a.holdsArray("data") {
-			return unknownAnswer()
-		}
-		o := works()
-		if mode != "" {
+	if a.succeeded() {
+		o := a.success()
+		if o.Result == Valid && mode != "" {
 			o.Detail = "The key works, in " + mode + " mode."
 		}
 		return o
@@ -168,23 +166,27 @@ func stripeMode(key string) string {
 // whose id is null by endpoints that allow one, so a user object alone proves
 // nothing.
 func readZendesk(a answer) Outcome {
-	switch a.status {
-	case http.StatusOK:
-		var me struct {
-			User *struct {
-				ID json.Number `json:"id"`
-			} `json:"user"`
+	if a.succeeded() {
+		o := a.success()
+		if o.Result != Valid {
+			return o
 		}
-		if a.decode(&me) && me.User != nil {
-			if me.User.ID == "" {
+		var me struct {
+			User json.RawMessage `json:"user"`
+		}
+		a.fill(&me)
+		if me.User != nil {
+			var user struct {
+				ID any `json:"id"`
+			}
+			if _ = json.Unmarshal(me.User, &user); user.ID == nil {
 				return Outcome{Result: Invalid, Detail: "Zendesk took the request as that of an anonymous visitor."}
 			}
-		} else if !a.holdsArray("users") {
-			return unknownAnswer()
 		}
-		o := works()
 		o.Account = a.fields["subdomain"]
 		return o
+	}
+	switch a.status {
 	case http.StatusNotFound:
 		return Outcome{Result: Misconfigured, Detail: "There is no Zendesk account at this subdomain."}
 	case http.StatusForbidden:
@@ -195,7 +197,7 @@ func readZendesk(a answer) Outcome {
 
 // readIntercom reads GET /me, which names the workspace and its region.
 func readIntercom(a answer) Outcome {
-	if a.status != http.StatusOK {
+	if !a.succeeded() {
 		o := byStatus(a)
 		o.Code = intercomErrorCode(a)
 		if o.Code == "api_plan_restricted" {
@@ -204,18 +206,18 @@ func readIntercom(a answer) Outcome {
 		}
 		return o
 	}
+	o := a.success()
+	if o.Result != Valid {
+		return o
+	}
 	var me struct {
-		Type string `json:"type"`
-		App  *struct {
+		App struct {
 			IDCode string `json:"id_code"`
 			Name   string `json:"name"`
 			Region string `json:"region"`
 		} `json:"app"`
 	}
-	if !a.decode(&me) || me.App == nil {
-		return unknownAnswer()
-	}
-	o := works()
+	a.fill(&me)
 	o.Account = me.App.Name
 	if me.App.IDCode != "" {
 		o.Account += " (" + me.App.IDCode + ")"

@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -12,11 +11,8 @@ import (
 // API_KEY_INVALID in the details; a key that Google knows and does not let
 // through here is 403.
 func readGemini(a answer) Outcome {
-	if a.status == http.StatusOK {
-		if !a.holdsArray("models") && !a.emptyObject() {
-			return unknownAnswer()
-		}
-		return works()
+	if a.succeeded() {
+		return a.success()
 	}
 	e := googleErrorOf(a)
 	o := byStatus(a)
@@ -74,7 +70,7 @@ func (e googleError) code() string {
 // readAzureOpenAI reads GET /openai/models. 403 comes from the network rules of
 // the resource, 404 from an address that is no OpenAI resource.
 func readAzureOpenAI(a answer) Outcome {
-	o := list("data")(a)
+	o := readPlain(a)
 	switch a.status {
 	case http.StatusForbidden:
 		return Outcome{Result: Misconfigured, Code: o.Code, Detail: "The network rules of the resource do not let this instance in."}
@@ -87,7 +83,7 @@ func readAzureOpenAI(a answer) Outcome {
 }
 
 // readMistral reads GET /v1/models.
-func readMistral(a answer) Outcome { return list("data")(a) }
+func readMistral(a answer) Outcome { return readPlain(a) }
 
 // readCodestralFollow reads what a completion without a prompt is answered.
 func readCodestralFollow(_ Outcome, a answer) Outcome {
@@ -95,15 +91,13 @@ func readCodestralFollow(_ Outcome, a answer) Outcome {
 	case http.StatusBadRequest, http.StatusUnprocessableEntity:
 		return works()
 	}
-	o := byStatus(a)
-	o.Code = errorCode(a)
-	return o
+	return readPlain(a)
 }
 
 // readCohere reads POST /v1/check-api-key, which says in the body whether the
 // key is valid.
 func readCohere(a answer) Outcome {
-	if a.status != http.StatusOK {
+	if !a.succeeded() {
 		o := byStatus(a)
 		o.Code = errorCode(a)
 		return o
@@ -126,7 +120,7 @@ func readCohere(a answer) Outcome {
 // readGroq reads GET /openai/v1/models. An organization that Groq has closed is
 // told so with 400.
 func readGroq(a answer) Outcome {
-	o := list("data")(a)
+	o := readPlain(a)
 	if a.status == http.StatusBadRequest && o.Code == "organization_restricted" {
 		o.Result = Restricted
 		o.Detail = "The key is real, but Groq has restricted its organization."
@@ -139,13 +133,11 @@ func readXAI(a answer) Outcome {
 	if a.status == http.StatusBadRequest {
 		return Outcome{Result: Invalid, Code: errorCode(a), Detail: "The provider does not accept this credential."}
 	}
-	if a.status != http.StatusOK {
-		o := byStatus(a)
-		o.Code = errorCode(a)
+	o := readPlain(a)
+	if o.Result != Valid {
 		return o
 	}
 	var key struct {
-		ID       string   `json:"api_key_id"`
 		Name     string   `json:"name"`
 		Team     string   `json:"team_id"`
 		ACLs     []string `json:"acls"`
@@ -153,13 +145,12 @@ func readXAI(a answer) Outcome {
 		Disabled bool     `json:"api_key_disabled"`
 		NoTeam   bool     `json:"team_blocked"`
 	}
-	if !a.decode(&key) || key.ID == "" && key.Team == "" && key.ACLs == nil {
-		return unknownAnswer()
-	}
-	o := works()
+	a.fill(&key)
 	o.Scopes = key.ACLs
 	o.Account = key.Team
-	if key.Name != "" {
+	if key.Name != "" && key.Team == "" {
+		o.Account = key.Name
+	} else if key.Name != "" {
 		o.Account = strings.TrimSpace(key.Name + " (" + key.Team + ")")
 	}
 	switch {
@@ -176,19 +167,11 @@ func readDeepSeek(a answer) Outcome {
 	if a.status == http.StatusPaymentRequired {
 		return Outcome{Result: Restricted, Code: errorCode(a), Detail: "The key is real, but its account has no balance left."}
 	}
-	if a.status != http.StatusOK {
-		o := byStatus(a)
-		o.Code = errorCode(a)
-		return o
-	}
+	o := readPlain(a)
 	var balance struct {
 		Available *bool `json:"is_available"`
 	}
-	if !a.decode(&balance) || balance.Available == nil {
-		return unknownAnswer()
-	}
-	o := works()
-	if !*balance.Available {
+	if a.fill(&balance); o.Result == Valid && balance.Available != nil && !*balance.Available {
 		o.Detail = "The key works, but its account has no balance left for calls."
 	}
 	return o
@@ -197,13 +180,12 @@ func readDeepSeek(a answer) Outcome {
 // readOpenRouter reads GET /api/v1/key. The label is left out: it shows
 // characters of the key.
 func readOpenRouter(a answer) Outcome {
-	if a.status != http.StatusOK {
-		o := byStatus(a)
-		o.Code = errorCode(a)
+	o := readPlain(a)
+	if o.Result != Valid {
 		return o
 	}
 	var key struct {
-		Data *struct {
+		Data struct {
 			Creator      string     `json:"creator_user_id"`
 			Limit        *float64   `json:"limit"`
 			Remaining    *float64   `json:"limit_remaining"`
@@ -212,10 +194,7 @@ func readOpenRouter(a answer) Outcome {
 			ExpiresAt    *time.Time `json:"expires_at"`
 		} `json:"data"`
 	}
-	if !a.decode(&key) || key.Data == nil {
-		return unknownAnswer()
-	}
-	o := works()
+	a.fill(&key)
 	o.Account, o.ExpiresAt = key.Data.Creator, key.Data.ExpiresAt
 	switch limit, left := key.Data.Limit, key.Data.Remaining; {
 	case key.Data.Provisioning || key.Data.Management:
@@ -238,9 +217,8 @@ func credits(n float64) string {
 
 // readHuggingFace reads GET /api/whoami-v2.
 func readHuggingFace(a answer) Outcome {
-	if a.status != http.StatusOK {
-		o := byStatus(a)
-		o.Code = errorCode(a)
+	o := readPlain(a)
+	if o.Result != Valid {
 		return o
 	}
 	type permissions struct {
@@ -259,12 +237,9 @@ func readHuggingFace(a answer) Outcome {
 			} `json:"accessToken"`
 		} `json:"auth"`
 	}
-	if !a.decode(&who) || who.Name == "" {
-		return unknownAnswer()
-	}
-	o := works()
+	a.fill(&who)
 	o.Account = who.Name
-	if who.Type == "org" {
+	if who.Type == "org" && who.Name != "" {
 		o.Account += " (organization)"
 	}
 	if token := who.Auth.AccessToken; token != nil {
@@ -278,10 +253,4 @@ func readHuggingFace(a answer) Outcome {
 }
 
 // readPerplexity reads the list of asynchronous requests.
-func readPerplexity(a answer) Outcome { return list("requests")(a) }
-
-// emptyObject says whether the body is {}: what Google sends for an empty list.
-func (a answer) emptyObject() bool {
-	var members map[string]json.RawMessage
-	return a.decode(&members) && members != nil && len(members) == 0
-}
+func readPerplexity(a answer) Outcome { return readPlain(a) }

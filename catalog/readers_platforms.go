@@ -10,17 +10,19 @@ import (
 // classic tokens, what it may do. 403 is a limit, or an app's token, which is no
 // user.
 func readGitHub(a answer) Outcome {
-	switch a.status {
-	case http.StatusOK:
+	if a.succeeded() {
+		o := a.success()
+		if o.Result != Valid {
+			return o
+		}
 		var user struct {
 			Login string `json:"login"`
 		}
-		if !a.decode(&user) || user.Login == "" {
-			return unknownAnswer()
-		}
-		o := works()
+		a.fill(&user)
 		o.Account, o.Scopes, o.ExpiresAt = user.Login, scopesOf(a.header), gitHubExpiry(a.header)
 		return o
+	}
+	switch a.status {
 	case http.StatusForbidden:
 		var refusal struct {
 			Message string `json:"message"`
@@ -64,7 +66,7 @@ func scopesOf(h http.Header) []string {
 
 // readSlack reads POST /api/auth.test, which is 200 whatever it says.
 func readSlack(a answer) Outcome {
-	if a.status != http.StatusOK {
+	if !a.succeeded() {
 		return byStatus(a)
 	}
 	var test struct {
@@ -105,38 +107,42 @@ func readSlack(a answer) Outcome {
 
 // readSendGrid reads GET /v3/scopes.
 func readSendGrid(a answer) Outcome {
-	o := list("scopes")(a)
+	o := readPlain(a)
 	if o.Result != Valid {
 		return o
 	}
 	var granted struct {
 		Scopes []string `json:"scopes"`
 	}
-	if a.decode(&granted) { // a list that was cut off still shows that the key works
-		o.Scopes = granted.Scopes
-	}
+	a.fill(&granted)
+	o.Scopes = granted.Scopes
 	return o
 }
 
 // readTwilio reads GET /2010-04-01/Accounts/{SID}.json. 403 also comes to an
 // account that is suspended, and for a while after a token was changed.
 func readTwilio(a answer) Outcome {
-	switch a.status {
-	case http.StatusOK:
+	if a.succeeded() {
+		o := a.success()
+		if o.Result != Valid {
+			return o
+		}
 		var account struct {
 			SID    string `json:"sid"`
 			Name   string `json:"friendly_name"`
 			Status string `json:"status"`
 		}
-		if !a.decode(&account) || account.SID == "" {
-			return unknownAnswer()
+		a.fill(&account)
+		o.Account = account.Name
+		if account.SID != "" {
+			o.Account = strings.TrimSpace(account.Name + " (" + account.SID + ")")
 		}
-		o := works()
-		o.Account = strings.TrimSpace(account.Name + " (" + account.SID + ")")
 		if account.Status != "" && account.Status != "active" {
 			o.Result, o.Detail = Restricted, "The credential is real, but its account is suspended or closed."
 		}
 		return o
+	}
+	switch a.status {
 	case http.StatusForbidden:
 		return Outcome{Result: Indeterminate, Detail: "Twilio refuses the account at the moment: it can be suspended, or the token have changed a minute ago."}
 	case http.StatusNotFound:
@@ -148,15 +154,16 @@ func readTwilio(a answer) Outcome {
 // readTwilioFollow reads the list of queues, which an API key may read that may
 // not read its account.
 func readTwilioFollow(first Outcome, a answer) Outcome {
-	switch a.status {
-	case http.StatusOK:
-		if !a.holdsArray("queues") {
-			return unknownAnswer()
+	if a.succeeded() {
+		o := a.success()
+		if o.Result != Valid {
+			return o
 		}
-		o := works()
 		o.Detail = "The API key works; like most it may not read its account."
 		o.Account = a.fields["accountSid"]
 		return o
+	}
+	switch a.status {
 	case http.StatusForbidden:
 		return Outcome{Result: Restricted, Detail: "The API key is real, but lacks the permission to be tested this way."}
 	case http.StatusUnauthorized:
@@ -170,20 +177,12 @@ func readTwilioFollow(first Outcome, a answer) Outcome {
 // readHubSpot reads the daily usage of private apps, a list without an object
 // around it.
 func readHubSpot(a answer) Outcome {
-	if a.status != http.StatusOK {
-		o := byStatus(a)
-		o.Code = errorCode(a)
-		if a.status == http.StatusUnauthorized && o.Code == "expired_authentication" {
-			o.Detail = "The token has expired; make a new one."
-		}
-		return o
+	o := readPlain(a)
+	if a.status == http.StatusUnauthorized && o.Code == "expired_authentication" {
+		o.Detail = "The token has expired; make a new one."
 	}
-	var usage []struct{}
-	if !a.decode(&usage) && !a.holdsArray("results") {
-		return unknownAnswer()
-	}
-	return works()
+	return o
 }
 
 // readReplicate reads GET /v1/predictions.
-func readReplicate(a answer) Outcome { return list("results")(a) }
+func readReplicate(a answer) Outcome { return readPlain(a) }
