@@ -128,6 +128,13 @@ func (in *Injection) Origin() *url.URL {
 	return &u
 }
 
+// NamesHost says whether a field of the credential decides where it is sent. One
+// that is left out does not: then the catalogue says it.
+func (s *Service) NamesHost(in *Injection) bool {
+	fields := in.prepared().fields
+	return slices.ContainsFunc(s.Fields, func(f Field) bool { return f.Destination() && fields[f.Name] != "" })
+}
+
 // Home gives the provider's own origin, which it names in links, where the operator
 // moved the service to another; nil where it did not. It is not to be changed.
 func (in *Injection) Home() *url.URL { return in.prepared().home }

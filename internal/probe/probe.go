@@ -17,7 +17,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 
@@ -44,7 +43,7 @@ func HTTP(ctx context.Context, client *http.Client, service *catalog.Service, in
 	}
 	status, header, body, err := send(client, request)
 	if err != nil {
-		outcome, cause := unanswered(service, err)
+		outcome, cause := unanswered(service, in, err)
 		return outcome, time.Since(start), cause
 	}
 	outcome := service.Read(in, status, header, body)
@@ -54,7 +53,7 @@ func HTTP(ctx context.Context, client *http.Client, service *catalog.Service, in
 		return outcome, time.Since(start), err
 	}
 	if status, header, body, err = send(client, request); err != nil {
-		outcome, cause := unanswered(service, err)
+		outcome, cause := unanswered(service, in, err)
 		return outcome, time.Since(start), cause
 	}
 	outcome = service.ReadFollow(in, outcome, status, header, body)
@@ -101,12 +100,11 @@ var (
 )
 
 // unanswered says what an error of the network means for a credential of
-// service. Where no field of it decides where it is sent, none can be wrong: a
-// resolver that knows no names, or a proxy in between, says nothing of the key.
-func unanswered(service *catalog.Service, err error) (catalog.Outcome, error) {
+// service. Where no field that it has decides where it is sent, none can be wrong:
+// a resolver that knows no names, or a proxy in between, says nothing of the key.
+func unanswered(service *catalog.Service, in *catalog.Injection, err error) (catalog.Outcome, error) {
 	outcome, cause := noAnswer(err)
-	chosen := slices.ContainsFunc(service.Fields, func(f catalog.Field) bool { return f.Destination() })
-	if outcome.Result == catalog.Misconfigured && !chosen {
+	if outcome.Result == catalog.Misconfigured && !service.NamesHost(in) {
 		outcome = indeterminate("The provider could not be reached safely from here; test again later.")
 	}
 	return outcome, cause

@@ -122,7 +122,8 @@ func TestHTTPWithoutAHost(t *testing.T) {
 	// else in its place, says nothing of the key. An endpoint of Azure's is the
 	// organization's own to get right.
 	_, s, in = stripeAt(t, untrusted.URL, netguard.Options{})
-	azure, azureIn := azureAt(t, untrusted.URL)
+	azure, azureIn := serviceAt(t, "azure-openai", untrusted.URL, azureFields())
+	gitHub, gitHubIn := serviceAt(t, "github", untrusted.URL, map[string]string{"token": key})
 	for _, c := range []struct {
 		service *catalog.Service
 		in      *catalog.Injection
@@ -131,6 +132,7 @@ func TestHTTPWithoutAHost(t *testing.T) {
 	}{
 		{s, in, map[string]string{"secretKey": key}, catalog.Indeterminate},
 		{azure, azureIn, azureFields(), catalog.Misconfigured},
+		{gitHub, gitHubIn, map[string]string{"token": key}, catalog.Indeterminate}, // without a baseUrl
 	} {
 		trusting, err := netguard.NewClient(netguard.Options{AllowedOrigins: []string{untrusted.URL}})
 		if err != nil {
@@ -173,15 +175,15 @@ func (noNames) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, err
 	return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 }
 
-// azureAt gives the service azure-openai at an origin, and a credential.
-func azureAt(t *testing.T, origin string) (*catalog.Service, *catalog.Injection) {
+// serviceAt gives a service at an origin, and a credential.
+func serviceAt(t *testing.T, name, origin string, fields map[string]string) (*catalog.Service, *catalog.Injection) {
 	t.Helper()
-	c, err := catalog.New(catalog.Options{ServiceHosts: map[string]string{"azure-openai": origin}})
+	c, err := catalog.New(catalog.Options{ServiceHosts: map[string]string{name: origin}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, _ := c.Service("azure-openai")
-	in, err := s.Prepare(azureFields())
+	s, _ := c.Service(name)
+	in, err := s.Prepare(fields)
 	if err != nil {
 		t.Fatal(err)
 	}
