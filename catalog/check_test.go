@@ -62,7 +62,14 @@ func TestCheckValues(t *testing.T) {
 		{"smtp", "host", "smtp://example.com", "host name"},
 		{"smtp", "host", "a..b", "host name"},
 		{"smtp", "port", "465", ""},
-		{"smtp", "port", "22", "one of 25"},
+		{"smtp", "port", "1", ""},
+		{"smtp", "port", "65535", ""},
+		{"smtp", "port", "0", "1 to 65535"},
+		{"smtp", "port", "65536", "1 to 65535"},
+		{"smtp", "port", "100000", "1 to 65535"},
+		{"smtp", "port", "0587", "1 to 65535"},
+		{"smtp", "port", "+587", "1 to 65535"},
+		{"smtp", "port", "smtp", "1 to 65535"},
 		{"smtp", "pass", "pass word ünïcode ***", ""},
 		{"smtp", "pass", "********", "masked"},
 		{"smtp", "pass", "pa*****d", "masked"},
@@ -112,6 +119,11 @@ func TestUnusualFormWarnsAndPasses(t *testing.T) {
 		if len(problems) != 0 || len(warnings) != 1 || warnings[0].Field != field {
 			t.Errorf("%s: problems %v, warnings %v", name, problems, warnings)
 		}
+	}
+	mail := sound("smtp")
+	mail["port"] = "2526"
+	if problems, warnings := service(t, "smtp").Check(mail); len(problems) != 0 || len(warnings) != 1 || warnings[0].Field != "port" {
+		t.Errorf("port of mail: problems %v, warnings %v", problems, warnings)
 	}
 }
 

@@ -56,7 +56,7 @@ func (f *Field) schema() map[string]any {
 	case Email:
 		p["pattern"] = `^[^@]+@[^@]+$` // validators differ on what the format email is
 	case MailPort:
-		p["enum"] = mailPorts
+		p["pattern"] = `^[1-9][0-9]{0,4}$`
 	case Segment:
 		p["pattern"] = `^[A-Za-z0-9_-]+$`
 	case Endpoint:

@@ -80,7 +80,7 @@ const (
 	Choice                 // one of Field.Choices
 	Email                  // an address as user@domain, ASCII, without a colon
 	Host                   // a DNS name or IP address
-	MailPort               // 25, 465, 587 or 2525: a tester must not scan other ports
+	MailPort               // a port from 1 to 65535; a tester dials few of them
 	Text                   // any printable text; a secret of this format is a password that a person chose
 	Segment                // letters, digits, hyphen and underscore: goes into a path
 	Endpoint               // a label in front of one of Field.Suffixes, with or without https://

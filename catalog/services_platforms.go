@@ -144,8 +144,9 @@ func smtp() *Service {
 				Description: "The mail server's name, such as smtp.example.com.", Example: "smtp.example.com", Env: []string{"SMTP_HOST"},
 			},
 			{
-				Name: "port", Title: "Port", MaxLength: 4, Format: MailPort,
-				Description: "587 (STARTTLS, unless said), 465 (TLS), 25 or 2525 (STARTTLS).", Example: "587", Env: []string{"SMTP_PORT"},
+				Name: "port", Title: "Port", MaxLength: 5, Format: MailPort,
+				Description: "587 (STARTTLS, unless said), 465 (TLS), 25 or 2525 (STARTTLS); others are kept and not tested.",
+				Pattern:     `^(25|465|587|2525)$`, Example: "587", Env: []string{"SMTP_PORT"},
 			},
 			{
 				Name: "user", Title: "User name", Required: true, MaxLength: 320, Format: Text,

@@ -131,7 +131,7 @@ var canaries = map[string]string{
 	"OPENAI_API_KEY": "sk-proj-canary1Q2w3E4r5T6y7U8i9O0p", "OPENAI_MODEL": "gpt-4o",
 	"STRIPE_API_KEY": "sk_test_canary51HxYzAbCdEfGh", "STRIPE_PUBLISHABLE_KEY": "pk_test_canary51HxYzAbCdEfGh", "STRIPE_WEBHOOK_SECRET": "whsec_your_key",
 	"ZENDESK_SUBDOMAIN": "acme", "ZENDESK_EMAIL": "agent@example.com", "ZENDESK_API_TOKEN": "your_zendesk_api_token",
-	"SMTP_HOST": "smtp.example.com", "SMTP_PORT": "2526", "SMTP_USERNAME": "canary@example.com", "SMTP_PASS": "canary pa$$w#rd ",
+	"SMTP_HOST": "smtp.example.com", "SMTP_PORT": "2526/tcp", "SMTP_USERNAME": "canary@example.com", "SMTP_PASS": "canary pa$$w#rd ",
 	"ANTHROPIC_API_KEY": "", "INTERCOM_REGION": "eu", "JWT_SECRET": "canary-is-not-a-service", "ECHO_API_KEY": "canary",
 }
 
@@ -153,7 +153,7 @@ func TestImport(t *testing.T) {
 			{Service: "smtp", Result: vault.ImportInvalid, Fields: []string{"host", "port", "user", "pass"},
 				Variables: []string{"SMTP_HOST", "SMTP_PORT", "SMTP_USERNAME", "SMTP_PASS"},
 				Problems: []vault.ImportProblem{
-					{Variable: "SMTP_PORT", Field: "port", Message: "must be one of 25, 465, 587, 2525"},
+					{Variable: "SMTP_PORT", Field: "port", Message: "must be a port from 1 to 65535"},
 					{Variable: "SMTP_PASS", Field: "pass", Message: "must not start or end with a space or line break; copy it again without"},
 				}},
 			{Service: "stripe", Result: vault.ImportDone, Fields: []string{"secretKey", "publishableKey"},

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/internal/netguard"
 )
 
 const (
@@ -27,7 +28,8 @@ type Dialer interface {
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// MailPorts are the ports that a dialer for [SMTP] must allow.
+// MailPorts are the ports that a dialer for [SMTP] must allow, and no others: a
+// tester must not scan ports.
 func MailPorts() []uint16 { return []uint16{25, 465, 587, 2525} }
 
 // SMTP signs in to a mail server with the fields of the service smtp (host,
@@ -63,6 +65,9 @@ type dialogue struct {
 
 func (d *dialogue) run(ctx context.Context, dialer Dialer, port string) (catalog.Outcome, error) {
 	raw, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(d.host, port))
+	if errors.Is(err, netguard.ErrForbiddenPort) {
+		return indeterminate("Only mail servers on ports 25, 465, 587 and 2525 are tested; nothing was sent."), errNotAllowed
+	}
 	if err != nil {
 		return noAnswer(err)
 	}

@@ -262,13 +262,17 @@ func TestSMTPWhereItMayNotGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, port, _ := net.SplitHostPort(server.addr)
-	for _, fields := range []map[string]string{
-		mailFields("host", "127.0.0.1"),
-		mailFields("host", "169.254.169.254"),
-		mailFields("host", "127.0.0.1", "port", port),
+	for _, c := range []struct {
+		fields map[string]string
+		want   catalog.Result
+	}{
+		{mailFields("host", "127.0.0.1"), catalog.Misconfigured},
+		{mailFields("host", "169.254.169.254"), catalog.Misconfigured},
+		{mailFields("host", "127.0.0.1", "port", port), catalog.Indeterminate},
+		{mailFields("host", "mail.example", "port", port), catalog.Indeterminate}, // whatever the host
 	} {
-		outcome, _, err := probe.SMTP(t.Context(), guarded, server.roots, fields)
-		if outcome.Result != catalog.Misconfigured || err == nil {
+		outcome, _, err := probe.SMTP(t.Context(), guarded, server.roots, c.fields)
+		if outcome.Result != c.want || err == nil || (c.want == catalog.Indeterminate) != strings.Contains(outcome.Detail, "2525") {
 			t.Errorf("%+v %v", outcome, err)
 		}
 	}
