@@ -120,8 +120,8 @@ func (f *Field) refuse(value string) string {
 	case Token:
 		return refuseToken(value)
 	case Label:
-		if !isLabel(value) {
-			return "must be one part of a host name: a-z, 0-9 and hyphen, starting with a letter or digit, such as acme for acme.example.com"
+		if !isLabel(strings.ReplaceAll(value, "_", "0")) { // which providers have, though host names have not
+			return "must be one part of a host name: a-z, 0-9, underscore and hyphen, no hyphen at either end, such as acme for acme.example.com"
 		}
 	case Choice:
 		if !slices.Contains(f.Choices, value) {

@@ -37,6 +37,8 @@ func TestRequests(t *testing.T) {
 		{"slack", "POST", "https://slack.com/api/auth.test", nil, http.Header{"Authorization": {"Bearer " + sound("slack")["botToken"]}}},
 		{"github", "GET", "https://api.github.com/user", nil, http.Header{"Authorization": {"Bearer " + sound("github")["token"]},
 			"Accept": {"application/vnd.github+json"}, "X-Github-Api-Version": {"2022-11-28"}}},
+		{"zendesk", "GET", "https://a_b.zendesk.com/api/v2/users.json?per_page=1", map[string]string{"subdomain": "a_b", "oauthToken": "0123456789abcdef"},
+			http.Header{"Authorization": {"Bearer 0123456789abcdef"}}},
 		{"sendgrid", "GET", "https://api.sendgrid.com/v3/scopes", nil, http.Header{"Authorization": {"Bearer " + sound("sendgrid")["apiKey"]}}},
 		{"hubspot", "GET", "https://api.hubapi.com/account-info/v3/api-usage/daily/private-apps", nil, http.Header{"Authorization": {"Bearer " + sound("hubspot")["accessToken"]}}},
 		{"twilio", "GET", "https://api.twilio.com/2010-04-01/Accounts/" + twilioSID + ".json", nil, http.Header{"Authorization": {basic(twilioSID + ":" + sound("twilio")["authToken"])}}},

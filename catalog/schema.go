@@ -50,7 +50,7 @@ func (f *Field) schema() map[string]any {
 	}
 	switch f.Format {
 	case Label:
-		p["pattern"] = `^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`
+		p["pattern"] = `^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?$`
 	case Choice:
 		p["enum"] = f.Choices
 	case Email:

@@ -76,7 +76,7 @@ type Format uint8
 // The formats. All of them refuse control characters and space at either end.
 const (
 	Token    Format = iota // visible ASCII without spaces: goes into a header
-	Label                  // one DNS label, a-z, 0-9 and hyphen: goes into a host name
+	Label                  // one DNS label, a-z, 0-9, underscore and hyphen: goes into a host name
 	Choice                 // one of Field.Choices
 	Email                  // an address as user@domain, ASCII, without a colon
 	Host                   // a DNS name or IP address
