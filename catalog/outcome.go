@@ -64,7 +64,11 @@ func (s *Service) Read(in *Injection, status int, h http.Header, body []byte) Ou
 		return Outcome{Result: Indeterminate, Detail: "The service has no HTTP probe."}
 	}
 	p := in.prepared()
-	o := s.read(answer{status: status, header: h, body: body, fields: p.fields})
+	read := s.read
+	if s.other.holds(p) {
+		read = s.other.read
+	}
+	o := read(answer{status: status, header: h, body: body, fields: p.fields})
 	o.RequestID = firstHeader(h, requestIDHeaders...)
 	return o.clean(p)
 }

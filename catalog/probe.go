@@ -28,17 +28,31 @@ func (s *Service) Probe(ctx context.Context, in *Injection) (*http.Request, erro
 	if s.probe.path == "" {
 		return nil, ErrNotInjectable
 	}
+	if s.other.holds(in.prepared()) {
+		return s.ask(ctx, in, s.other.probe)
+	}
 	return s.ask(ctx, in, s.probe)
+}
+
+// otherKind is a kind of key that is known by its beginning and is of no use where
+// the service's other keys are tested.
+type otherKind struct {
+	probe
+	field, prefix string
+	read          reader
+}
+
+func (k *otherKind) holds(p *prepared) bool {
+	return k != nil && strings.HasPrefix(p.fields[k.field], k.prefix)
 }
 
 // follow is a second question, for services whose answer to the first can mean
 // two things.
 type follow struct {
 	probe
-	on     []int  // statuses of the first answer that ask for it
-	with   string // and only where this field is given; "" is any
-	prefix string // and starts so
-	read   func(first Outcome, a answer) Outcome
+	on   []int  // statuses of the first answer that ask for it
+	with string // and only where this field is given; "" is any
+	read func(first Outcome, a answer) Outcome
 }
 
 // Follow makes the second request that the first one's status asks for, or gives
@@ -48,10 +62,8 @@ func (s *Service) Follow(ctx context.Context, in *Injection, status int) (*http.
 	if s.follow == nil || !slices.Contains(s.follow.on, status) {
 		return nil, nil
 	}
-	if with := s.follow.with; with != "" {
-		if value := in.prepared().fields[with]; value == "" || !strings.HasPrefix(value, s.follow.prefix) {
-			return nil, nil
-		}
+	if with := s.follow.with; with != "" && in.prepared().fields[with] == "" {
+		return nil, nil
 	}
 	return s.ask(ctx, in, s.follow.probe)
 }

@@ -85,9 +85,6 @@ func TestReadPlatforms(t *testing.T) {
 // The second question of services whose first answer can mean two things.
 func TestFollow(t *testing.T) {
 	pair := map[string]string{"accountSid": twilioSID, "apiKeySid": "SK00112233445566778899aabbccddeeff", "apiKeySecret": "aaaabbbbccccddddaaaabbbbccccdddd"}
-	admin := func(prefix string) map[string]string {
-		return map[string]string{"apiKey": prefix + strings.Repeat("aB3d", 20)}
-	}
 	for _, test := range []struct {
 		name, service string
 		fields        map[string]string
@@ -101,14 +98,7 @@ func TestFollow(t *testing.T) {
 		{"restricted API key", "twilio", pair, 401, "/2010-04-01/Accounts/" + twilioSID + "/Queues.json", 403, `{"code":70051}`, catalog.Restricted},
 		{"wrong API key", "twilio", pair, 401, "/2010-04-01/Accounts/" + twilioSID + "/Queues.json", 401, `{"code":20003}`, catalog.Invalid},
 		{"wrong API key, and no list", "twilio", pair, 401, "/2010-04-01/Accounts/" + twilioSID + "/Queues.json", 404, ``, catalog.Invalid},
-		{"admin key of OpenAI", "openai", admin("sk-admin-"), 401, "/v1/organization/admin_api_keys", 200, `{"object":"list","data":[]}`, catalog.Restricted},
-		{"wrong admin key of OpenAI", "openai", admin("sk-admin-"), 401, "/v1/organization/admin_api_keys", 401, `{"error":{"code":"invalid_api_key"}}`, catalog.Invalid},
-		{"admin key of OpenAI, busy", "openai", admin("sk-admin-"), 401, "/v1/organization/admin_api_keys", 429, ``, catalog.Indeterminate},
-		{"admin key of OpenAI that may not", "openai", admin("sk-admin-"), 401, "/v1/organization/admin_api_keys", 403, ``, catalog.Restricted},
-		{"admin key of OpenAI, garbage", "openai", admin("sk-admin-"), 401, "/v1/organization/admin_api_keys", 200, `<html>`, catalog.Indeterminate},
 		{"project key of OpenAI", "openai", sound("openai"), 401, "", 0, ``, catalog.Invalid},
-		{"admin key of Anthropic", "anthropic", admin("sk-ant-admin01-"), 401, "/v1/organizations/api_keys", 200, `{"data":[],"has_more":false}`, catalog.Restricted},
-		{"wrong admin key of Anthropic", "anthropic", admin("sk-ant-admin01-"), 401, "/v1/organizations/api_keys", 401, `{"type":"error"}`, catalog.Invalid},
 		{"workspace key of Anthropic", "anthropic", sound("anthropic"), 401, "", 0, ``, catalog.Invalid},
 		{"busy the second time", "twilio", pair, 401, "/2010-04-01/Accounts/" + twilioSID + "/Queues.json", 429, ``, catalog.Indeterminate},
 		{"garbage the second time", "twilio", pair, 401, "/2010-04-01/Accounts/" + twilioSID + "/Queues.json", 200, `queues`, catalog.Indeterminate},
@@ -139,6 +129,45 @@ func TestFollow(t *testing.T) {
 				t.Errorf("%+v, want %s", got, test.want)
 			}
 		})
+	}
+}
+
+// An admin key is asked about where it can be used, and nowhere else: at the list
+// of models a real one is told what a wrong one is told.
+func TestAdminKeys(t *testing.T) {
+	for _, test := range []struct {
+		service, key, path string
+		status             int
+		body               string
+		want               catalog.Result
+	}{
+		{"openai", "sk-admin-", "/v1/organization/admin_api_keys", 200, `{"object":"list","data":[]}`, catalog.Restricted},
+		{"openai", "sk-admin-", "/v1/organization/admin_api_keys", 200, `<html>`, catalog.Indeterminate},
+		{"openai", "sk-admin-", "/v1/organization/admin_api_keys", 401, `{"error":{"code":"invalid_api_key"}}`, catalog.Invalid},
+		{"openai", "sk-admin-", "/v1/organization/admin_api_keys", 401, `{"error":` + quote(missingScopes) + `}`, catalog.Restricted},
+		{"openai", "sk-admin-", "/v1/organization/admin_api_keys", 403, ``, catalog.Restricted},
+		{"openai", "sk-admin-", "/v1/organization/admin_api_keys", 404, ``, catalog.Indeterminate},
+		{"openai", "sk-admin-", "/v1/organization/admin_api_keys", 429, ``, catalog.Indeterminate},
+		{"openai", "sk-proj-", "/v1/models", 200, `{"data":[]}`, catalog.Valid},
+		{"anthropic", "sk-ant-admin01-", "/v1/organizations/api_keys", 200, `{"data":[],"has_more":false}`, catalog.Restricted},
+		{"anthropic", "sk-ant-admin01-", "/v1/organizations/api_keys", 401, `{"type":"error","error":{"type":"authentication_error"}}`, catalog.Invalid},
+		{"anthropic", "sk-ant-api03-", "/v1/models", 200, `{"data":[]}`, catalog.Valid},
+	} {
+		s := service(t, test.service)
+		in := prepare(t, test.service, map[string]string{"apiKey": test.key + strings.Repeat("aB3d", 20)})
+		r, err := s.Probe(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.URL.Path != test.path || r.Header.Get("Authorization")+r.Header.Get("X-Api-Key") == "" {
+			t.Errorf("%s asks %s", test.key, r.URL)
+		}
+		if more, err := s.Follow(t.Context(), in, test.status); more != nil || err != nil {
+			t.Errorf("%s asks more: %v %v", test.key, more, err)
+		}
+		if got := s.Read(in, test.status, nil, []byte(test.body)); got.Result != test.want || got.Detail == "" {
+			t.Errorf("%s, %d %s: %+v, want %s", test.key, test.status, test.body, got, test.want)
+		}
 	}
 }
 

@@ -93,22 +93,16 @@ func readAnthropic(a answer) Outcome {
 	return o
 }
 
-// readAdminFollow reads a list that only a key for managing an organization may
-// read. Such a key is real and does not chat, which is no news of a wrong one.
-func readAdminFollow(first Outcome, a answer) Outcome {
+// readAdmin reads a list that only a key for managing an organization may read.
+// Such a key is real and does not chat, which is no news of a wrong one.
+func readAdmin(a answer) Outcome {
+	o := readPlain(a)
 	switch {
-	case a.succeeded():
-		if o := a.success(); o.Result != Valid {
-			return o
-		}
-		return Outcome{Result: Restricted, Code: first.Code, Detail: "The key is real, but it is an admin key, which manages its organization and does not chat."}
-	case first.Result == Restricted, a.status == http.StatusUnauthorized, a.status == http.StatusNotFound:
-		return first
-	case a.status == http.StatusForbidden:
-		return Outcome{Result: Restricted, Code: errorCode(a), Detail: "The key is real, but it is an admin key, and one that may do little."}
+	case o.Result == Valid:
+		o.Result, o.Detail = Restricted, "The key is real, but it is an admin key, which manages its organization and does not chat."
+	case a.status == http.StatusForbidden, a.status == http.StatusUnauthorized && openAIError(a).missingScopes():
+		o.Result, o.Detail = Restricted, "The key is real, but it is an admin key, and one that may do little."
 	}
-	o := byStatus(a)
-	o.Code = errorCode(a)
 	return o
 }
 

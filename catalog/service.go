@@ -33,8 +33,9 @@ type Service struct {
 	inject    []injected
 	defaults  []header
 	probe     probe
-	follow    *follow // nil where one question is enough
-	scope     *Scope  // of a credential that has none of its own
+	other     *otherKind // nil where all keys are tested alike
+	follow    *follow    // nil where one question is enough
+	scope     *Scope     // of a credential that has none of its own
 
 	fileHeaders                   []string // that the operator's file lets pass, both ways
 	requestHeaders, answerHeaders headerList

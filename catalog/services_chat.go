@@ -4,7 +4,7 @@ package catalog
 // Azure OpenAI, Mistral, Cohere and Groq.
 
 // openai's admin keys list no models, and may be told that they are wrong: they
-// are asked about where they can answer.
+// are asked about where they can be used.
 func openai() *Service {
 	return &Service{
 		Name: "openai", Title: "OpenAI", Chat: true,
@@ -39,9 +39,9 @@ func openai() *Service {
 		},
 		probe: probe{path: "/v1/models"},
 		read:  readOpenAI,
-		follow: &follow{
+		other: &otherKind{
 			probe: probe{path: "/v1/organization/admin_api_keys", query: "limit=1"},
-			on:    []int{401, 403}, with: "apiKey", prefix: "sk-admin-", read: readAdminFollow,
+			field: "apiKey", prefix: "sk-admin-", read: readAdmin,
 		},
 	}
 }
@@ -61,9 +61,9 @@ func anthropic() *Service {
 		defaults: []header{{"Anthropic-Version", "2023-06-01"}},
 		probe:    probe{path: "/v1/models", query: "limit=1"},
 		read:     readAnthropic,
-		follow: &follow{
+		other: &otherKind{
 			probe: probe{path: "/v1/organizations/api_keys", query: "limit=1"},
-			on:    []int{401, 403, 404}, with: "apiKey", prefix: "sk-ant-admin", read: readAdminFollow,
+			field: "apiKey", prefix: "sk-ant-admin", read: readAdmin,
 		},
 	}
 }
