@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -161,6 +162,16 @@ func TestBadBody(t *testing.T) {
 	list := decode[api.CredentialList](t, c.get(credentialsPath), 200)
 	if len(list.Credentials) != 1 || list.Credentials[0].Version != 1 || list.Credentials[0].Status != "active" {
 		t.Errorf("after rejected requests only: %+v, want the one credential as it was", list.Credentials)
+	}
+}
+
+// The type of a body is the same in any case, and with any parameters.
+func TestMediaTypeInAnyCase(t *testing.T) {
+	s := instancetest.Serve(t, nil)
+	c := as(t, s, "acme", "u1", access.Owner)
+	for i, media := range []string{"Application/JSON", "APPLICATION/JSON; Charset=UTF-8", "application/json ;charset=utf-8", "application/json"} {
+		body := fmt.Sprintf(`{"service":"openai","name":"k%d","credentials":{"apiKey":"sk-0123456789abcdefghijklmn"}}`, i)
+		decode[api.Credential](t, c.do("POST", credentialsPath, body, "Content-Type", media), 201)
 	}
 }
 

@@ -213,7 +213,21 @@ func (s *Server) door(rt route) func(huma.Context, func(huma.Context)) {
 		}
 		x.accept = r.Header.Get("Accept")
 		r.Header.Del("Accept") // the answer is JSON whatever it says; huma would name the type after it
+		foldMediaType(r.Header)
 		next(huma.WithValue(hctx, rawRequestKey{}, r))
+	}
+}
+
+// foldMediaType writes the type of a body as huma compares it: in lower case
+// (RFC 9110, 8.3.1), with nothing before the semicolon.
+func foldMediaType(h http.Header) {
+	media, parameters, more := strings.Cut(h.Get("Content-Type"), ";")
+	media = strings.ToLower(strings.TrimSpace(media))
+	if more {
+		media += ";" + parameters
+	}
+	if media != "" {
+		h.Set("Content-Type", media)
 	}
 }
 
