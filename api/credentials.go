@@ -1,5 +1,10 @@
 package api
 
+import (
+	"encoding/json"
+	"errors"
+)
+
 // Credential is what is told of a credential: everything but its values.
 type Credential struct {
 	ID          string            `json:"id" example:"cred_01936f3e-7c5a-7b0e-9d52-3b1f6a3c9e10"`
@@ -45,6 +50,23 @@ type CredentialUpdate struct {
 	Disabled    Optional[bool]     `json:"disabled,omitzero"`
 	Scope       Optional[Scope]    `json:"scope,omitzero" doc:"Takes the place of the whole scope; null is the service's defaultScope"`
 	Failover    Optional[[]string] `json:"failover,omitzero" doc:"Takes the place of the whole list; null or an empty list: none"`
+
+	// CredentialsNull says that credentials was null where it was read, which is
+	// refused: it could mean that nothing or that everything is to go.
+	CredentialsNull bool `json:"-"`
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (u *CredentialUpdate) UnmarshalJSON(data []byte) error {
+	type plain CredentialUpdate
+	var null struct {
+		Credentials Optional[json.RawMessage] `json:"credentials"`
+	}
+	if err := errors.Join(json.Unmarshal(data, (*plain)(u)), json.Unmarshal(data, &null)); err != nil {
+		return err
+	}
+	u.CredentialsNull = null.Credentials.Null
+	return nil
 }
 
 // CredentialRotate asks for a new version that is active at once.

@@ -119,6 +119,7 @@ func TestBadBody(t *testing.T) {
 			"credentials.apiKey", "expiresAt", "name"),
 		put("name null", `{"name":null}`, "name"),
 		put("name empty", `{"name":""}`, "name"),
+		put("credentials null", `{"credentials":null}`, "credentials"),
 		put("disabled null", `{"disabled":null}`, "disabled"),
 		put("disabled a string", `{"disabled":"true"}`, "disabled"),
 		put("the year one", `{"expiresAt":"0001-01-01T00:00:00Z"}`, "expiresAt"),

@@ -92,6 +92,9 @@ func (s *Server) updateCredential(ctx context.Context, caller access.Caller, in 
 	var wrong []fault.Field
 	ch := vault.Change{Fields: in.Body.Credentials}
 	boundsOf(in.Body, &ch)
+	if in.Body.CredentialsNull {
+		wrong = append(wrong, fault.Field{Name: "credentials", Message: "cannot be null; leave it out to keep them"})
+	}
 	if in.Body.Name.Set {
 		ch.Name = &in.Body.Name.Value
 		if in.Body.Name.Null {
