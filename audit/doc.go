@@ -54,6 +54,15 @@ func RequestOf(ctx context.Context) Request {
 	return Request{}
 }
 
+// WithoutStatus gives a context whose events leave the answer's status out: the
+// request carries the status that it has when all goes well, and of what goes
+// wrong midway nobody knows yet with what it is answered.
+func WithoutStatus(ctx context.Context) context.Context {
+	r := RequestOf(ctx)
+	r.Status = 0
+	return WithRequest(ctx, &r)
+}
+
 // ActorOf gives the actor that stands for c.
 func ActorOf(c access.Caller) Actor {
 	return Actor{Type: string(c.Type), ID: c.ID, TokenID: c.TokenID, Roles: c.RoleNames()}

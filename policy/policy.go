@@ -218,7 +218,7 @@ func (l *Limits) Reset(ctx context.Context, caller access.Caller, typ, key strin
 	for _, key := range l.counters(k.typ, k.key) {
 		if err := l.limiter.Reset(ctx, k.typ, key); err != nil {
 			event.Outcome, event.Reason = audit.Failure, "limiter_unavailable"
-			return Subject{}, errors.Join(asFault(err), l.append(ctx, caller, event))
+			return Subject{}, errors.Join(asFault(err), l.append(audit.WithoutStatus(ctx), caller, event))
 		}
 	}
 	return l.standing(ctx, k)

@@ -151,7 +151,7 @@ func (v *Vault) tellUnreadable(ctx context.Context, caller access.Caller, organi
 		return
 	}
 	e.Organization, e.Action, e.Outcome = organization, audit.CredentialUse, audit.Failure
-	v.log.Security(ctx, caller, e)
+	v.log.Security(audit.WithoutStatus(ctx), caller, e)
 }
 
 // tellKeyUnreadable records that nothing can be sealed for an organization, since

@@ -55,6 +55,26 @@ func (h *house) sealed(t *testing.T, organization, id string) (b []byte) {
 
 const putSealed = `UPDATE credential_versions SET fields_sealed = $1 WHERE organization = $2 AND credential_id = $3`
 
+// What does not open is not answered as the request would have been: the event
+// does not say so either.
+func TestNoStatusOfWhatDoesNotOpen(t *testing.T) {
+	h := newHouse(t, t.TempDir()+"/gatehouse.db", vault.Options{Reveal: true})
+	a, b := h.create(t, owner, openai("a", apiKey)), h.create(t, owner, openai("b", apiKeyTwo))
+	h.exec(t, putSealed, h.sealed(t, "acme", b.ID), "acme", a.ID)
+	ctx := audit.WithRequest(t.Context(), &audit.Request{ID: "req_1", Method: "POST", Route: "/reveal", Status: 200})
+	if _, _, err := h.Reveal(ctx, owner, a.ID, "test"); err == nil {
+		t.Fatal("opened")
+	}
+	for _, e := range h.events(t, "acme", audit.CredentialUse) {
+		if e.Reason == "seal_not_opened" && (e.Request.Status != 0 || e.Request.ID != "req_1") {
+			t.Errorf("%+v", e.Request)
+		}
+	}
+	if h.told(t, "acme") == 0 {
+		t.Error("no event tells of it")
+	}
+}
+
 // A sealed value opens in its own place only.
 func TestMovedSeals(t *testing.T) {
 	gatehousetest.Databases(t, func(t *testing.T, url string) {
