@@ -207,6 +207,9 @@ func (l *Limits) Reset(ctx context.Context, caller access.Caller, typ, key strin
 	if err != nil {
 		return Subject{}, err
 	}
+	if owner, err = l.trailOf(ctx, owner); err != nil {
+		return Subject{}, err
+	}
 	event := audit.Event{
 		Organization: k.owner, Action: audit.LimitReset, Outcome: audit.Success, Permission: access.LimitReset.String(),
 		Metadata: map[string]any{"type": k.typ},
@@ -222,6 +225,20 @@ func (l *Limits) Reset(ctx context.Context, caller access.Caller, typ, key strin
 		}
 	}
 	return l.standing(ctx, k)
+}
+
+// trailOf says in whose trail an event about an organization belongs: in that of the
+// instance where there is no such organization, or a later one of that name would
+// begin with what is not its own.
+func (l *Limits) trailOf(ctx context.Context, organization string) (string, error) {
+	err := l.db.View(ctx, organization, func(tx *store.Tx) error {
+		var id string
+		return tx.Row(ctx, `SELECT id FROM organizations WHERE id = $1`, organization).Scan(&id)
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return access.InstanceOrganization, nil
+	}
+	return organization, err
 }
 
 func (l *Limits) append(ctx context.Context, caller access.Caller, e audit.Event) error {

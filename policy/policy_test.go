@@ -47,6 +47,12 @@ func newGate(t testing.TB, url string, limiter ratelimit.Limiter) *gate {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
+	if err := db.UpdateAcross(t.Context(), func(tx *store.Tx) error {
+		_, err := tx.Exec(t.Context(), `INSERT INTO organizations (id, name, created_at) VALUES ('acme', 'Acme', 1) ON CONFLICT (id) DO NOTHING`)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
 	g := &gate{db: db, trail: audit.New(db, audit.Options{}), limiter: limiter, now: noon}
 	running, stop := context.WithCancel(context.Background())
 	var writer sync.WaitGroup

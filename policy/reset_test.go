@@ -71,6 +71,23 @@ func TestReset(t *testing.T) {
 	})
 }
 
+// An organization begins with no event that was of another's making.
+func TestResetOfNobody(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		g := newGate(t, url, memory())
+		if s, err := g.Reset(t.Context(), operator, "org", "ghost-org"); err != nil || s.Used != 0 {
+			t.Errorf("%+v, %v", s, err)
+		}
+		if events := g.events(t, "ghost-org"); len(events) != 0 {
+			t.Errorf("its trail: %+v", events)
+		}
+		page, err := g.trail.Events(t.Context(), operator, audit.Filter{Organization: access.InstanceOrganization, Action: "limit.reset"})
+		if err != nil || len(page.Events) != 1 || page.Events[0].Metadata["key"] != "ghost-org" {
+			t.Errorf("the instance's trail: %+v, %v", page.Events, err)
+		}
+	})
+}
+
 // Without its event nothing is reset.
 func TestNoResetWithoutItsEvent(t *testing.T) {
 	gatehousetest.Databases(t, func(t *testing.T, url string) {
