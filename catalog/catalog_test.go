@@ -238,11 +238,14 @@ func TestParseHosts(t *testing.T) {
 		if err != nil && strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("the error echoes a value: %v", err)
 		}
-		if diff := cmp.Diff(test.want, got); diff != "" {
+		if diff := cmp.Diff(test.want, got); test.want != nil && diff != "" {
 			t.Errorf("ParseHosts(%q): %s", test.in, diff)
 		}
 	}
-	_, err := catalog.ParseHosts("a,b=http://h,C=http://h")
+	read, err := catalog.ParseHosts("a,b=http://h,C=http://h")
+	if diff := cmp.Diff(map[string]string{"b": "http://h"}, read); diff != "" {
+		t.Errorf("beside two mistakes: %s", diff)
+	}
 	if err == nil || !strings.Contains(err.Error(), "entry 1:") || !strings.Contains(err.Error(), "entry 3:") {
 		t.Errorf("not every mistake is named: %v", err)
 	}

@@ -15,7 +15,8 @@ var errName = errors.New("a name is not 1 to 32 of a-z, 0-9 and hyphen, starting
 // ParseHosts reads the form of CHAT_HOSTS and SERVICE_HOSTS: name=origin pairs
 // separated by commas, with spaces allowed around each part. An empty string is
 // no host. Every mistake is in the returned error, each naming its entry by
-// position (from 1), since the entry itself could hold a password.
+// position (from 1), since the entry itself could hold a password. The other
+// entries are given beside it, so that their mistakes can be told as well.
 func ParseHosts(s string) (map[string]string, error) {
 	hosts := make(map[string]string)
 	if strings.TrimSpace(s) == "" {
@@ -27,10 +28,7 @@ func ParseHosts(s string) (map[string]string, error) {
 			mistakes = append(mistakes, fmt.Errorf("entry %d: %w", i+1, err))
 		}
 	}
-	if len(mistakes) > 0 {
-		return nil, errors.Join(mistakes...)
-	}
-	return hosts, nil
+	return hosts, errors.Join(mistakes...)
 }
 
 func parseHost(hosts map[string]string, entry string) error {

@@ -99,6 +99,9 @@ func TestMistakes(t *testing.T) {
 		{good("JWT_SECRET", "x", "ENCRYPTION_KEY", "y", "TRUSTED_PROXIES", "a,b", "CHAT_HOSTS", "a,b", "SERVICE_HOSTS", "c"), []string{
 			"JWT_SECRET ", "ENCRYPTION_KEY ", "TRUSTED_PROXIES: entry 1 ", "TRUSTED_PROXIES: entry 2 ",
 			"CHAT_HOSTS: entry 1: ", "CHAT_HOSTS: entry 2: ", "SERVICE_HOSTS: entry 1: "}},
+		// What the form is right of, and what it says is not, in one list.
+		{good("CHAT_HOSTS", "openai=http://a,Bad,app=http://b", "SERVICE_HOSTS", "nosuch=http://x,stripe=ftp://y"), []string{
+			"CHAT_HOSTS: entry 2: ", `CHAT_HOSTS: entry "openai": `, `CHAT_HOSTS: entry "app": `, "SERVICE_HOSTS: entry 2: ", `SERVICE_HOSTS: entry "nosuch": `}},
 		// What the form is right of, and what it says is not, behind others whose form is wrong.
 		{good("CHAT_HOSTS", "a", "SERVICE_HOSTS", "none=http://127.0.0.1:1", "GITHUB_HOSTS", "http://", "UPSTREAM_FORWARD_HEADERS", "a,b,local=X-A", "DATABASE_URL", "mysql://h/d"), []string{
 			"CHAT_HOSTS: entry 1: ", "SERVICE_HOSTS: ", "GITHUB_HOSTS: entry 1: ", "UPSTREAM_FORWARD_HEADERS: entry 1 ", "UPSTREAM_FORWARD_HEADERS: entry 2 ", "DATABASE_URL "}},
