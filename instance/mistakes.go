@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/redis/rueidis"
 
@@ -28,10 +29,11 @@ var examples = []string{
 	"a-string-secret-at-least-256-bits-long",
 	"your-256-bit-secret",
 	"super-secret-jwt-token-with-at-least-32-characters-long",
+	"example-master-secret-do-not-use-me-anywhere", // docs/sealing.md
 }
 
 // exampleParts mark a value as one that was meant to be replaced.
-var exampleParts = []string{"change-this", "change_this", "changethis", "change-me", "change_me", "changeme", "your-super-secret", "your_super_secret", "your-secret", "your_secret", "your_jwt_secret", "replace-me", "replace_me"}
+var exampleParts = []string{"change-this", "change_this", "changethis", "change-in-production", "change_in_production", "change-me", "change_me", "changeme", "your-super-secret", "your_super_secret", "your-secret", "your_secret", "your_jwt_secret", "replace-me", "replace_me"}
 
 func isExample(secret string) bool {
 	secret = strings.ToLower(secret)
@@ -48,6 +50,22 @@ func isExample(secret string) bool {
 	return false
 }
 
+// isOneCharacter says whether nothing but one character is in secret, spaces aside:
+// as long as that may be, it is guessed at once.
+func isOneCharacter(secret string) bool {
+	var first rune
+	for _, r := range secret {
+		if unicode.IsSpace(r) {
+			continue
+		}
+		if first != 0 && r != first {
+			return false
+		}
+		first = r
+	}
+	return true
+}
+
 // Check gives every mistake in the configuration, each with its mend.
 func (c *Config) Check() error {
 	var mistakes []error
@@ -61,6 +79,8 @@ func (c *Config) Check() error {
 		add("JWT_SECRET is shorter than %d bytes; %s", auth.MinSecret, mend)
 	case isExample(c.JWTSecret):
 		add("JWT_SECRET is an example out of public documentation, so anybody can sign with it; %s", mend)
+	case isOneCharacter(c.JWTSecret):
+		add("JWT_SECRET is one character over and over, so anybody can guess it; %s", mend)
 	}
 	switch {
 	case c.EncryptionKey == "":
@@ -68,6 +88,8 @@ func (c *Config) Check() error {
 		add("ENCRYPTION_KEY is shorter than %d bytes; %s", seal.MinSecret, mend)
 	case isExample(c.EncryptionKey):
 		add("ENCRYPTION_KEY is an example out of public documentation; %s", mend)
+	case isOneCharacter(c.EncryptionKey):
+		add("ENCRYPTION_KEY is one character over and over, so anybody can guess it; %s", mend)
 	}
 	for i, old := range c.EncryptionKeysOld {
 		if len(old) < seal.MinSecret {
