@@ -44,21 +44,24 @@ func TestMistakes(t *testing.T) {
 		"JWT_SECRET": {"", canary, "your-super-secret-jwt-key-change-this-in-production", "a-string-secret-at-least-256-bits-long",
 			"YOUR-256-BIT-SECRET", "please-change-me-please-change-me-please", "super-secret-jwt-token-with-at-least-32-characters-long",
 			"super-secret-key-change-in-production", strings.Repeat("a", 48), strings.Repeat(" ", 48), strings.Repeat("é ", 32)},
-		"ENCRYPTION_KEY":            {canary, "example-master-secret-do-not-use-me-anywhere", strings.Repeat("0", 64), strings.Repeat("\t ", 32), "changeme-changeme-changeme-changeme-changeme"},
-		"ENCRYPTION_KEYS_OLD":       {canary, gatehousetest.EncryptionKey + "," + canary},
-		"GATEHOUSE_ADDR":            {canary, "127.0.0.1", "127.0.0.1:CANARY", "127.0.0.1:-1", "127.0.0.1:65536", "[::1", "::1:80"},
-		"GATEHOUSE_METRICS_ADDR":    {canary, "127.0.0.1:CANARY"},
-		"GATEHOUSE_ENV":             {"a b", "é", strings.Repeat("a", 65), "a\nCANARY"},
-		"SECRET_STALE_MAX":          {canary, "60", "-1s", "61m"},
-		"CREDENTIAL_TEST_EVERY":     {canary, "-1h", "10ms", "1.5d", "d", "99999d", "-1d", "1d1h"},
-		"CREDENTIAL_UNUSED_AFTER":   {canary, "-90d"},
-		"CREDENTIAL_ROTATE_AFTER":   {canary, "3 months"},
-		"EXPIRY_WARNINGS":           {canary, "30d,CANARY", "30d;7d", "1d,2d,3d,4d,5d,6d,7d,8d,9d,10d,11d"},
-		"AUDIT_CHECKPOINTS":         {canary, "file:", "webhook", "https://CANARY.example"},
-		"WEBHOOK_HOSTS":             {canary, "https://u:CANARY@hooks.internal", "https://hooks.internal/CANARY", "hooks.internal:8443"},
-		"GATEHOUSE_STOP_GRACE":      {canary, "-1s", "61m"},
-		"DATABASE_URL":              {"mysql://u:CANARY@h/d", "postgres:CANARY", "postgres://u:p%CANARY@h:port/d"},
-		"REDIS_URL":                 {canary, "http://CANARY", "redis://u:CANARY@127.0.0.1:port", "redis://u:CANARY@127.0.0.1:99999", "redis://u:CANARY@127.0.0.1:1?addr=127.0.0.1:0"},
+		"ENCRYPTION_KEY":          {canary, "example-master-secret-do-not-use-me-anywhere", strings.Repeat("0", 64), strings.Repeat("\t ", 32), "changeme-changeme-changeme-changeme-changeme"},
+		"ENCRYPTION_KEYS_OLD":     {canary, gatehousetest.EncryptionKey + "," + canary},
+		"GATEHOUSE_ADDR":          {canary, "127.0.0.1", "127.0.0.1:CANARY", "127.0.0.1:-1", "127.0.0.1:65536", "[::1", "::1:80"},
+		"GATEHOUSE_METRICS_ADDR":  {canary, "127.0.0.1:CANARY"},
+		"GATEHOUSE_ENV":           {"a b", "é", strings.Repeat("a", 65), "a\nCANARY"},
+		"SECRET_STALE_MAX":        {canary, "60", "-1s", "61m"},
+		"CREDENTIAL_TEST_EVERY":   {canary, "-1h", "10ms", "1.5d", "d", "99999d", "-1d", "1d1h"},
+		"CREDENTIAL_UNUSED_AFTER": {canary, "-90d"},
+		"CREDENTIAL_ROTATE_AFTER": {canary, "3 months"},
+		"EXPIRY_WARNINGS":         {canary, "30d,CANARY", "30d;7d", "1d,2d,3d,4d,5d,6d,7d,8d,9d,10d,11d"},
+		"AUDIT_CHECKPOINTS":       {canary, "file:", "webhook", "https://CANARY.example"},
+		"WEBHOOK_HOSTS":           {canary, "https://u:CANARY@hooks.internal", "https://hooks.internal/CANARY", "hooks.internal:8443"},
+		"GATEHOUSE_STOP_GRACE":    {canary, "-1s", "61m"},
+		"DATABASE_URL":            {"mysql://u:CANARY@h/d", "postgres:CANARY", "postgres://u:p%CANARY@h:port/d"},
+		"REDIS_URL": {canary, "http://CANARY", "redis://u:CANARY@127.0.0.1:port", "redis://u:CANARY@127.0.0.1:99999", "redis://u:CANARY@127.0.0.1:1?addr=127.0.0.1:0",
+			"redis://127.0.0.1:1,127.0.0.1:2", "redis://u:CANARY@a:6379,b", "redis://u:CANARY@127.0.0.1:1:99", "redis://127.0.0.1:1?addr=a:1:2", "redis://u:CANARY@::1",
+			"redis://127.0.0.1:1/-1", "redis://127.0.0.1:1?db=-1", "redis://127.0.0.1:1/0/1", "redis://127.0.0.1:1?bogus=CANARY", "redis://127.0.0.1:1?addr=a:1&CANARY",
+			"redis://127.0.0.1:1#CANARY", "redis:127.0.0.1:1", "redis://127.0.0.1:1?dial_timeout=-1s"},
 		"REDIS_TIMEOUT":             {canary, "0s", "11s", "25"},
 		"LIMITS_EXACT_UP_TO":        {canary, "0", "-1", "65537", "4096.5"},
 		"ORGANIZATIONS_FROM_TOKENS": {canary, "yes please"},
@@ -115,6 +118,19 @@ func TestMistakes(t *testing.T) {
 			if err == nil || !strings.Contains("\n"+err.Error(), "\n"+want) {
 				t.Errorf("%q is not among %v", want, err)
 			}
+		}
+	}
+}
+
+// The forms of a REDIS_URL that are taken.
+func TestRedisURLs(t *testing.T) {
+	for _, url := range []string{
+		"redis://127.0.0.1:6379", "redis://localhost", "redis://[::1]", "redis://[::1]:6379/15", "redis://u:p%40ss@h:1",
+		"redis://a:6379?addr=b:6379&addr=c:6379", "redis://s:26379?master_set=main", "rediss://:p@h:1?skip_verify=true", "unix:///run/redis.sock?db=2",
+		"redis://h:1?protocol=2&client_name=x&dial_timeout=1s&write_timeout=1s&max_retries=0&client_cache=0",
+	} {
+		if err := check(good("REDIS_URL", url)); err != nil {
+			t.Errorf("%s: %v", url, err)
 		}
 	}
 }

@@ -13,8 +13,6 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/redis/rueidis"
-
 	"github.com/gatehouse-io/gatehouse/auth"
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/ratelimit"
@@ -225,27 +223,6 @@ func (c *Config) chatUpstream() (*url.URL, error) {
 		return nil, errors.New("CHAT_UPSTREAM must be an origin, such as http://127.0.0.1:3000")
 	}
 	return u, nil
-}
-
-// redis reads REDIS_URL. The error never holds the URL, which may have a password.
-func (c *Config) redis() (rueidis.ClientOption, error) {
-	if c.RedisURL == "" {
-		return rueidis.ClientOption{}, nil
-	}
-	option, err := rueidis.ParseURL(c.RedisURL)
-	if err != nil {
-		return option, errors.New("REDIS_URL must be of the form redis://[user:password@]host:port[/database], or rediss:// for TLS")
-	}
-	for _, address := range option.InitAddress {
-		if option.DialCtxFn != nil { // a socket
-			break
-		}
-		_, port, err := net.SplitHostPort(address)
-		if n, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || n == 0 {
-			return option, errors.New("REDIS_URL: each port must be a number from 1 to 65535")
-		}
-	}
-	return option, nil
 }
 
 func (c *Config) withoutRedis() (ratelimit.Without, error) {
