@@ -60,7 +60,7 @@ type Config struct {
 	TrustedProxies   []string        `env:"TRUSTED_PROXIES" help:"Addresses or CIDR ranges whose X-Forwarded-For is believed, separated by commas. Default: none."`
 	ChatIPLimit      ratelimit.Limit `env:"CHAT_IP_LIMIT" envDefault:"100/1m" help:"Requests per window for each client address on chat and proxy routes."`
 	ChatOrgLimit     ratelimit.Limit `env:"CHAT_ORG_LIMIT" envDefault:"1000/1h" help:"Requests per window for each organization on chat and proxy routes."`
-	IPv6Prefix       int             `env:"CHAT_IPV6_PREFIX" envDefault:"64" help:"How long the prefix is by which IPv6 clients are told apart: 64, or 48 where one client holds more."`
+	IPv6Prefix       int             `env:"CHAT_IPV6_PREFIX" envDefault:"64" help:"How long the prefix is by which IPv6 clients are told apart, 32 to 64: 48 where one client holds more."`
 	TestLimit        ratelimit.Limit `env:"CREDENTIAL_TEST_LIMIT" envDefault:"20/1m" help:"Tests of credentials per window for each organization."`
 	StreamsPerOrg    int             `env:"CHAT_STREAMS_PER_ORG" envDefault:"256" help:"Streams that an organization may have open at once on this instance; 0 is any number."`
 	TestReuse        time.Duration   `env:"CREDENTIAL_TEST_REUSE" envDefault:"0s" help:"How long the result of a test of values that are not stored is given again without asking the provider; at most 5m."`
