@@ -112,8 +112,8 @@ func (c *Config) checkBounds(services *catalog.Catalog) error {
 		if services == nil || service == catalog.AppName {
 			continue
 		}
-		if _, known := services.Service(service); !known {
-			mistakes = append(mistakes, fmt.Errorf("%s names no service; there are %s", boundsVariable(service), serviceNames(services)))
+		if !takesRequests(services, service) {
+			mistakes = append(mistakes, fmt.Errorf("%s names no service that takes requests; there are %s", boundsVariable(service), serviceNames(services)))
 		}
 	}
 	return errors.Join(mistakes...)

@@ -79,6 +79,8 @@ func TestMistakes(t *testing.T) {
 		"GATEHOUSE_LOG_LEVEL":       {canary, "verbose"},
 		"GATEHOUSE_LISTEN_CANARY":   {"127.0.0.1:0"},
 		"GATEHOUSE_LISTEN_STRIPE":   {canary},
+		"GATEHOUSE_LISTEN_SMTP":     {"127.0.0.1:0"}, // nothing of it is asked over HTTP
+		"GATEHOUSE_BOUNDS_SMTP":     {"idle=1m"},
 	} {
 		for _, value := range values {
 			err := check(good(name, value))
@@ -94,6 +96,9 @@ func TestMistakes(t *testing.T) {
 				t.Errorf("%s=%.60q: the value is in the mistake: %s", name, value, text)
 			}
 		}
+	}
+	if err := check(good("GATEHOUSE_LISTEN_SMTP", "127.0.0.1:0")); strings.Contains(err.Error(), "smtp") || !strings.Contains(err.Error(), "stripe") {
+		t.Errorf("offered in place of smtp: %v", err)
 	}
 	// All of several at once.
 	for _, test := range []struct {

@@ -112,8 +112,8 @@ func (c *Config) Check() error {
 	for _, service := range slices.Sorted(maps.Keys(c.Listen)) {
 		mistakes = append(mistakes, c.checkAddress(listenVariable(service), c.Listen[service]))
 		if services != nil && service != catalog.AppName {
-			if _, known := services.Service(service); !known {
-				add("%s names no service; there are %s", listenVariable(service), serviceNames(services))
+			if !takesRequests(services, service) {
+				add("%s names no service that takes requests; there are %s", listenVariable(service), serviceNames(services))
 			}
 		}
 	}
@@ -180,10 +180,20 @@ func (c *Config) checkAddress(variable, address string) error {
 	return nil
 }
 
+// takesRequests says whether there is a service of the name that has routes, as
+// smtp has not.
+func takesRequests(services *catalog.Catalog, name string) bool {
+	s, known := services.Service(name)
+	return known && s.PathPrefix() != ""
+}
+
+// serviceNames lists the services that take requests.
 func serviceNames(services *catalog.Catalog) string {
 	var names []string
 	for _, s := range services.Services() {
-		names = append(names, s.Name)
+		if takesRequests(services, s.Name) {
+			names = append(names, s.Name)
+		}
 	}
 	return strings.Join(names, ", ")
 }

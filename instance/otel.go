@@ -86,7 +86,7 @@ func (c *Config) checkOTel(services *catalog.Catalog) error {
 		if services == nil || name == catalog.AppName {
 			continue
 		}
-		if _, known := services.Service(name); !known {
+		if !takesRequests(services, name) {
 			mistakes = append(mistakes, fmt.Errorf("GATEHOUSE_TRACE_UPSTREAMS: entry %d is no service; there are %s", i+1, serviceNames(services)))
 		}
 	}

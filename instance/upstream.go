@@ -24,7 +24,7 @@ func (c *Config) checkUpstream(services *catalog.Catalog) error {
 		if services == nil || name == catalog.AppName {
 			continue
 		}
-		if _, known := services.Service(name); !known {
+		if !takesRequests(services, name) {
 			mistakes = append(mistakes, fmt.Errorf("UPSTREAM_FORWARD_CLIENT_IP: entry %d is no service; there are %s", i+1, serviceNames(services)))
 		}
 	}
