@@ -104,6 +104,8 @@ type Config struct {
 	// OTLP is what the standard OTEL_ variables say.
 	OTLP telemetry.OTLP
 
+	unknown []string // names of variables that begin as ours do and are none
+
 	dev bool
 }
 
@@ -136,6 +138,7 @@ func FromEnvironment(environ map[string]string) (Config, error) {
 			}
 		}
 	}
+	c.unknown = unknownVariables(environ)
 	c.OTLP, err = telemetry.ReadOTLP(environ)
 	return c, errors.Join(append(mistakes, err)...)
 }

@@ -180,6 +180,8 @@ func TestWarnings(t *testing.T) {
 	}{
 		"no encryption key":    {[]string{"ENCRYPTION_KEY", ""}, "whoever can sign tokens can open them"},
 		"one key for both":     {[]string{"ENCRYPTION_KEY", gatehousetest.JWTSecret}, "ENCRYPTION_KEY and JWT_SECRET are the same"},
+		"a misspelt name":      {[]string{"GATEHOUSE_METRIC_ADDR", "CANARY"}, `"variable":"GATEHOUSE_METRIC_ADDR","nearest":"GATEHOUSE_METRICS_ADDR"`},
+		"a name of nothing":    {[]string{"GATEHOUSE_COLOUR_OF_LOGS", "CANARY"}, `"variable":"GATEHOUSE_COLOUR_OF_LOGS"}`},
 		"reveal":               {[]string{"CREDENTIAL_REVEAL", "true"}, "CREDENTIAL_REVEAL is on"},
 		"origins of one's own": {[]string{"SERVICE_HOSTS", "stripe=http://127.0.0.1:1"}, "SERVICE_HOSTS sends keys"},
 	} {
@@ -195,9 +197,29 @@ func TestWarnings(t *testing.T) {
 		if err := in.Close(); err != nil {
 			t.Error(err)
 		}
-		if text := log.String(); !strings.Contains(text, test.want) || strings.Contains(text, gatehousetest.JWTSecret) {
+		if text := log.String(); !strings.Contains(text, test.want) || strings.Contains(text, gatehousetest.JWTSecret) || strings.Contains(text, "CANARY") {
 			t.Errorf("%s: the log says %s, want %q", name, text, test.want)
 		}
+	}
+}
+
+// Variables that begin as ours do and are known, or are Kubernetes' own.
+func TestNoWarningOfKnownVariables(t *testing.T) {
+	c, err := instance.FromEnvironment(good("GATEHOUSE_DATA", filepath.Join(t.TempDir(), "data"), "GATEHOUSE_LISTEN_STRIPE", "127.0.0.1:0", "GATEHOUSE_BOUNDS_OPENAI", "idle=1m",
+		"GATEHOUSE_BACKUP_PASSPHRASE", "x", "GATEHOUSE_LOG_LEVEL", "info", "GATEHOUSE_SERVICE_HOST", "10.0.0.1", "GATEHOUSE_PORT_8080_TCP_ADDR", "10.0.0.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log gatehousetest.Buffer
+	in, err := instance.Open(t.Context(), c, &log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Close(); err != nil {
+		t.Error(err)
+	}
+	if strings.Contains(log.String(), "no setting") {
+		t.Error(log.String())
 	}
 }
 

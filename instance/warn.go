@@ -43,6 +43,13 @@ func (c *Config) warn(log *slog.Logger) {
 			}
 		}
 	}
+	for _, name := range c.unknown {
+		if nearest := nearestVariable(name); nearest != "" {
+			log.Warn("this variable is no setting and does nothing; it may be meant to be the other one", "variable", name, "nearest", nearest)
+		} else {
+			log.Warn("this variable is no setting and does nothing; `gatehouse serve --help` lists them", "variable", name)
+		}
+	}
 	if c.CredentialReveal && !c.dev {
 		log.Warn("CREDENTIAL_REVEAL is on: owners can read credentials in the clear")
 	}
