@@ -2,6 +2,7 @@ package instance_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -199,6 +200,31 @@ func TestWarnings(t *testing.T) {
 		}
 		if text := log.String(); !strings.Contains(text, test.want) || strings.Contains(text, gatehousetest.JWTSecret) || strings.Contains(text, "CANARY") {
 			t.Errorf("%s: the log says %s, want %q", name, text, test.want)
+		}
+	}
+}
+
+// A data folder that others may read works, and should not stay so.
+func TestOpenFolder(t *testing.T) {
+	for mode, told := range map[os.FileMode]bool{0o755: true, 0o750: true, 0o700: false} {
+		data := filepath.Join(t.TempDir(), "data")
+		if err := errors.Join(os.Mkdir(data, 0o700), os.Chmod(data, mode)); err != nil {
+			t.Fatal(err)
+		}
+		c, err := instance.FromEnvironment(good("GATEHOUSE_DATA", data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var log gatehousetest.Buffer
+		in, err := instance.Open(t.Context(), c, &log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := in.Close(); err != nil {
+			t.Error(err)
+		}
+		if strings.Contains(log.String(), "chmod 700") != told {
+			t.Errorf("%04o: %s", mode, log.String())
 		}
 	}
 }

@@ -108,6 +108,7 @@ func Open(ctx context.Context, c Config, w io.Writer) (*Instance, error) {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("GATEHOUSE_DATA cannot be made: %w", err)
 	}
+	warnFolder(c.Data, log)
 	db, err := store.Open(ctx, c.Database(), log)
 	if err != nil {
 		return nil, err

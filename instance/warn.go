@@ -3,9 +3,12 @@ package instance
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -67,6 +70,14 @@ func (c *Config) warn(log *slog.Logger) {
 	}
 	if c.ChatHosts != "" {
 		log.Info("CHAT_HOSTS adds services of your own", "services", entryNames(c.ChatHosts))
+	}
+}
+
+// warnFolder says when a data folder that was there already is open to others: what
+// is made in it is not, but its names are, and what was put there by hand may be.
+func warnFolder(folder string, log *slog.Logger) {
+	if info, err := os.Stat(folder); err == nil && runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
+		log.Warn("GATEHOUSE_DATA is a folder that others on this machine may look into; chmod 700 it", "folder", folder, "mode", fmt.Sprintf("%04o", info.Mode().Perm()))
 	}
 }
 
