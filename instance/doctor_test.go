@@ -123,6 +123,41 @@ func TestDiagnoseRedis(t *testing.T) {
 	has(t, f, "redis", instance.Fine, "the cluster's state is ok (1 nodes)")
 }
 
+// The user that docs/limits.md gives Redis is enough for the doctor too.
+func TestDiagnoseRedisOfTheDocumentedUser(t *testing.T) {
+	text, err := os.ReadFile("../docs/limits.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), "\nACL SETUSER ")
+	line, _, _ := strings.Cut(rest, "\n")
+	if !found || !strings.Contains(line, "-@dangerous") {
+		t.Fatalf("the document has no such user: %q", line)
+	}
+	rules := strings.Fields(strings.Replace(line, ">PASSWORD", ">CANARY-pass", 1))
+	for _, more := range [][]string{nil, {"+cluster"}} {
+		arguments := append(append([]string{"--user"}, rules...), more...)
+		if more != nil {
+			arguments = append(arguments, "--cluster-enabled", "yes")
+		}
+		url := strings.Replace(gatehousetest.Redis(t, arguments...).URL(), "redis://", "redis://gatehouse:CANARY-pass@", 1)
+		f := diagnose(t, map[string]string{"REDIS_URL": url})
+		has(t, f, "redis", instance.Fine, "was not seen")
+		has(t, f, "redis", instance.Fine, " answers (")
+		has(t, f, "redis", instance.Fine, "a round trip takes")
+		has(t, f, "clock", instance.Fine, "Redis's clock")
+		if more != nil {
+			has(t, f, "redis", instance.Failed, "the cluster's state") // no slot has a node yet
+			continue
+		}
+		for _, f := range f {
+			if f.Check == "redis" && f.Level != instance.Fine {
+				t.Errorf("%+v", f)
+			}
+		}
+	}
+}
+
 // A data folder behind a link is looked into, and the link itself is no finding.
 func TestDiagnoseLinkedFolder(t *testing.T) {
 	folder := t.TempDir()
