@@ -106,14 +106,7 @@ func (d *diagnosis) tables(ctx context.Context, db *store.DB) bool {
 	default:
 		d.add(check, Fine, "", "its tables are up to date (version %d)", current)
 	}
-	undo := errors.New("undone")
-	err = db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
-		if _, err := tx.Exec(ctx, `UPDATE instance SET environment = environment`); err != nil {
-			return err
-		}
-		return undo
-	})
-	if errors.Is(err, undo) {
+	if err := db.TryWrite(ctx, access.InstanceOrganization); err == nil {
 		d.add(check, Fine, "", "it can be written to")
 	} else {
 		d.add(check, Failed, "see that the disk has room, that the role may write, and that DATABASE_URL names the primary", "it cannot be written to: %v", err)

@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
+	"github.com/gatehouse-io/gatehouse/instance"
 )
 
 // TestFullDisk fills the disk under a running server's SQLite, a file system of its
@@ -117,10 +118,15 @@ func TestFullDisk(t *testing.T) {
 	if _, err := c.ListCredentials(ctx, nil); err != nil {
 		t.Error("what only reads:", err)
 	}
+	doctor := func() []instance.Finding {
+		return diagnose(t, map[string]string{"GATEHOUSE_DATA": filepath.Join(dir, "data"), "GATEHOUSE_ENV": s.Config.Environment})
+	}
+	has(t, doctor(), "database", instance.Failed, "cannot be written to")
 
 	if err := errors.Join(filler.Close(), os.Remove(filler.Name())); err != nil {
 		t.Fatal(err)
 	}
+	has(t, doctor(), "database", instance.Fine, "can be written to")
 	if refused := create(&c); refused != nil {
 		t.Errorf("with room again: %v", refused)
 	}

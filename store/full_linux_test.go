@@ -48,6 +48,9 @@ func TestSQLiteFull(t *testing.T) {
 	if n := number(t, db, `SELECT sum(n) FROM things`); n != 0 {
 		t.Errorf("half a change is there: %d", n)
 	}
+	if err := db.TryWrite(t.Context(), organization); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("trying to write gave %v", err)
+	}
 	if err := add(t, db); err != nil {
 		t.Errorf("a change that still fits: %v", err)
 	}
