@@ -133,11 +133,12 @@ func (d *diagnosis) clock(whose string, remote, before, after time.Time) {
 	d.add("clock", level, mend, "%s's clock and this machine's are %s apart", whose, certain.Round(time.Millisecond))
 }
 
-// past compares this machine's clock with when a server last sealed the trail, by
-// its own clock: the one comparison there is without PostgreSQL and Redis. Time
-// that has passed since is no fault, and time that is still to come is.
-func (d *diagnosis) past(sealed, now time.Time) {
-	ahead := sealed.Sub(now)
+// past compares this machine's clock with the latest time in the database, of which
+// what says the kind: by the clock of the server that wrote it, the one comparison
+// there is without PostgreSQL and Redis. Time that has passed since is no fault, and
+// time that is still to come is.
+func (d *diagnosis) past(what string, at, now time.Time) {
+	ahead := at.Sub(now)
 	level, mend := Fine, ""
 	switch {
 	case ahead > clockFailed:
@@ -148,7 +149,7 @@ func (d *diagnosis) past(sealed, now time.Time) {
 		d.add("clock", level, mend, "this machine's clock is not behind what is in the database")
 		return
 	}
-	d.add("clock", level, mend, "the trail was last sealed %s after what this machine's clock says", ahead.Round(time.Millisecond))
+	d.add("clock", level, mend, "%s %s after what this machine's clock says", what, ahead.Round(time.Millisecond))
 }
 
 // checkTimeout bounds each check of something that may not answer.

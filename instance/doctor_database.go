@@ -63,8 +63,14 @@ const sealingLate = 30 * time.Second
 func (d *diagnosis) trail(ctx context.Context, db *store.DB) {
 	const check = "trail"
 	h, err := ledger.ReadHealth(ctx, db, time.Now())
-	if err == nil && !h.SealedAt.IsZero() {
-		d.past(h.SealedAt, time.Now())
+	newest, newestErr := ledger.Newest(ctx, db)
+	switch {
+	case errors.Join(err, newestErr) != nil:
+		d.add("clock", Doubtful, "see the database's own log", "this machine's clock cannot be compared with what is in the database")
+	case h.SealedAt.After(newest):
+		d.past("the trail was last sealed", h.SealedAt, time.Now())
+	case !newest.IsZero():
+		d.past("the newest event is", newest, time.Now())
 	}
 	count := strconv.FormatInt(h.Unsealed, 10)
 	if h.Unsealed == ledger.MostUnsealed {

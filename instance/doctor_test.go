@@ -12,8 +12,12 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 	"github.com/gatehouse-io/gatehouse/instance"
+	"github.com/gatehouse-io/gatehouse/store"
 )
 
 func TestClock(t *testing.T) {
@@ -40,6 +44,31 @@ func TestClock(t *testing.T) {
 			t.Errorf("sealed %s ahead: %+v, want %s", ahead, f, want)
 		}
 	}
+}
+
+// A clock that is behind what has happened is told of, also where the server sealed
+// the trail by that very clock.
+func TestDiagnoseClockBehindEvents(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		s := instancetest.Serve(t, map[string]string{"DATABASE_URL": url})
+		c := api.Client{BaseURL: s.URL, Token: s.Token(t, "acme", "u_1", access.Owner)}
+		if _, err := c.CreateCredential(t.Context(), api.CredentialCreate{Service: "openai", Credentials: map[string]string{"apiKey": "sk-0123456789abcdefghijklmn"}}); err != nil {
+			t.Fatal(err)
+		}
+		doctor := func() []instance.Finding {
+			return diagnose(t, map[string]string{"DATABASE_URL": url, "GATEHOUSE_ENV": s.Config.Environment})
+		}
+		if f := doctor(); slices.ContainsFunc(f, func(f instance.Finding) bool { return f.Check == "clock" && f.Level != instance.Fine }) {
+			t.Errorf("clocks that are right: %+v", f)
+		}
+		if err := s.DB.UpdateAcross(t.Context(), func(tx *store.Tx) error {
+			_, err := tx.Exec(t.Context(), `UPDATE events SET occurred_at = occurred_at + $1 WHERE organization = 'acme'`, int64(800*24*time.Hour/time.Microsecond))
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		has(t, doctor(), "clock", instance.Failed, "the newest event is 19")
+	})
 }
 
 // diagnose gives what the doctor says of a configuration.

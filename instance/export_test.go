@@ -11,11 +11,11 @@ func ClockFinding(off, roundTrip time.Duration) Finding {
 	return d.findings[0]
 }
 
-// PastFinding gives what the doctor says where the trail was sealed this long
-// after what the clock says.
+// PastFinding gives what the doctor says where the newest event is this long after
+// what the clock says.
 func PastFinding(ahead time.Duration) Finding {
 	var d diagnosis
 	now := time.Unix(1_800_000_000, 0)
-	d.past(now.Add(ahead), now)
+	d.past("the newest event is", now.Add(ahead), now)
 	return d.findings[0]
 }

@@ -67,3 +67,14 @@ func ReadHealth(ctx context.Context, db *store.DB, now time.Time) (h Health, err
 	})
 	return h, err
 }
+
+// Newest gives when the newest event of all organizations occurred, by the clock of
+// the server that recorded it; zero where there is none. Every change has an event.
+func Newest(ctx context.Context, db *store.DB) (time.Time, error) {
+	var at store.Time
+	err := db.ViewAcross(ctx, func(tx *store.Tx) error {
+		return tx.Row(ctx, `SELECT max(newest) FROM (SELECT (SELECT max(occurred_at) FROM events WHERE organization = o.id) AS newest
+			FROM (SELECT id FROM organizations UNION SELECT CAST($1 AS TEXT)) AS o) AS n`, access.InstanceOrganization).Scan(&at)
+	})
+	return at.Time, err
+}
