@@ -13,6 +13,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
@@ -23,6 +24,10 @@ type Options struct {
 	Progress   func(rows int64) // called now and then; may be nil
 	Recipients []age.Recipient  // who can open the file; at least one
 	Metadata   map[string]any   // of the event: to whom, in the operator's words
+
+	// Columns are all that hold sealed values: the header names the master keys that
+	// something in them is sealed under, and all that there are where there are none.
+	Columns []masterkey.Column
 }
 
 // Report says what a backup holds.
@@ -76,7 +81,7 @@ func Create(ctx context.Context, caller access.Caller, db *store.DB, log *audit.
 		return Report{}, err
 	}
 	h.MadeAt = opts.Now().UTC().Truncate(time.Millisecond)
-	report, err := dump(ctx, db, newWriter(packed), h, opts.Progress)
+	report, err := dump(ctx, db, newWriter(packed), h, opts)
 	if err != nil {
 		return Report{}, err
 	}
@@ -84,14 +89,14 @@ func Create(ctx context.Context, caller access.Caller, db *store.DB, log *audit.
 }
 
 // dump writes one state of the database as lines.
-func dump(ctx context.Context, db *store.DB, w *writer, h Header, progress func(int64)) (Report, error) {
+func dump(ctx context.Context, db *store.DB, w *writer, h Header, opts Options) (Report, error) {
 	report := Report{Header: h}
 	err := db.ViewAcross(ctx, func(tx *store.Tx) error {
 		var err error
 		if report.Header.Migration, err = tx.Migration(ctx); err != nil {
 			return err
 		}
-		if err := readKeys(ctx, tx, &report.Header); err != nil {
+		if err := readKeys(ctx, tx, &report.Header, opts.Columns); err != nil {
 			return err
 		}
 		if err := w.object(report.Header); err != nil {
@@ -103,7 +108,7 @@ func dump(ctx context.Context, db *store.DB, w *writer, h Header, progress func(
 		}
 		for _, t := range tables {
 			before := report.Rows
-			if err := dumpTable(ctx, tx, w, t, &report, progress); err != nil {
+			if err := dumpTable(ctx, tx, w, t, &report, opts.Progress); err != nil {
 				return fmt.Errorf("table %s: %w", t.Name, err)
 			}
 			report.Tables = append(report.Tables, TableRows{t.Name, report.Rows - before})
@@ -114,8 +119,9 @@ func dump(ctx context.Context, db *store.DB, w *writer, h Header, progress func(
 	return report, err
 }
 
-// readKeys fills in what recognises the environment and its master keys.
-func readKeys(ctx context.Context, tx *store.Tx, h *Header) error {
+// readKeys fills in what recognises the environment and its master keys: the one
+// that seals, and those that something is sealed under.
+func readKeys(ctx context.Context, tx *store.Tx, h *Header, columns []masterkey.Column) error {
 	err := tx.Row(ctx, `SELECT environment, sealing_key FROM instance WHERE id = 1`).Scan(&h.Environment, &h.SealingKey)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil // nothing was ever sealed
@@ -123,10 +129,16 @@ func readKeys(ctx context.Context, tx *store.Tx, h *Header) error {
 	if err != nil {
 		return err
 	}
+	used, err := masterkey.KeysInUse(ctx, tx, columns)
+	if err != nil {
+		return err
+	}
 	return tx.Each(ctx, func(scan func(...any) error) error {
 		var k Key
 		err := scan(&k.ID, &k.Salt, &k.Iterations, &k.Check)
-		h.Keys = append(h.Keys, k)
+		if columns == nil || used[k.ID] || k.ID.String() == h.SealingKey {
+			h.Keys = append(h.Keys, k)
+		}
 		return err
 	}, `SELECT id, salt, iterations, check_value FROM master_keys ORDER BY id`)
 }

@@ -106,6 +106,39 @@ func OpenSeals(ctx context.Context, tx *store.Tx, columns []Column, ring *seal.K
 	return r, nil
 }
 
+// KeysInUse gives the keys that something in columns is sealed under. Those that were
+// given up with what is under them ([Keys.Retire]) are none of them.
+func KeysInUse(ctx context.Context, tx *store.Tx, columns []Column) (map[seal.KeyID]bool, error) {
+	tables, err := tx.Tables(ctx)
+	if err != nil {
+		return nil, err
+	}
+	retired, err := retiredKeys(ctx, tx, tables)
+	if err != nil {
+		return nil, err
+	}
+	used := make(map[seal.KeyID]bool)
+	for i := range columns {
+		c := &columns[i]
+		if !slices.ContainsFunc(tables, func(t store.Table) bool { return t.Name == c.Table }) {
+			continue // a database of an earlier version
+		}
+		err := tx.Each(ctx, func(scan func(...any) error) error {
+			var id []byte
+			err := scan(&id)
+			var key seal.KeyID
+			if copy(key[:], id); len(id) == len(key) && !retired[key] {
+				used[key] = true
+			}
+			return err
+		}, "SELECT DISTINCT "+keyIDOf(c.Name)+" FROM "+c.Table+" WHERE "+c.Name+" IS NOT NULL")
+		if err != nil {
+			return nil, err
+		}
+	}
+	return used, nil
+}
+
 func deletedOrganizations(ctx context.Context, tx *store.Tx) (map[string]bool, error) {
 	deleted := make(map[string]bool)
 	err := tx.Each(ctx, func(scan func(...any) error) error {

@@ -72,7 +72,7 @@ func (b backupCreateCommand) Run(ctx context.Context) error {
 	progress, done := showProgress("backing up", "rows")
 	err = writeWhole(b.File, func(w io.Writer) error {
 		report, err = backup.Create(ctx, commandLine(), db, audit.New(db, audit.Options{}), w, backup.Options{
-			Gatehouse: instance.Version, Recipients: recipients, Metadata: to,
+			Gatehouse: instance.Version, Recipients: recipients, Metadata: to, Columns: instance.SealedColumns(),
 			Progress: func(rows int64) { progress(rows, -1) },
 		})
 		return err
