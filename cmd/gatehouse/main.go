@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -37,7 +38,7 @@ type commands struct {
 	Doctor      doctorCommand      `cmd:"" help:"Check everything that Gatehouse stands on, and say what to do."`
 	Backup      backupCommand      `cmd:"" help:"Back the database up into an encrypted file, and verify one."`
 	Restore     restoreCommand     `cmd:"" help:"Restore a backup into an empty database."`
-	Version     versionCommand     `cmd:"" help:"Print the version."`
+	Version     versionCommand     `cmd:"" help:"Print the version; so does --version."`
 }
 
 // errUsage marks mistakes in the configuration: exit 2.
@@ -54,6 +55,9 @@ func main() {
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	if slices.Equal(args, []string{"--version"}) { // as a flag of kong's it would stand in every command's help
+		args = []string{"version"}
+	}
 	var c commands
 	exit := -1
 	parser, err := kong.New(&c, kong.Name("gatehouse"),
