@@ -22,8 +22,8 @@ type limitsCommand struct {
 
 type limitsReplayCommand struct {
 	Trace      string          `arg:"" name:"TRACE.csv" help:"The recorded requests, one a line, under a header line; - reads standard input."`
-	Limit      ratelimit.Limit `required:"" xor:"what" placeholder:"100/1m" help:"Requests and the window that they fall into, such as 100/1m or 1000/1h."`
-	Policies   []string        `required:"" xor:"what" placeholder:"FILE.json" help:"Policies instead of one limit, as GET /api/rate-limit/policies answers them. Given twice, the two are compared."`
+	Limit      ratelimit.Limit `xor:"what" placeholder:"100/1m" help:"Requests and the window that they fall into, such as 100/1m or 1000/1h. This or --policies."`
+	Policies   []string        `xor:"what" placeholder:"FILE.json" help:"Policies instead of one limit, as GET /api/rate-limit/policies answers them. Given twice, the two are compared."`
 	TimeColumn string          `default:"TIMESTAMP" placeholder:"NAME" help:"The column with the time of a request (${default})."`
 	KeyColumn  string          `placeholder:"NAME" help:"The column that says who asks: each value has the limit to itself. All share one when left out."`
 	JSON       bool            `name:"json" help:"Print the result as JSON."`
@@ -50,8 +50,12 @@ Examples:
   gatehouse limits replay access.csv --policies now.json --policies next.json --time-column time --organization-column org --ip-column client`
 }
 
-// Validate refuses flags that would say nothing.
+// Validate refuses flags that would say nothing. One of the first two is required,
+// and is not marked so: the usage line would show both.
 func (l limitsReplayCommand) Validate() error {
+	if len(l.Policies) == 0 && l.Limit == (ratelimit.Limit{}) {
+		return errors.New("missing flags: --limit=100/1m or --policies=FILE.json")
+	}
 	if len(l.Policies) > 0 && l.KeyColumn != "" {
 		return errors.New("--key-column is for --limit; with --policies say --organization-column and --ip-column")
 	}
