@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -240,14 +241,27 @@ func (t *Tokens) check(in TokenInput, now time.Time) (scope access.Set, wrong []
 	}
 	if len(in.Credentials) > 0 {
 		others := access.SetOf(access.CredentialUse, access.LimitRead, access.UsageOwn)
-		if len(in.Credentials) > maxCredentials || slices.ContainsFunc(in.Credentials, func(id string) bool { return !store.IsID("cred", id) }) {
+		if len(in.Credentials) > maxCredentials {
 			bad("credentials", fmt.Sprintf("must hold at most %d ids of credentials", maxCredentials))
+		} else if malformed := malformedCredentials(in.Credentials); len(malformed) > 0 {
+			bad("credentials", "must hold ids of credentials, such as cred_01936f3e-7c5a-7b0e-9d52-3b1f6a3c9e10; no id is entry "+strings.Join(malformed, ", "))
 		}
 		if len(in.Roles) > 0 || scope&^others != 0 {
 			bad("credentials", "can be given to tokens with the permissions credential:use, limit:read and usage:own alone")
 		}
 	}
 	return scope, wrong
+}
+
+// malformedCredentials gives which of ids, counted from 1, have not the form of a
+// credential's id.
+func malformedCredentials(ids []string) (entries []string) {
+	for i, id := range ids {
+		if !store.IsID("cred", id) {
+			entries = append(entries, strconv.Itoa(i+1))
+		}
+	}
+	return entries
 }
 
 // TokenFilter narrows a list of tokens.

@@ -176,6 +176,26 @@ func TestMediaTypeInAnyCase(t *testing.T) {
 	}
 }
 
+// An id that is none is told from ids that are too many, by its place.
+func TestTokenForIDsThatAreNone(t *testing.T) {
+	admin := as(t, instancetest.Serve(t, nil), "acme", "admin", access.Admin)
+	for _, test := range []struct {
+		ids       []string
+		says, not string
+	}{
+		{[]string{unknownID, "cred_x", unknownID, ""}, "entry 2, 4", "50"},
+		{slices.Repeat([]string{unknownID}, 51), "at most 50", "entry"},
+	} {
+		p := checkProblem(t, admin.json("POST", "/api/tokens", map[string]any{
+			"name": "x", "permissions": []string{"credential:use"}, "credentials": test.ids, "expiresAt": inDays(1),
+		}), 422, "invalid_request")
+		if len(p.Errors) != 1 || p.Errors[0].Field != "credentials" || !strings.Contains(p.Errors[0].Message, test.says) || strings.Contains(p.Errors[0].Message, test.not) ||
+			strings.Contains(p.Errors[0].Message, "cred_x") {
+			t.Errorf("%+v, want %q", p.Errors, test.says)
+		}
+	}
+}
+
 func TestBadQuery(t *testing.T) {
 	s := instancetest.Serve(t, nil)
 	c := as(t, s, "acme", "u1", access.Owner, access.Operator)
