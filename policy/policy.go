@@ -207,11 +207,12 @@ func (l *Limits) Reset(ctx context.Context, caller access.Caller, typ, key strin
 	if err != nil {
 		return Subject{}, err
 	}
-	if owner, err = l.trailOf(ctx, owner); err != nil {
+	trail, err := l.trailOf(ctx, k.owner)
+	if err != nil {
 		return Subject{}, err
 	}
 	event := audit.Event{
-		Organization: k.owner, Action: audit.LimitReset, Outcome: audit.Success, Permission: access.LimitReset.String(),
+		Organization: trail, Action: audit.LimitReset, Outcome: audit.Success, Permission: access.LimitReset.String(),
 		Metadata: map[string]any{"type": k.typ},
 	}
 	name(&event, k.typ, k.key)
