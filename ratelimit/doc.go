@@ -120,25 +120,17 @@
 // is at most limit / instances (but at least one).
 //
 // A decision that was not answered in time is decided by the share, and counts
-// whether Redis has counted it or not. When Redis is back, each process first
-// merges into it what it admitted meanwhile, or, when Redis has lost data, all that
-// it admitted and remembers since what Redis still knows; from then on a request must pass both the share
-// and Redis. Only when every process that is alive is so far does Redis decide
-// alone, so no quota is handed out twice. A process that stays silent is waited for
-// ten seconds. Looks at Redis are jittered, and rarer while it comes and goes.
+// whether Redis has counted it or not. When Redis is back, also with an older
+// snapshot or empty, each process first counts in it what it admitted and Redis does
+// not know, and a request must pass both the share and Redis until all processes
+// alive are so far. So no quota is handed out twice, but for the writes that a
+// snapshot or a replica lacks of the last half second or so: what is missing of those
+// cannot be seen.
 //
-// At each look a process says, in Redis, that Redis knows all it admitted. Where Redis
-// knows of an earlier word than the last, or of none, it lost what came after: it came back
-// empty, or with an older snapshot. A Redis that is back before anybody looked has no scripts: the
-// first decision finds that out, and looks for the data before it brings the script. On a cluster each master
-// may lose its data alone: marks in slots spread over all of them tell which, and what was
-// counted elsewhere is not merged again. One that is restarted while it is told what was
-// admitted without it is told again. When Redis decides alone again, each process asks it how
-// those stand that it admitted meanwhile, so that a further outage begins from there.
-//
-// A snapshot, or a replica that takes over, that has the last look but not the last writes has
-// not lost its data as far as can be seen: those writes are forgotten there, while each process
-// still holds them against its own callers.
+// On a cluster the subjects of a decision are on several nodes. They are taken at once,
+// and what was taken is given back when another subject denies. Until then, a round trip
+// or at most two seconds where its node fails over, it counts, so that somebody else may
+// be denied for it; the total never exceeds the limit.
 //
 // With [Full] each process holds the limits by itself, N times the limit in all;
 // with [Deny] nothing is admitted.

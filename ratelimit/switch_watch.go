@@ -12,6 +12,25 @@ import (
 	"time"
 )
 
+// How a [Switch] and Redis find together again.
+//
+// At each look a process says, in Redis, that Redis knows all it admitted, and keeps
+// when it said so ([mark]). Where Redis knows of an earlier word than the last, or of
+// none, it lost what came after: it came back empty, or with an older snapshot. What was
+// admitted since is then merged into it again, under ids by which nothing is merged twice.
+//
+// A Redis that is back before anybody looked has no scripts. The first decision finds
+// that out, and looks for the data before it brings the script ([Redis.sameData]); the
+// script is a process's own, so that what one has brought does not serve the others.
+//
+// On a cluster each master may lose its data alone. Marks in slots that are spread over all
+// of them tell which, and what was counted elsewhere is not merged again.
+//
+// Redis decides alone again when every process that is alive has merged; one that stays
+// silent is waited for ten seconds. Then each asks how those stand that it admitted
+// meanwhile ([unheard]), so that a further outage begins from there. Looks are jittered, and
+// rarer while Redis comes and goes. docs/adr/035 has the reasons.
+
 // failed notes that Redis did not decide, and opens the switch when that is not
 // a matter of one request.
 func (s *Switch) failed(err error) {
