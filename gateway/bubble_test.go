@@ -92,11 +92,19 @@ func (b *bubble) visitService(ctx context.Context, service, organization, creden
 		r.Header.Set(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
-	result := b.gateway.Serve(w, r, gateway.Visit{
+	return w, b.serve(w, r, service, organization, credential)
+}
+
+// visitWith makes a request whose answer goes to w.
+func (b *bubble) visitWith(ctx context.Context, w http.ResponseWriter) gateway.Result {
+	return b.serve(w, httptest.NewRequestWithContext(ctx, "POST", "/api/chat/up/v1/x", strings.NewReader(`{"model":"m"}`)), "up", "acme", "")
+}
+
+func (b *bubble) serve(w http.ResponseWriter, r *http.Request, service, organization, credential string) gateway.Result {
+	return b.gateway.Serve(w, r, gateway.Visit{
 		Route: gateway.Chat, Caller: access.NewCaller(organization, access.User, "u", access.Owner), RequestID: "req",
 		Service: service, Path: "v1/x", Credential: credential,
 	})
-	return w, result
 }
 
 // says answers with a status.

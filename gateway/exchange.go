@@ -43,9 +43,11 @@ type exchange struct {
 	cancel  context.CancelCauseFunc
 	timer   *time.Timer
 	phase   atomic.Int32
-	bounds  Bounds    // of its service
-	until   time.Time // when the total timeout is over
-	renewed time.Time // when the timer and the write deadline were last set
+	bounds  Bounds // of its service
+	begun   time.Time
+	until   time.Time    // when the total timeout is over
+	silent  atomic.Int64 // since when the upstream is waited for in awaitBody, in nanoseconds after begun
+	renewed time.Time    // when the write deadline was last set
 	trace   httptrace.ClientTrace
 	wire    *wire  // the connection of the last attempt, where it had served others; nil otherwise
 	heard   uint64 // what wire had heard before it was asked
@@ -66,7 +68,8 @@ type workspace struct {
 // stopping. The timer runs for the first byte, and for as long as size bytes of
 // body may take to send.
 func (g *Gateway) begin(parent context.Context, bounds Bounds, size int64) *exchange {
-	e := &exchange{gateway: g, bounds: bounds, until: time.Now().Add(bounds.Total)}
+	now := time.Now()
+	e := &exchange{gateway: g, bounds: bounds, begun: now, until: now.Add(bounds.Total)}
 	e.trace.GotConn = e.gotConn
 	e.ctx, e.cancel = context.WithCancelCause(parent)
 	if !g.running.add(e) {
@@ -94,9 +97,18 @@ type awaited struct {
 }
 
 func (e awaited) Read(p []byte) (int, error) {
-	e.phase.Store(awaitBody)
-	e.wait(e.bounds.Idle, time.Now())
+	now := time.Now()
+	e.listen(now)
+	e.wait(e.bounds.Idle, now)
 	return e.Reader.Read(p)
+}
+
+// listen notes that the upstream is waited for from now on. A timer that fires
+// earlier than after the idle timeout waits for the rest of it, so that a stream of
+// many small chunks does not pay for a timer on each.
+func (e *exchange) listen(now time.Time) {
+	e.silent.Store(int64(now.Sub(e.begun))) // first: who sees the phase sees it
+	e.phase.Store(awaitBody)
 }
 
 // end releases everything; e must not be used after.
@@ -118,23 +130,35 @@ func (e *exchange) expire() {
 	case phase == awaitHeader:
 		e.cancel(errFirstByte)
 	case phase == awaitBody:
+		if left := e.bounds.Idle - (now.Sub(e.begun) - time.Duration(e.silent.Load())); left > 0 {
+			e.wait(left, now)
+			return
+		}
 		e.cancel(errIdle)
 	case phase == writing:
 		e.wait(e.bounds.Idle, now)
 	}
 }
 
-// renew moves the idle timer and the write deadline of the caller's connection
-// on when they have become stale, so that a stream of many small chunks does not
-// pay for both on each. The http.Server takes the deadline off after the answer.
+// renew moves the write deadline of the caller's connection on when it has become
+// stale, so that a stream of many small chunks does not pay for it on each. The
+// http.Server takes the deadline off after the answer.
 func (e *exchange) renew(rc *http.ResponseController) {
 	now := time.Now()
-	if now.Sub(e.renewed) < min(e.bounds.Idle, e.gateway.limits.write)/4 {
+	if now.Sub(e.renewed) < e.gateway.limits.write/stale {
 		return
 	}
 	e.renewed = now
-	e.wait(e.bounds.Idle, now)
-	_ = rc.SetWriteDeadline(now.Add(e.gateway.limits.write)) // a writer without deadlines is a test's
+	_ = rc.SetWriteDeadline(e.writeBy(now)) // a writer without deadlines is a test's
+}
+
+// stale is the part of the time for a write after which the deadline is set again.
+const stale = 4
+
+// writeBy gives the deadline of the writes that begin before renew sets another:
+// the last of them has the whole time, too.
+func (e *exchange) writeBy(now time.Time) time.Time {
+	return now.Add(e.gateway.limits.write + e.gateway.limits.write/stale)
 }
 
 // running lists the exchanges that a stop must end.

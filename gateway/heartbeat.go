@@ -13,7 +13,6 @@ import (
 // at what a line is.
 type heartbeat struct {
 	every time.Duration
-	write time.Duration // deadline of one write
 	e     *exchange
 
 	mu      sync.Mutex // is held for each write to the caller
@@ -50,7 +49,7 @@ func (h *heartbeat) beat(rc *http.ResponseController, w io.Writer) {
 	if !h.between {
 		return
 	}
-	_ = rc.SetWriteDeadline(now.Add(h.write))
+	_ = rc.SetWriteDeadline(h.e.writeBy(now))
 	n, err := io.WriteString(w, comment)
 	h.written += int64(n)
 	if err == nil {

@@ -132,6 +132,7 @@ func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
 	e.phase.Store(writing)
 	e.renewed = time.Time{}
 	e.renew(rc)
+	e.wait(t.bounds.Idle, time.Now()) // no more for the first byte
 	s := stream{
 		rc: rc, w: t.w,
 		// Compressed bytes have no lines that we could see.
@@ -157,7 +158,7 @@ func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
 		s.writeErr = flush(rc)
 	}
 	if every := t.bounds.Heartbeat; every > 0 && s.lines && t.w.Header()["Content-Length"] == nil {
-		s.heart = &heartbeat{every: every, write: t.gateway.limits.write, e: e}
+		s.heart = &heartbeat{every: every, e: e}
 		s.heart.start(rc, t.w)
 	}
 	s.copy(e, body)
@@ -295,8 +296,7 @@ type stream struct {
 func (s *stream) copy(e *exchange, body io.Reader) {
 	held := 0 // bytes at the start of the buffer that wait for the end of their line
 	for s.writeErr == nil {
-		e.renew(s.rc)
-		e.phase.Store(awaitBody)
+		e.listen(time.Now())
 		n, err := body.Read(e.buffer[held:])
 		e.phase.Store(writing)
 		e.renew(s.rc) // the upstream may have taken longer than a write may

@@ -3,7 +3,10 @@ package gateway_test
 import (
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,4 +60,72 @@ func TestSmallAnswersTimeouts(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A stream is cut after the whole idle timeout of silence and not before, however
+// its chunks came until then, and each write to the caller has its whole time.
+func TestStreamsAreCutAfterTheWholeIdleTimeout(t *testing.T) {
+	const idle, write = 4 * time.Second, 8 * time.Second
+	for name, pauses := range map[string][]time.Duration{
+		"at once":              {0},
+		"late":                 {3999 * time.Millisecond, 3999 * time.Millisecond},
+		"silent after a burst": {950 * time.Millisecond, 3900 * time.Millisecond, 10 * time.Millisecond, 10 * time.Millisecond, 3900 * time.Millisecond},
+		"one a second":         {time.Second, time.Second, time.Second, time.Second, time.Second, time.Second, 999 * time.Millisecond},
+		"shorter and shorter":  {3 * time.Second, 2 * time.Second, time.Second, 500 * time.Millisecond, 100 * time.Millisecond},
+	} {
+		for _, contentType := range []string{"text/event-stream", "application/x-ndjson"} {
+			t.Run(name+", "+contentType, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := newBubble(t, keys{}, func(o *gateway.Options) { o.Idle, o.WriteTimeout, o.Heartbeat = idle, write, 1500*time.Millisecond })
+					last := make(chan time.Time, 1)
+					b.answer = func(w http.ResponseWriter, r *http.Request) {
+						w.Header().Set("Content-Type", contentType)
+						rc := http.NewResponseController(w)
+						for _, pause := range pauses {
+							_ = rc.Flush()
+							time.Sleep(pause)
+							_, _ = io.WriteString(w, "data: x\n\n")
+						}
+						_ = rc.Flush()
+						last <- time.Now()
+						<-r.Context().Done()
+					}
+					w := &deadlines{ResponseRecorder: httptest.NewRecorder(), t: t, write: write}
+					r := b.visitWith(t.Context(), w)
+					if silent := time.Since(<-last); silent != idle || r.Reason != "upstream_idle" {
+						t.Errorf("cut after %v of silence, want %v: %+v", silent, idle, r)
+					}
+					if got := strings.Count(w.Body.String(), "data: x\n\n"); got != len(pauses) {
+						t.Errorf("%d chunks came, want %d", got, len(pauses))
+					}
+				})
+			})
+		}
+	}
+}
+
+// deadlines is a caller's connection that looks at how long each write may take.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	t     *testing.T
+	write time.Duration // what each must have, at least
+	mu    sync.Mutex    // heartbeats set it, too
+	set   time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(at time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.set = at
+	return nil
+}
+
+func (d *deadlines) Write(b []byte) (int, error) {
+	d.mu.Lock()
+	left := time.Until(d.set)
+	d.mu.Unlock()
+	if left < d.write || left > 2*d.write {
+		d.t.Errorf("a write has %v, want %v", left, d.write)
+	}
+	return d.ResponseRecorder.Write(b)
 }
