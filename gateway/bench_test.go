@@ -41,6 +41,12 @@ func BenchmarkStream200(b *testing.B) {
 	versusBare(b, append(answer, "0\r\n\r\n")...)
 }
 
+// A question of 1 KiB and an answer of 4 MiB with its length.
+func BenchmarkLong4M(b *testing.B) {
+	versusBare(b, "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nDate: Mon, 23 Nov 2026 12:00:00 GMT\r\nContent-Length: 4194304\r\n\r\n"+
+		strings.Repeat("a", 4<<20))
+}
+
 // versusBare measures the gateway against a bare httputil.ReverseProxy in front
 // of the same upstream, by turns, and reports how many times the proxy's
 // requests per second the gateway reaches as x_bare. Client and upstream are

@@ -139,7 +139,7 @@ func (t *transfer) echoStream(chunk echoCompletion, content string, usage echoUs
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Accel-Buffering", "no")
-	s := stream{rc: http.NewResponseController(t.w), w: t.w, flush: true}
+	s := stream{rc: http.NewResponseController(t.w), w: t.w}
 	e.renewed = time.Time{}
 	t.w.WriteHeader(http.StatusOK)
 

@@ -137,7 +137,6 @@ func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
 		rc: rc, w: t.w,
 		// Compressed bytes have no lines that we could see.
 		lines: events && answer.Header.Get("Content-Encoding") == "",
-		flush: events || answer.ContentLength < 0,
 	}
 	if s.lines {
 		for _, secret := range t.secrets() {
@@ -153,8 +152,9 @@ func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
 		t.w.Header()["X-Accel-Buffering"] = []string{"no"} // an nginx in front must not collect events
 	}
 	t.w.WriteHeader(answer.StatusCode)
-	if events {
-		// The first event may be long in coming; SDKs wait for the header first.
+	if events || answer.ContentLength >= 0 {
+		// The first event may be long in coming, and SDKs wait for the header first. A small
+		// answer of no stated length has one packet less without.
 		s.writeErr = flush(rc)
 	}
 	if every := t.bounds.Heartbeat; every > 0 && s.lines && t.w.Header()["Content-Length"] == nil {
@@ -175,13 +175,6 @@ func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
 		t.broken(answer.StatusCode, writeReason(s.writeErr))
 	case s.readErr == nil:
 		t.trailer(answer)
-		if !s.flush {
-			s.writeErr = flush(rc)
-		}
-		if s.writeErr != nil {
-			t.broken(answer.StatusCode, writeReason(s.writeErr))
-			return
-		}
 		t.complete(answer.StatusCode)
 	default:
 		t.interrupted(answer, &s, context.Cause(e.ctx))
@@ -277,7 +270,6 @@ type stream struct {
 	rc    *http.ResponseController
 	w     http.ResponseWriter
 	lines bool          // pass on whole lines only
-	flush bool          // after each write
 	hider *tokens.Hider // takes out what only we asked for; nil: nothing
 	heart *heartbeat    // nil: none
 
@@ -424,8 +416,8 @@ func (s *stream) write(b []byte) {
 	}
 	n, err := s.w.Write(b)
 	s.written += int64(n)
-	if err == nil && s.flush {
-		err = flush(s.rc)
+	if err == nil {
+		err = flush(s.rc) // which costs nothing after a write of 4 KiB or more: net/http holds nothing of it back
 	}
 	s.writeErr = err
 	s.midLine = b[len(b)-1] != '\n' // after "\r", what follows may be the rest of a "\r\n"
