@@ -12,8 +12,8 @@ import (
 const longestReset = 24 * time.Hour
 
 // sayWhen adds Retry-After to a refusal by a service's own limit that says when to
-// come back only in a header whose name is ours here, and is passed on as
-// Upstream-NAME: Intercom's SDK, for one, goes by X-RateLimit-Reset.
+// come back only in a header of its own. That of the usual name is passed on as
+// Upstream-NAME, and Intercom's SDK, for one, goes by X-RateLimit-Reset.
 func sayWhen(out http.Header, answer *http.Response) {
 	in := answer.Header
 	limited := answer.StatusCode == http.StatusTooManyRequests ||

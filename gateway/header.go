@@ -64,7 +64,7 @@ func answerHeader(out, in http.Header, secrets []string) {
 		if removedFromAnswer(name) || len(named) > 0 && listed(named, name) || leaks(values, secrets) {
 			continue
 		}
-		if _, ours := out[name]; ours || isRateLimit(name) {
+		if _, ours := out[name]; ours || tellsOurLimits(name) {
 			name = "Upstream-" + name
 		}
 		out[name] = values
@@ -86,10 +86,17 @@ func removedFromAnswer(name string) bool {
 		strings.HasPrefix(name, "Access-Control-")
 }
 
-// isRateLimit says whether name is of the families of headers that tell our own
-// limits.
-func isRateLimit(name string) bool {
-	return strings.HasPrefix(name, "X-Ratelimit-") || strings.HasPrefix(name, "Ratelimit")
+// tellsOurLimits says whether a header of this canonical name tells our own limits.
+// Others of the family, such as OpenAI's X-RateLimit-Remaining-Requests, are the
+// provider's alone, and its clients read them.
+func tellsOurLimits(name string) bool {
+	switch name {
+	case "X-Ratelimit-Limit", "X-Ratelimit-Remaining", "X-Ratelimit-Reset",
+		"X-Ratelimit-Org-Limit", "X-Ratelimit-Org-Remaining", "X-Ratelimit-Org-Reset",
+		"Ratelimit", "Ratelimit-Policy":
+		return true
+	}
+	return false
 }
 
 func listed(lists []string, name string) bool {

@@ -221,7 +221,14 @@ Clear-Site-Data: "*"
 Access-Control-Allow-Origin: *
 X-Accel-Redirect: /internal
 X-RateLimit-Limit: 5000
+X-RATELIMIT-REMAINING: 4999
+x-ratelimit-reset: 1750000000
+X-RateLimit-Org-Limit: 1
+X-RateLimit-Org-Remaining: 2
+X-RateLimit-Org-Reset: 3
 x-ratelimit-remaining-tokens: 7
+X-RateLimit-Resource: core
+RateLimit-Limit: 5
 RateLimit: "p";r=1
 RateLimit-Policy: "p";q=1
 Retry-After: 3
@@ -243,7 +250,10 @@ ok`, "\n", "\r\n"))
 	delete(answer.Header, "Connection") // our own server's
 	want := http.Header{
 		"Content-Length": {"2"}, "Content-Type": {"text/plain"}, "X-Ratelimit-Limit": {"100"},
-		"Upstream-X-Ratelimit-Limit": {"5000"}, "Upstream-X-Ratelimit-Remaining-Tokens": {"7"},
+		"Upstream-X-Ratelimit-Limit": {"5000"}, "Upstream-X-Ratelimit-Remaining": {"4999"}, "Upstream-X-Ratelimit-Reset": {"1750000000"},
+		"Upstream-X-Ratelimit-Org-Limit": {"1"}, "Upstream-X-Ratelimit-Org-Remaining": {"2"}, "Upstream-X-Ratelimit-Org-Reset": {"3"},
+		// Not renamed: they are nobody's but the provider's, whose clients look for them under these names.
+		"X-Ratelimit-Remaining-Tokens": {"7"}, "X-Ratelimit-Resource": {"core"}, "Ratelimit-Limit": {"5"},
 		"Upstream-Ratelimit": {`"p";r=1`}, "Upstream-Ratelimit-Policy": {`"p";q=1`}, "Retry-After": {"3"},
 		"X-Request-Id": {"provider-1"}, "Openai-Processing-Ms": {"12"},
 		"X-Reflected": {"your key is [removed by Gatehouse]!"}, "X-Several": {"fine", "Bearer [removed by Gatehouse]"},

@@ -251,7 +251,7 @@ func (t *transfer) trailer(answer *http.Response) {
 	h, secrets := t.w.Header(), t.secrets()
 	t.scrubHeader(answer.Trailer, secrets)
 	for name, values := range answer.Trailer {
-		if len(values) > 0 && !removedFromAnswer(name) && !isRateLimit(name) && (t.service == nil || t.service.PassesToCaller(name)) && !leaks(values, secrets) {
+		if len(values) > 0 && !removedFromAnswer(name) && !tellsOurLimits(name) && (t.service == nil || t.service.PassesToCaller(name)) && !leaks(values, secrets) {
 			h[http.TrailerPrefix+name] = values
 		}
 	}

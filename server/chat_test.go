@@ -88,7 +88,7 @@ func TestChatCarriesTheKeyAndNothingElse(t *testing.T) {
 	if a.Header.Get("Set-Cookie") != "" || a.Header.Get("Gatehouse-Error") != "" {
 		t.Errorf("the answer carries %q", a.Header)
 	}
-	if a.Header.Get("Upstream-X-Ratelimit-Limit-Requests") != "500" || a.Header.Get("X-Ratelimit-Limit-Requests") != "" ||
+	if a.Header.Get("X-Ratelimit-Limit-Requests") != "500" || a.Header.Get("Upstream-X-Ratelimit-Limit-Requests") != "" ||
 		!strings.HasPrefix(a.Header.Get("Upstream-X-Request-Id"), "req_") || a.Header.Get("Upstream-X-Request-Id") == a.Header.Get("X-Request-Id") {
 		t.Errorf("the provider's limits and request id: %q", a.Header)
 	}
@@ -141,7 +141,7 @@ func TestProvidersOwnErrors(t *testing.T) {
 			t.Errorf("want %d %s untouched: %d %q %s", test.status, test.text, a.Status, a.Header, a.Body)
 		}
 		checkLimitHeaders(t, a.Header)
-		if test.text == "rate_limit_exceeded" && (a.Header.Get("Retry-After") != "20" || a.Header.Get("Upstream-X-Ratelimit-Remaining-Requests") != "0") {
+		if test.text == "rate_limit_exceeded" && (a.Header.Get("Retry-After") != "20" || a.Header.Get("X-Ratelimit-Remaining-Requests") != "0") {
 			t.Errorf("the provider's limit: %q", a.Header)
 		}
 	}
