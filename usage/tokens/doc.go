@@ -33,7 +33,8 @@
 //
 // A [Watcher] is a state machine over single bytes with a fixed size of less
 // than a kilobyte, whatever the answer is: long events and deep nesting are
-// skipped, not kept. Events may be split at any byte. What is malformed gives
+// skipped, not kept. Escapes are read where they matter, in names of members and
+// of models. Events may be split at any byte. What is malformed gives
 // fewer counts and never an error, and a panic in here ends the counting of one
 // answer and nothing else.
 //

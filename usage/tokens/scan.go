@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"math"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 )
 
 // What the scanner expects next.
@@ -33,6 +35,8 @@ type scanner struct {
 	state   state
 	after   state // once the string ends
 	escaped bool  // the next byte of a string is escaped
+	hex     uint8 // digits of a \u that are to come, in a name or a model
+	code    rune  // what those before them are
 
 	depth   int             // objects that are open and of interest
 	objects [maxDepth]*node // what they are
@@ -47,7 +51,7 @@ type scanner struct {
 
 // restart forgets where the scanner is and keeps what it found.
 func (s *scanner) restart() {
-	s.state, s.depth, s.nested, s.escaped = atTop, 0, 0, false
+	s.state, s.depth, s.nested, s.escaped, s.hex = atTop, 0, 0, false, 0
 }
 
 // scan takes the next piece.
@@ -170,25 +174,65 @@ func (s *scanner) close() {
 	}
 }
 
-func (s *scanner) inName(c byte) {
-	switch {
-	case s.escaped: // no name of the table needs an escape
+// unescape takes a byte behind a backslash, where it belongs to the escape. Once
+// that is whole, and s.escaped false, it gives what it stands for; 0, which no name
+// holds, for what is beyond ASCII, a control character or no escape at all.
+func (s *scanner) unescape(c byte) (stands byte, taken bool) {
+	if s.hex == 0 {
+		if c == 'u' {
+			s.hex, s.code = 4, 0
+			return 0, true
+		}
 		s.escaped = false
-		s.nameLen = maxName + 1
-	case c == '\\':
+		if c == '"' || c == '\\' || c == '/' {
+			return c, true
+		}
+		return 0, true
+	}
+	digit := strings.IndexByte("0123456789abcdef", c|0x20) // which leaves digits as they are
+	if digit < 0 || c < '0' {
+		s.escaped, s.hex = false, 0
+		return 0, false
+	}
+	s.code = s.code<<4 | rune(digit)
+	if s.hex--; s.hex == 0 {
+		s.escaped = false
+		if s.code < utf8.RuneSelf {
+			stands = byte(s.code)
+		}
+	}
+	return stands, true
+}
+
+func (s *scanner) inName(c byte) {
+	if s.escaped {
+		stands, taken := s.unescape(c)
+		if !s.escaped {
+			s.addName(stands)
+		}
+		if taken {
+			return
+		}
+	}
+	switch c {
+	case '\\':
 		s.escaped = true
-	case c == '"':
+	case '"':
 		if s.nameLen > maxName {
 			s.state, s.found = atColon, nil
 			return
 		}
 		s.find(s.name[:s.nameLen])
-	case s.nameLen < maxName:
-		s.name[s.nameLen] = c
-		s.nameLen++
 	default:
-		s.nameLen = maxName + 1
+		s.addName(c)
 	}
+}
+
+func (s *scanner) addName(c byte) {
+	if s.nameLen < maxName {
+		s.name[s.nameLen] = c
+	}
+	s.nameLen = min(s.nameLen+1, maxName+1)
 }
 
 // find looks for a name that is complete among those of interest.
@@ -232,13 +276,19 @@ func (s *scanner) value(c byte) {
 }
 
 func (s *scanner) inModel(c byte) {
-	switch {
-	case s.escaped:
-		s.escaped = false
-		s.model.spoil()
-	case c == '\\':
+	if s.escaped {
+		stands, taken := s.unescape(c)
+		if !s.escaped {
+			s.model.add(stands)
+		}
+		if taken {
+			return
+		}
+	}
+	switch c {
+	case '\\':
 		s.escaped = true
-	case c == '"':
+	case '"':
 		s.model.end()
 		s.state = atMember
 	default:

@@ -2,7 +2,10 @@ package tokens_test
 
 import (
 	"embed"
+	"encoding/json"
+	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"path"
 	"strconv"
 	"strings"
@@ -117,6 +120,75 @@ func TestAnySplit(t *testing.T) {
 	})
 }
 
+// However a provider escapes its names and texts, they say the same.
+func TestEscapes(t *testing.T) {
+	for _, test := range []struct{ body, model, want string }{
+		{`{"model":"meta-llama\/Llama-3","usage":{"prompt_tokens":1}}`, "meta-llama/Llama-3", "in 1"},
+		{`{"model":"q\u002dx","us\u0061ge":{"prompt\u005Ftokens":2}}`, "q-x", "in 2"},
+		{`{"\u006Dodel":"q\u002Dx"}`, "q-x", "in -"},
+		{`{"model":"q\u00e9"}`, tokens.OtherModel, "in -"},
+		{`{"model":"q\ud83d\ude00"}`, tokens.OtherModel, "in -"},
+		{`{"model":"q\n","usage":{"prompt_tokens":3}}`, tokens.OtherModel, "in 3"},
+		{`{"model":"\"","usage":{"prompt_tokens":3}}`, tokens.OtherModel, "in 3"},
+		{`{"model":"q\\","usage":{"prompt_tokens":3}}`, tokens.OtherModel, "in 3"},
+		{`{"model":"q\u0000"}`, tokens.OtherModel, "in -"},
+		{`{"model":"q\u012d"}`, tokens.OtherModel, "in -"}, // whose low byte is that of "-"
+		{`{"model\u0000":"q","mod\u0165l":"q"}`, "", "in -"},
+		{`{"\/model":"q","mode\l":"q"}`, "", "in -"},
+		{`{"` + strings.Repeat(`\u0061`, 40) + `":1,"model":"q"}`, "q", "in -"},
+		{`{"model":"` + strings.Repeat(`\u0061`, tokens.MaxModel) + `"}`, strings.Repeat("a", tokens.MaxModel), "in -"},
+		{`{"model":"` + strings.Repeat(`\u0061`, tokens.MaxModel+1) + `"}`, tokens.OtherModel, "in -"},
+		// No JSON: the string ends all the same.
+		{`{"model":"q\u00","usage":{"prompt_tokens":3}}`, tokens.OtherModel, "in 3"},
+		{`{"model":"q\u\u002d","usage":{"prompt_tokens":3}}`, tokens.OtherModel, "in 3"},
+		{`{"model":"q\u00\x10","usage":{"prompt_tokens":3}}`, tokens.OtherModel, "in 3"},
+		{`{"model\u0":"q","usage":{"prompt_tokens":3}}`, "", "in 3"},
+	} {
+		counts, model, _ := watch("application/json", test.body)
+		if model != test.model || !strings.HasPrefix(counts, test.want+" ") {
+			t.Errorf("%s: %s of %q, want %s of %q", test.body, counts, model, test.want, test.model)
+		}
+	}
+	for _, a := range corpus(t) {
+		rapid.Check(t, func(t *rapid.T) {
+			body := escape(a.body, rapid.Int64().Draw(t, "seed"))
+			at := rapid.IntRange(0, len(body)).Draw(t, "split")
+			counts, model, events := watch(a.contentType, body[:at], body[at:])
+			_, _, want := watch(a.contentType, a.body)
+			if counts != a.want || model != a.model || events != want {
+				t.Errorf("%s: %s of %q in %d events, want %s of %q in %d: %s", a.name, counts, model, events, a.want, a.model, want, body)
+			}
+		})
+	}
+}
+
+// escape spells some letters inside of strings, and other ASCII, in ways that JSON has for them.
+func escape(body string, seed int64) string {
+	random := rand.New(rand.NewPCG(uint64(seed), 0))
+	var out strings.Builder
+	inString, escaped, digits := false, false, 0
+	for i := range len(body) {
+		c := body[i]
+		digits--
+		switch plain := inString && !escaped && digits < 0 && c >= ' ' && c < 0x7f && c != '\\' && c != '"'; {
+		case plain && random.IntN(3) == 0:
+			_, _ = fmt.Fprintf(&out, [...]string{`\u%04x`, `\u%04X`}[random.IntN(2)], c)
+		case plain && c == '/':
+			out.WriteString(`\/`)
+		default:
+			out.WriteByte(c)
+			if c == '"' && !escaped {
+				inString = !inString
+			}
+		}
+		if escaped && c == 'u' {
+			digits = 4
+		}
+		escaped = inString && !escaped && c == '\\'
+	}
+	return out.String()
+}
+
 func TestUnknownIsNotZero(t *testing.T) {
 	const nothing = "in - read - written - out - thought -"
 	for name, body := range map[string]string{
@@ -128,7 +200,6 @@ func TestUnknownIsNotZero(t *testing.T) {
 		"huge":          `{"usage":{"prompt_tokens":9223372036854775807,"completion_tokens":1e300}}`,
 		"not a number":  `{"usage":{"prompt_tokens":NaN,"completion_tokens":Infinity,"total_tokens":111111111111111111111111111111}}`,
 		"array":         `{"usage":[{"prompt_tokens":5}]}`,
-		"escaped name":  `{"us\u0061ge":{"prompt_tokens":5}}`,
 		"html":          `<html>{{{{"usage"</html>`,
 		"deep":          strings.Repeat(`{"usage":`, 10000) + `{"prompt_tokens":5`,
 		"brackets":      strings.Repeat(`]}`, 10000),
@@ -213,6 +284,7 @@ func TestModelName(t *testing.T) {
 func FuzzWatcher(f *testing.F) {
 	for _, a := range corpus(f) {
 		f.Add(a.contentType, a.body, uint16(len(a.body)/3), uint16(len(a.body)/2))
+		f.Add(a.contentType, escape(a.body, 1), uint16(len(a.body)/3), uint16(len(a.body)/2))
 	}
 	f.Fuzz(func(t *testing.T, contentType, body string, i, j uint16) {
 		if contentType != "text/event-stream" {
@@ -226,6 +298,11 @@ func FuzzWatcher(f *testing.F) {
 		c2, m2, e2 := watch(contentType, body[:first], body[first:second], body[second:])
 		if c1 != c2 || m1 != m2 || e1 != e2 {
 			t.Errorf("%s %q %d in one piece, %s %q %d in three", c1, m1, e1, c2, m2, e2)
+		}
+		if contentType == "application/json" && json.Valid([]byte(body)) {
+			if c3, m3, _ := watch(contentType, escape(body, int64(i))); c1 != c3 || m1 != m3 {
+				t.Errorf("%s %q, and with escapes %s %q", c1, m1, c3, m3)
+			}
 		}
 		if len(m1) > tokens.MaxModel || tokens.ModelName(m1) != m1 {
 			t.Errorf("the model %q", m1)
