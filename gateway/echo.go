@@ -128,7 +128,7 @@ func (t *transfer) echoCompletion(body []byte) {
 
 // echoStream sends the answer word by word, as chat.completion.chunk events.
 func (t *transfer) echoStream(chunk echoCompletion, content string, usage echoUsage, includeUsage bool) {
-	e := t.gateway.begin(t.r.Context(), t.bounds, 0)
+	e := t.gateway.begin(t.r.Context(), t.w, t.bounds, 0)
 	if e == nil {
 		t.fail(errStopped)
 		return
@@ -139,7 +139,7 @@ func (t *transfer) echoStream(chunk echoCompletion, content string, usage echoUs
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Accel-Buffering", "no")
-	s := stream{rc: http.NewResponseController(t.w), w: t.w}
+	s := stream{rc: e.rc, w: t.w}
 	e.renewed = time.Time{}
 	t.w.WriteHeader(http.StatusOK)
 
@@ -148,7 +148,7 @@ func (t *transfer) echoStream(chunk echoCompletion, content string, usage echoUs
 		if s.writeErr != nil || context.Cause(e.ctx) != nil {
 			return false
 		}
-		e.renew(s.rc)
+		e.renew()
 		data, err := json.Marshal(chunk)
 		if err != nil {
 			s.writeErr = err
@@ -188,11 +188,11 @@ func (t *transfer) echoEnd(e *exchange, s *stream) {
 	switch {
 	case s.writeErr != nil:
 		t.result.BytesOut = s.written
-		t.broken(http.StatusOK, writeReason(s.writeErr))
+		t.broken(http.StatusOK, e.writeReason(s.writeErr))
 	case cause != nil:
 		t.result.BytesOut = s.written
 		s.lines = true
-		t.interrupted(&http.Response{StatusCode: http.StatusOK, ContentLength: -1}, s, cause)
+		t.interrupted(e, &http.Response{StatusCode: http.StatusOK, ContentLength: -1}, s)
 	default:
 		t.result.BytesOut = s.written
 		t.complete(http.StatusOK)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,7 +48,10 @@ type exchange struct {
 	begun   time.Time
 	until   time.Time    // when the total timeout is over
 	silent  atomic.Int64 // since when the upstream is waited for in awaitBody, in nanoseconds after begun
-	renewed time.Time    // when the write deadline was last set
+	renewed time.Time    // when the write deadline was last set by renew
+	rc      *http.ResponseController
+	writes  sync.Mutex // is held while rc is given a write deadline
+	last    time.Time  // no deadline is later; zero: the server is not stopping
 	trace   httptrace.ClientTrace
 	wire    *wire  // the connection of the last attempt, where it had served others; nil otherwise
 	heard   uint64 // what wire had heard before it was asked
@@ -67,9 +71,9 @@ type workspace struct {
 // begin starts an exchange that ends with parent, or nil when the gateway is
 // stopping. The timer runs for the first byte, and for as long as size bytes of
 // body may take to send.
-func (g *Gateway) begin(parent context.Context, bounds Bounds, size int64) *exchange {
+func (g *Gateway) begin(parent context.Context, w http.ResponseWriter, bounds Bounds, size int64) *exchange {
 	now := time.Now()
-	e := &exchange{gateway: g, bounds: bounds, begun: now, until: now.Add(bounds.Total)}
+	e := &exchange{gateway: g, bounds: bounds, begun: now, until: now.Add(bounds.Total), rc: http.NewResponseController(w)}
 	e.trace.GotConn = e.gotConn
 	e.ctx, e.cancel = context.WithCancelCause(parent)
 	if !g.running.add(e) {
@@ -143,22 +147,62 @@ func (e *exchange) expire() {
 // renew moves the write deadline of the caller's connection on when it has become
 // stale, so that a stream of many small chunks does not pay for it on each. The
 // http.Server takes the deadline off after the answer.
-func (e *exchange) renew(rc *http.ResponseController) {
+func (e *exchange) renew() {
 	now := time.Now()
 	if now.Sub(e.renewed) < e.gateway.limits.write/stale {
 		return
 	}
 	e.renewed = now
-	_ = rc.SetWriteDeadline(e.writeBy(now)) // a writer without deadlines is a test's
+	e.allow(now, e.longWrite())
 }
 
 // stale is the part of the time for a write after which the deadline is set again.
 const stale = 4
 
-// writeBy gives the deadline of the writes that begin before renew sets another:
-// the last of them has the whole time, too.
-func (e *exchange) writeBy(now time.Time) time.Time {
-	return now.Add(e.gateway.limits.write + e.gateway.limits.write/stale)
+// longWrite gives the time for the writes that begin before renew sets another: the
+// last of them has the whole, too.
+func (e *exchange) longWrite() time.Duration {
+	return e.gateway.limits.write + e.gateway.limits.write/stale
+}
+
+// allow gives the writes to the caller from now on the time d, or what a stop leaves.
+func (e *exchange) allow(now time.Time, d time.Duration) {
+	e.writes.Lock()
+	defer e.writes.Unlock()
+	by := now.Add(d)
+	if !e.last.IsZero() && e.last.Before(by) {
+		by = e.last
+	}
+	_ = e.rc.SetWriteDeadline(by) // a writer without deadlines is a test's
+}
+
+// lastWrites is what a stop leaves of the time for writes: enough for an event that
+// says so, and no wait for a caller that does not read.
+const lastWrites = 500 * time.Millisecond
+
+// stop ends the exchange, also where a write to the caller hangs. It is running.
+func (e *exchange) stop() {
+	e.cancel(errStopping)
+	now := time.Now()
+	e.writes.Lock()
+	e.last = now.Add(lastWrites)
+	e.writes.Unlock()
+	e.allow(now, lastWrites)
+}
+
+// writeReason says why a write to the caller failed with err.
+func (e *exchange) writeReason(err error) string {
+	if errors.Is(context.Cause(e.ctx), errStopping) {
+		return "server_stopping"
+	}
+	return writeReason(err)
+}
+
+func writeReason(err error) string {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return "client_slow"
+	}
+	return "client_closed"
 }
 
 // running lists the exchanges that a stop must end.
@@ -201,6 +245,6 @@ func (l *running) stop() {
 	defer l.mu.Unlock()
 	l.stopped = true
 	for e := l.first; e != nil; e = e.next {
-		e.cancel(errStopping)
+		e.stop()
 	}
 }

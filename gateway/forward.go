@@ -31,7 +31,7 @@ var (
 
 // forward sends the request and passes the answer on.
 func (t *transfer) forward(body *payload) {
-	e := t.gateway.begin(t.r.Context(), t.bounds, body.size)
+	e := t.gateway.begin(t.r.Context(), t.w, t.bounds, body.size)
 	if e == nil {
 		t.fail(errStopped)
 		return

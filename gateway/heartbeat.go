@@ -3,7 +3,6 @@ package gateway
 import (
 	"bytes"
 	"io"
-	"net/http"
 	"sync"
 	"time"
 )
@@ -27,14 +26,14 @@ type heartbeat struct {
 // comment is a whole event of nothing: a line that clients skip, and its end.
 const comment = ": \n\n"
 
-func (h *heartbeat) start(rc *http.ResponseController, w io.Writer) {
+func (h *heartbeat) start(w io.Writer) {
 	h.last, h.between = time.Now(), true
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.timer = time.AfterFunc(h.every, func() { h.beat(rc, w) })
+	h.timer = time.AfterFunc(h.every, func() { h.beat(w) })
 }
 
-func (h *heartbeat) beat(rc *http.ResponseController, w io.Writer) {
+func (h *heartbeat) beat(w io.Writer) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ended {
@@ -49,11 +48,11 @@ func (h *heartbeat) beat(rc *http.ResponseController, w io.Writer) {
 	if !h.between {
 		return
 	}
-	_ = rc.SetWriteDeadline(h.e.writeBy(now))
+	h.e.allow(now, h.e.longWrite())
 	n, err := io.WriteString(w, comment)
 	h.written += int64(n)
 	if err == nil {
-		err = flush(rc)
+		err = flush(h.e.rc)
 	}
 	if err != nil {
 		h.broken, h.ended = err, true

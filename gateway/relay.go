@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -102,19 +101,18 @@ func (t *transfer) whole(e *exchange, answer *http.Response) {
 		body = pages.rewriteAll(body)
 		t.w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
 	}
-	rc := http.NewResponseController(t.w)
-	_ = rc.SetWriteDeadline(time.Now().Add(t.gateway.limits.write))
+	e.allow(time.Now(), t.gateway.limits.write)
 	t.w.WriteHeader(answer.StatusCode)
 	n, err := t.w.Write(body)
 	t.result.BytesOut = int64(n)
 	if err == nil {
-		err = flush(rc)
+		err = flush(e.rc)
 	}
 	if e.watching {
 		e.watcher.Watch(body)
 	}
 	if err != nil {
-		t.broken(answer.StatusCode, writeReason(err))
+		t.broken(answer.StatusCode, e.writeReason(err))
 		return
 	}
 	t.complete(answer.StatusCode)
@@ -128,13 +126,12 @@ func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
 		body, answer.ContentLength = pages.reader(body), -1
 		delete(t.w.Header(), "Content-Length")
 	}
-	rc := http.NewResponseController(t.w)
 	e.phase.Store(writing)
 	e.renewed = time.Time{}
-	e.renew(rc)
+	e.renew()
 	e.wait(t.bounds.Idle, time.Now()) // no more for the first byte
 	s := stream{
-		rc: rc, w: t.w,
+		rc: e.rc, w: t.w,
 		// Compressed bytes have no lines that we could see.
 		lines: events && answer.Header.Get("Content-Encoding") == "",
 	}
@@ -155,11 +152,11 @@ func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
 	if events || answer.ContentLength >= 0 {
 		// The first event may be long in coming, and SDKs wait for the header first. A small
 		// answer of no stated length has one packet less without.
-		s.writeErr = flush(rc)
+		s.writeErr = flush(e.rc)
 	}
 	if every := t.bounds.Heartbeat; every > 0 && s.lines && t.w.Header()["Content-Length"] == nil {
 		s.heart = &heartbeat{every: every, e: e}
-		s.heart.start(rc, t.w)
+		s.heart.start(t.w)
 	}
 	s.copy(e, body)
 	if s.heart != nil {
@@ -172,18 +169,19 @@ func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
 	t.result.BytesOut = s.written
 	switch {
 	case s.writeErr != nil:
-		t.broken(answer.StatusCode, writeReason(s.writeErr))
+		t.broken(answer.StatusCode, e.writeReason(s.writeErr))
 	case s.readErr == nil:
 		t.trailer(answer)
 		t.complete(answer.StatusCode)
 	default:
-		t.interrupted(answer, &s, context.Cause(e.ctx))
+		t.interrupted(e, answer, &s)
 	}
 }
 
 // interrupted ends an answer whose upstream did not: an event stream with an
 // error event, anything else by cutting the connection.
-func (t *transfer) interrupted(answer *http.Response, s *stream, cause error) {
+func (t *transfer) interrupted(e *exchange, answer *http.Response, s *stream) {
+	cause := context.Cause(e.ctx)
 	reason, message := "upstream_interrupted", "The service closed the stream before it was complete."
 	switch {
 	case cause == nil:
@@ -211,7 +209,7 @@ func (t *transfer) interrupted(answer *http.Response, s *stream, cause error) {
 	if s.midLine {
 		event = "\n" + event
 	}
-	_ = s.rc.SetWriteDeadline(time.Now().Add(t.gateway.limits.write))
+	e.allow(time.Now(), t.gateway.limits.write)
 	n, err := io.WriteString(t.w, event)
 	t.result.BytesOut += int64(n)
 	if err == nil {
@@ -234,13 +232,6 @@ func (t *transfer) errorEvent(code, message string) string {
 // broken records an answer that ended early.
 func (t *transfer) broken(status int, reason string) {
 	t.result.Status, t.result.Outcome, t.result.Reason, t.result.Abort = status, audit.Partial, reason, true
-}
-
-func writeReason(err error) string {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return "client_slow"
-	}
-	return "client_closed"
 }
 
 // trailer passes the trailers on that a chunked answer ended with.
@@ -291,7 +282,7 @@ func (s *stream) copy(e *exchange, body io.Reader) {
 		e.listen(time.Now())
 		n, err := body.Read(e.buffer[held:])
 		e.phase.Store(writing)
-		e.renew(s.rc) // the upstream may have taken longer than a write may
+		e.renew() // the upstream may have taken longer than a write may
 		end := held + n
 		ready := end
 		if s.lines && err != io.EOF {

@@ -24,6 +24,9 @@ const (
 	maxHeader     = 32 << 10 // bytes
 )
 
+// cutTime is how long requests that outlasted the grace may take to end.
+const cutTime = time.Second
+
 // Listener is an open port and what it serves.
 type Listener struct {
 	net.Listener
@@ -108,8 +111,8 @@ func (in *Instance) Serve(ctx context.Context, listeners []Listener) error {
 	in.Server.Stop()
 	err := shutdown(context.WithoutCancel(ctx), servers, in.Config.StopGrace)
 	if errors.Is(err, context.DeadlineExceeded) {
-		in.cut() // streams that still run end with an error event
-		if err = shutdown(context.WithoutCancel(ctx), servers, 5*time.Second); err != nil {
+		in.cut() // streams that still run end with an error event, those that nobody reads without
+		if err = shutdown(context.WithoutCancel(ctx), servers, cutTime); err != nil {
 			err = nil
 			for _, hs := range servers {
 				err = errors.Join(err, hs.Close())

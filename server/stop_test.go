@@ -3,7 +3,9 @@ package server_test
 import (
 	"bufio"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -143,5 +145,49 @@ func checkAfterRestart(t *testing.T, s *instancetest.Server, id, outcome string)
 	}
 	if v := c.events("action", "credential.create"); len(v) != 1 {
 		t.Errorf("the change after a restart: %+v", v)
+	}
+}
+
+// A caller that does not read holds up no stop: the visit ends with the grace, as the stop's doing.
+func TestStopDoesNotWaitForCallersThatDoNotRead(t *testing.T) {
+	const grace = 300 * time.Millisecond
+	for name, header := range map[string][2]string{
+		"events":   {"Content-Type", "text/event-stream"},
+		"a length": {"Content-Length", "1000000000"},
+		"chunks":   {"Content-Type", "application/x-ndjson"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set(header[0], header[1])
+				for r.Context().Err() == nil {
+					_, _ = io.WriteString(w, "data: "+strings.Repeat("x", 32<<10)+"\n\n")
+				}
+			}))
+			t.Cleanup(provider.Close)
+			s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "openai=" + provider.URL, "GATEHOUSE_STOP_GRACE": grace.String()})
+			c := as(t, s, "acme", "u1", access.Owner)
+			c.store("openai", map[string]string{"apiKey": "sk-proj-0123456789abcdefghijABCDEFGHIJ0123456789abcdefghij"})
+			conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = conn.Close() })
+			if err := c.request("POST", chatPath, strings.NewReader(streamBody)).Write(conn); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(conn, make([]byte, 64<<10)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(300 * time.Millisecond) // until all that lies between is full
+			begin := time.Now()
+			s.Stop()
+			if took := time.Since(begin); took > grace+time.Second+500*time.Millisecond { // for the trail
+				t.Errorf("the stop took %v", took)
+			}
+			again := as(t, instancetest.ServeConfig(t, s.Config), "acme", "u1", access.Owner)
+			if v := again.events("action", "chat.request"); len(v) != 1 || v[0].Outcome != "partial" || v[0].Reason != "server_stopping" {
+				t.Errorf("the trail tells %+v", v)
+			}
+		})
 	}
 }
