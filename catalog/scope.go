@@ -91,8 +91,16 @@ func sameMethod(pattern, method string) bool {
 
 // AllowsPath says whether the scope takes a request of method to path, which
 // stands escaped as on the request line and has passed the gateway's check of
-// paths. It begins with a slash. Nothing is allowed where Paths is empty.
+// paths. It begins with a slash. Nothing is allowed where Paths is empty. A slash
+// that is encoded may be a part of its segment or a separator: both must be allowed.
 func (s *Scope) AllowsPath(method, path string) bool {
+	if HasEncodedSlash(path) && !s.allowsPlain(method, closedSlashes.Replace(path)) {
+		return false
+	}
+	return s.allowsPlain(method, path)
+}
+
+func (s *Scope) allowsPlain(method, path string) bool {
 	if strings.IndexByte(path, '%') >= 0 {
 		plain, err := url.PathUnescape(path)
 		if err != nil {
@@ -102,6 +110,21 @@ func (s *Scope) AllowsPath(method, path string) bool {
 	}
 	return slices.ContainsFunc(s.read().patterns, func(p PathPattern) bool { return p.Matches(method, path) })
 }
+
+// Slashes that stand encoded in a path: as the separators that some servers take them
+// for, and as a part of their segment, for which a byte stands that no pattern has but in *.
+var (
+	openSlashes   = strings.NewReplacer("%2F", "/", "%2f", "/")
+	closedSlashes = strings.NewReplacer("%2F", "\x00", "%2f", "\x00")
+)
+
+// HasEncodedSlash says whether a slash stands in path encoded, once.
+func HasEncodedSlash(path string) bool {
+	return strings.IndexByte(path, '%') >= 0 && (strings.Contains(path, "%2F") || strings.Contains(path, "%2f"))
+}
+
+// OpenSlashes gives path with its encoded slashes as separators.
+func OpenSlashes(path string) string { return openSlashes.Replace(path) }
 
 // read gives s with its patterns read, for scopes that are used more than once.
 // What is no pattern matches nothing.

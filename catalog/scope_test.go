@@ -51,6 +51,19 @@ func TestPathPatterns(t *testing.T) {
 		{"/v1/files/**", "GET", "/v1/files/a/content", true},
 		{"/v1/files/**", "GET", "/v1/filesystem", false},
 		{"DELETE /v1/files/**", "GET", "/v1/files/a", false},
+		// A slash that is encoded is a separator to some, and a part of its segment to others: both must be allowed.
+		{"/repos/**", "GET", "/repos/o/r/branches/feature%2Fx", true},
+		{"/repos/*/*/branches/**", "GET", "/repos/o/r/branches/feature%2fx%2Fy", true},
+		{"/repos/*/*/branches/*", "GET", "/repos/o/r/branches/feature%2Fx", false},
+		{"/repos/*/*/branches/*/x", "GET", "/repos/o/r/branches/feature%2Fx", false},
+		{"/repos/o/r/**", "GET", "/repos/o%2Fr/branches", false},
+		{"/repos/o/r/**", "GET", "/repos/o/r%2Fbranches", false},
+		{"/repos/*/r/**", "GET", "/repos/o%2F../r/x", false},
+		{"/repos/*/r/**", "GET", "/repos/o%2Fp/r/x", false},
+		{"/a/b", "GET", "/a%2Fb", false},
+		{"/a*b", "GET", "/a%2Fb", false},
+		{"/a/b", "GET", "/a%252Fb", false},
+		{"/**", "GET", "/a%2Fb", true},
 		{"/*-*-c", "GET", "/a-b-b-c", true},
 		{"/*-*-c", "GET", "/a-c", false},
 	} {
@@ -192,6 +205,18 @@ func TestPlainPatternsMatchOnePath(t *testing.T) {
 			t.Fatalf("%q lets %q pass", path, other)
 		}
 	})
+}
+
+// Two patterns that each take one reading of an encoded slash take it together.
+func TestBothReadingsOfAnEncodedSlash(t *testing.T) {
+	const path = "/repos/o/r/branches/feature%2Fx"
+	one, two := "/repos/*/*/branches/*", "/repos/*/*/branches/*/x"
+	if !(&catalog.Scope{Paths: []string{one, two}}).AllowsPath("GET", path) || !(&catalog.Scope{Paths: []string{"GET " + two, one}}).AllowsPath("GET", path) {
+		t.Error("both patterns do not take the path")
+	}
+	if (&catalog.Scope{Paths: []string{one, "POST " + two}}).AllowsPath("GET", path) {
+		t.Error("a pattern of another method takes the path")
+	}
 }
 
 func FuzzPathPattern(f *testing.F) {

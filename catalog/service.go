@@ -20,6 +20,11 @@ type Service struct {
 	// the provider, such as the next page; the gateway makes them lead through it.
 	PageLinks []string
 
+	// EncodedSlashes says that the API has paths with a slash inside of a segment, as
+	// %2F: GitHub's branches. For all others such a path is refused, since servers
+	// read it in two ways.
+	EncodedSlashes bool
+
 	// Alternatives are the ways to be a whole credential, where there are
 	// several: beside the required fields, all fields of one of these must be
 	// given. The first that is whole is put on requests.

@@ -38,7 +38,7 @@ func stripe() *Service {
 func gitHub() *Service {
 	return &Service{
 		Name: "github", Title: "GitHub",
-		Docs: "https://github.com/settings/tokens",
+		Docs: "https://github.com/settings/tokens", EncodedSlashes: true,
 		Fields: []Field{
 			{
 				Name: "token", Title: "Token", Secret: true, Required: true, MaxLength: maxKey,

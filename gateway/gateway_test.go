@@ -44,6 +44,9 @@ func (k keys) OpenForUse(_ context.Context, caller access.Caller, service *catal
 	if service.Name == "stripe" {
 		fields = map[string]string{"secretKey": injectedKey}
 	}
+	if service.Name == "github" {
+		fields = map[string]string{"token": injectedKey}
+	}
 	in, err := service.Prepare(fields)
 	if name == "" {
 		name = "Default"
@@ -66,8 +69,8 @@ type front struct {
 	results chan gateway.Result
 }
 
-// serve starts a gateway whose chat service "up", and whose stripe, anthropic
-// and app, are the given upstream, after change has had its way with the options.
+// serve starts a gateway whose chat service "up", and whose stripe, github,
+// anthropic and app, are the given upstream, after change has had its way with the options.
 func serve(t testing.TB, upstream string, change ...func(*gateway.Options)) *front {
 	t.Helper()
 	services, err := catalog.New(catalog.Options{
@@ -78,7 +81,7 @@ func serve(t testing.TB, upstream string, change ...func(*gateway.Options)) *fro
 			"headers":[{"name":"Authorization","scheme":"Basic","value":"{user}:{password}"}],"probe":{"path":"/me"}}]}`),
 		// Headers that tests look for.
 		ForwardHeaders: map[string][]string{"up": {"X-Answer", "X-Reflected", "X-Several", "X-Sum*", "X-Trailer*", "X-Key"}},
-		ServiceHosts:   map[string]string{"stripe": upstream + "/base", "anthropic": upstream},
+		ServiceHosts:   map[string]string{"stripe": upstream + "/base", "github": upstream + "/base", "anthropic": upstream},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/gatehouse-io/gatehouse/catalog"
 )
 
 // maxPath bounds the path after the service, in bytes.
@@ -26,8 +28,19 @@ func SplitPath(r *http.Request, route Route) (service, path string, ok bool) {
 // validPath says whether a raw path after the service can be appended to an
 // origin and mean the same to every server: only characters that RFC 3986
 // allows in a path, no dot segment, no empty first segment, no scheme, and no
-// slash, backslash or control character behind any number of encodings.
-func validPath(raw string) bool {
+// slash, backslash or control character behind any number of encodings. Where
+// the service takes slashes that are encoded once ([catalog.Service.EncodedSlashes]),
+// the path must be as plain to a server that takes them for separators.
+func validPath(raw string, encodedSlashes bool) bool {
+	if encodedSlashes && catalog.HasEncodedSlash(raw) {
+		// An empty segment, or one of parameters only, is dropped by some and kept by others.
+		opened := catalog.OpenSlashes(raw)
+		if len(raw) > maxPath || strings.Contains("/"+opened, "//") || strings.HasSuffix(opened, "/") && !strings.HasSuffix(raw, "/") ||
+			strings.Contains(opened, ";") || strings.Contains(strings.ToLower(opened), "%3b") {
+			return false
+		}
+		return validPath(opened, false)
+	}
 	if raw == "" {
 		return true
 	}

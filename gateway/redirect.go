@@ -42,7 +42,7 @@ func (t *transfer) through(sent *http.Request, link string) (string, bool) {
 		return "", false
 	}
 	path = strings.TrimPrefix(path, "/")
-	if !validPath(path) {
+	if !validPath(path, t.takesEncodedSlashes()) {
 		return "", false
 	}
 	rest := url.URL{RawQuery: target.RawQuery, Fragment: target.Fragment, RawFragment: target.RawFragment}

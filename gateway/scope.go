@@ -73,6 +73,9 @@ func (t *transfer) allowed(c Credential, body *payload) error {
 // it does. Every model that the request names must be one of them, wherever it
 // stands: a provider may go by another place than we do.
 func (t *transfer) modelDenied(scope *catalog.Scope, body *payload) string {
+	if catalog.HasEncodedSlash(t.visit.Path) {
+		return scopeUnnamed // the model of a path is another to who takes the slash for a separator
+	}
 	reads := t.r.Method == http.MethodGet || t.r.Method == http.MethodHead || t.r.Method == http.MethodOptions
 	models, inner := pathModels(t.visit.Path, reads), []string(nil) // those of tools do not name the request's
 	query, err := url.ParseQuery(t.r.URL.RawQuery)

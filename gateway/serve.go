@@ -16,7 +16,7 @@ import (
 
 var (
 	errPath = fault.New(fault.Malformed, "invalid_path",
-		"The path after the service has characters or segments that servers read in different ways. Send it plain: no dot segments, backslashes, encoded slashes or control characters.")
+		"The path after the service has characters or segments that servers read in different ways. Send it plain: no dot segments, backslashes, control characters or slashes that are encoded (%2F), but for services whose API has such.")
 	errTokenInPath = fault.New(fault.Malformed, "token_in_path",
 		"Your token stands in the path, from where it would go to the service. Send it in a header only.")
 	errTokenInBody = fault.New(fault.Malformed, "token_in_body",
@@ -84,7 +84,7 @@ func (t *transfer) serve() {
 		t.fail(err)
 		return
 	}
-	if err := checkRequest(t.r, t.visit.Path, t.tokens); err != nil {
+	if err := t.checkRequest(); err != nil {
 		t.fail(err)
 		return
 	}
@@ -161,16 +161,17 @@ func wrongRoute(service string, right Route) error {
 	return fault.New(fault.NotFound, "wrong_route", "This service is at /api/"+string(right)+"/"+service+"/.")
 }
 
-func checkRequest(r *http.Request, path string, tokens []string) error {
+func (t *transfer) checkRequest() error {
+	r, path := t.r, t.visit.Path
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
 	default:
 		return errMethod // TRACE would send the injected key back, CONNECT would tunnel
 	}
-	if r.URL.Host != "" || !validPath(path) {
+	if r.URL.Host != "" || !validPath(path, t.takesEncodedSlashes()) {
 		return errPath
 	}
-	if holdsOwnToken(tokens, path) {
+	if holdsOwnToken(t.tokens, path) {
 		return errTokenInPath
 	}
 	for _, protocol := range r.Header["Upgrade"] {
@@ -180,6 +181,11 @@ func checkRequest(r *http.Request, path string, tokens []string) error {
 		}
 	}
 	return nil
+}
+
+// takesEncodedSlashes says whether a slash inside of a segment may go to the service.
+func (t *transfer) takesEncodedSlashes() bool {
+	return t.service != nil && t.service.EncodedSlashes
 }
 
 // open finds where the request goes, with the credential where one is needed

@@ -34,14 +34,16 @@ type Visit struct {
 }
 
 // maxSubjects is how many subjects one request has: address and organization,
-// under the operator's limits and under the organization's own.
-const maxSubjects = 4
+// under the operator's limits and under the organization's own, for a path that
+// can be read in two ways twice.
+const maxSubjects = 8
 
 // counted says what one subject of a request is.
 type counted struct {
 	class int    // IPIndex or OrganizationIndex
 	key   string // of the subject, without what tells counters apart
 	by    *rule  // whose limits they are; nil: the defaults
+	again bool   // it stands here already, for the other reading of the path
 }
 
 // Request is what a decision is about, and its answer. It may be used again.
@@ -87,6 +89,13 @@ func (l *Limits) prepare(r *Request, organization string, v Visit, now time.Time
 		r.block = s.own[enforced][kindBlock].find(q)
 	}
 	r.exemption = s.operator[enforced][kindExempt].find(q)
+	var other *question
+	if q.inside != "" {
+		other = new(question)
+		*other = *q
+		other.path = q.inside
+		r.alsoAs(s, other)
+	}
 	ipKey := ""
 	if address {
 		ipKey = l.IPKey(v.Addr)
@@ -103,6 +112,38 @@ func (l *Limits) prepare(r *Request, organization string, v Visit, now time.Time
 	if own := s.own[enforced][kindOrganization].find(q); own != nil && tenant {
 		r.add(OrganizationIndex, organization, own, own.content.Limits)
 	}
+	if other != nil && address {
+		l.addOther(r, other, kindIP, IPIndex, ipKey, l.defaults.IP)
+	}
+	if other != nil && tenant {
+		l.addOther(r, other, kindOrganization, OrganizationIndex, organization, l.defaults.Organization)
+	}
+}
+
+// alsoAs is blocked by what blocks either reading of a path, and exempt where both are.
+func (r *Request) alsoAs(s *snapshot, other *question) {
+	if r.block == nil {
+		r.block = s.operator[enforced][kindBlock].find(other)
+	}
+	if r.block == nil {
+		r.block = s.own[enforced][kindBlock].find(other)
+	}
+	if s.operator[enforced][kindExempt].find(other) == nil {
+		r.exemption = nil
+	}
+}
+
+// addOther adds the limits of the other reading of a path where they are not the same.
+func (l *Limits) addOther(r *Request, other *question, k kind, class int, key string, defaults []ratelimit.Limit) {
+	s, q := r.snapshot, &r.question
+	if by := s.operator[enforced][k].find(other); by != s.operator[enforced][k].find(q) {
+		r.addOver(class, key, by, defaults)
+		r.counted[len(r.subjects)-1].again = true
+	}
+	if own := s.own[enforced][k].find(other); own != nil && own != s.own[enforced][k].find(q) {
+		r.add(class, key, own, own.content.Limits)
+		r.counted[len(r.subjects)-1].again = true
+	}
 }
 
 func (r *Request) addOver(class int, key string, by *rule, defaults []ratelimit.Limit) {
@@ -117,7 +158,7 @@ func (r *Request) add(class int, key string, by *rule, limits []ratelimit.Limit)
 	if by != nil && by.suffix != "" {
 		s.Key += by.suffix
 	}
-	r.counted[len(r.subjects)] = counted{class, key, by}
+	r.counted[len(r.subjects)] = counted{class: class, key: key, by: by}
 	r.subjects = append(r.subjects, s)
 }
 
@@ -250,7 +291,7 @@ func (l *Limits) observe(ctx context.Context, caller access.Caller, now time.Tim
 		}
 		for i := range r.subjects {
 			c := &r.counted[i]
-			if c.by != nil && c.by.owner != access.InstanceOrganization {
+			if c.again || c.by != nil && c.by.owner != access.InstanceOrganization {
 				continue // the same address and organization once more
 			}
 			k := kindOrganization

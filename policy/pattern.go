@@ -132,6 +132,21 @@ func PathOf(target string) string {
 	return plainPath(target)
 }
 
+// insidePath gives the plain path of who takes an encoded slash for a part of its
+// segment, as GitHub does of a branch's name, where path has one. Of a pattern only * means such a segment.
+func insidePath(path string) string {
+	if strings.IndexByte(path, '%') < 0 {
+		return ""
+	}
+	closed := closedSlashes.Replace(path)
+	if closed == path {
+		return ""
+	}
+	return plainPath(closed)
+}
+
+var closedSlashes = strings.NewReplacer("%2F", "\x00", "%2f", "\x00")
+
 // plainPath gives the path that a service may take path for: escapes decoded,
 // parameters (";...") and empty segments dropped, dot segments resolved, no slash
 // at the beginning or the end. Otherwise v1/ch%61t would pass by a limit on v1/chat.

@@ -108,18 +108,19 @@ func newRule(p *Policy, bits int) *rule {
 	return r
 }
 
-// question is what a rule is looked up by. path is plain.
+// question is what a rule is looked up by. path is plain, and inside is the same where
+// it holds encoded slashes, with those as a part of their segments; "" where it holds none.
 type question struct {
 	organization string
 	addr         netip.Addr
 	service      string
-	path         string
+	path, inside string
 	now          int64
 }
 
 func questionOf(organization string, v Visit, now time.Time) question {
 	return question{
-		organization: organization, addr: v.Addr.Unmap().WithZone(""), service: v.Service, path: plainPath(v.Path), now: now.UnixMilli(),
+		organization: organization, addr: v.Addr.Unmap().WithZone(""), service: v.Service, path: plainPath(v.Path), inside: insidePath(v.Path), now: now.UnixMilli(),
 	}
 }
 
