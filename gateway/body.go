@@ -167,13 +167,9 @@ func (p *patience) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// linger is how long a refused body is still read, and thrown away, so that the
-// caller gets to read the refusal: closing a connection with unread bytes resets
-// it, and the reset overtakes the answer.
-const linger = time.Second
-
 // refuseBody answers for a body that could not be read whole. What is left of it
-// is in the way of another request, so the connection ends.
+// is in the way of another request, so the connection ends. The server reads on what
+// still comes, so that the caller gets to read the answer.
 func (t *transfer) refuseBody(err error) {
 	if t.r.ProtoMajor != 1 {
 		t.answer(err) // the stream alone is reset
@@ -182,14 +178,6 @@ func (t *transfer) refuseBody(err error) {
 	t.w.Header().Set("Connection", "close")
 	// Not fail: a caller who closed its side may still read ours.
 	t.answer(err)
-	kind := fault.KindOf(err)
-	if kind != fault.TooLarge && kind != fault.Unavailable || t.r.Header["Expect"] != nil {
-		return // nothing more is coming
-	}
-	rc := http.NewResponseController(t.w)
-	if flush(rc) == nil && rc.SetReadDeadline(time.Now().Add(linger)) == nil {
-		_, _ = io.Copy(io.Discard, t.r.Body)
-	}
 }
 
 func bodyError(err error) error {

@@ -113,6 +113,7 @@ type Server struct {
 
 	fieldNames map[string]bool // names that may stand in an error, see problem.go
 	requests   sync.Pool       // of *policy.Request
+	linger     linger
 }
 
 // New gives the server over cfg.
@@ -127,6 +128,7 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, log: cfg.Logger, now: cfg.Now, mux: http.NewServeMux(),
 		failures: ratelimit.NewMemory(ratelimit.MemoryOptions{MaxKeys: 100_000}),
 		requests: sync.Pool{New: func() any { return new(policy.Request) }},
+		linger:   newLinger(),
 	}
 	var err error
 	if s.gateway, err = cfg.Gateway(s.writeProblem); err != nil {
@@ -227,6 +229,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 			cut(w, r)
 			panic(http.ErrAbortHandler)
 		}
+		s.linger.after(w, r, sw.status)
 	}()
 
 	// A body that is refused unread, or a client that does not read, must not
@@ -251,6 +254,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		if !cleanPath(r.URL.EscapedPath()) {
 			s.writeProblem(sw, r, errNoRoute)
 			return
+		}
+		if isLong(r) {
+			r.Body = unclosed{r.Body}
 		}
 		s.mux.ServeHTTP(sw, r)
 	}

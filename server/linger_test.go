@@ -1,0 +1,59 @@
+package server_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
+)
+
+// A client that reads nothing before it has sent all of a body that is too large, as Python's
+// http.client does, gets to read why it is refused.
+func TestRefusalsOfLargeBodiesAreSeen(t *testing.T) {
+	s := instancetest.Serve(t, map[string]string{"REQUEST_BODY_MIB": "1", "CHAT_HOSTS": "up=http://127.0.0.1:1"})
+	c := as(t, s, "acme", "u1", access.Owner)
+	c.store("up", map[string]string{"apiKey": "sk-0123456789abcdefghij"})
+	body := bytes.Repeat([]byte("a"), 10<<20)
+	for _, test := range []struct {
+		path, token string
+		status      int
+	}{
+		{credentialsPath, c.token, 413}, {"/api/chat/up/v1/x", c.token, 413}, {credentialsPath, "none", 401}, {"/api/nothing", c.token, 404},
+	} {
+		for name, chunked := range map[string]bool{"a length": false, "chunks": true} {
+			conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+			head := "POST " + test.path + " HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nAuthorization: Bearer " + test.token + "\r\n"
+			if chunked {
+				_, err = fmt.Fprintf(conn, "%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", head, len(body), body)
+			} else {
+				_, err = fmt.Fprintf(conn, "%sContent-Length: %d\r\n\r\n%s", head, len(body), body)
+			}
+			if err != nil {
+				t.Errorf("%s by %s: the body cannot be sent: %v", test.path, name, err)
+				continue
+			}
+			answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Errorf("%s by %s: %v", test.path, name, err)
+				continue
+			}
+			text, err := io.ReadAll(answer.Body)
+			if answer.StatusCode != test.status || err != nil || !strings.Contains(string(text), `"code"`) {
+				t.Errorf("%s by %s: %d %s %v, want %d", test.path, name, answer.StatusCode, text, err, test.status)
+			}
+		}
+	}
+}
