@@ -50,6 +50,14 @@ func (r *Redis) call(ctx context.Context, do func(rueidis.Client) rueidis.RedisR
 	}
 }
 
+// quiet waits until Redis has answered all calls that are under way, nobody waiting for some
+// of them any more, but no longer than the timeout.
+func (r *Redis) quiet(ctx context.Context) {
+	for end := time.Now().Add(r.timeout); len(r.inFlight) > 0 && ctx.Err() == nil && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // unavailableError is an ErrUnavailable with its cause.
 type unavailableError struct {
 	cause    error

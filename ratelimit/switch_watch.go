@@ -70,6 +70,9 @@ func (s *Switch) recover() bool {
 // settle merges what is owed, the last of it while no decision is under way, and
 // lets Redis decide again, within the share.
 func (s *Switch) settle(ctx context.Context) bool {
+	if s.degraded.Load() && !s.half.Load() {
+		s.redis.quiet(ctx) // what it answers late takes back what is owed for it
+	}
 	if !s.mergeOwed(ctx) {
 		return false
 	}
