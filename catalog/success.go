@@ -43,16 +43,28 @@ func (a answer) isJSON() bool {
 	}
 }
 
-// tellsError says whether the body is an object that tells of an error, in the
-// words of any of the providers.
+// tellsError reports whether the body is an object that tells of an error, in the words of
+// any of the providers, or that says nothing but a message: some hosts refuse with a 200.
 func (a answer) tellsError() bool {
-	var told struct {
-		Error  any `json:"error"`
-		Errors any `json:"errors"`
-		Type   any `json:"type"`
-		Status any `json:"status"`
+	told, plain := make(map[string]any), 0
+	d := json.NewDecoder(bytes.NewReader(a.body)) // which may be cut off
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return false
 	}
-	a.fill(&told)
+	for d.More() {
+		name, err := d.Token()
+		var value any
+		if err != nil || d.Decode(&value) != nil {
+			if name == "error" || name == "errors" { // it goes on behind what was read
+				return true
+			}
+			break
+		}
+		told[name.(string)] = value //nolint:forcetypeassert // a member's name is a string
+		if plainMembers[name.(string)] {
+			plain++
+		}
+	}
 	something := func(v any) bool {
 		switch v := v.(type) {
 		case nil:
@@ -68,8 +80,16 @@ func (a answer) tellsError() bool {
 		}
 		return true
 	}
-	return something(told.Error) || something(told.Errors) || told.Type == "error" || told.Type == "error.list" || told.Status == "error"
+	refuses := func(v any) bool {
+		status, ok := v.(float64)
+		return ok && status >= 400
+	}
+	return something(told["error"]) || something(told["errors"]) || told["type"] == "error" || told["type"] == "error.list" || told["status"] == "error" ||
+		told["success"] == false || told["ok"] == false || refuses(told["code"]) || refuses(told["status"]) || plain > 0 && plain == len(told)
 }
+
+// plainMembers are those of an object that says why it is no answer.
+var plainMembers = map[string]bool{"message": true, "msg": true, "detail": true, "code": true, "status": true, "success": true, "error_description": true, "title": true}
 
 // fill takes from the body what v asks for and the body has: a member that is
 // missing or of another kind leaves the rest.

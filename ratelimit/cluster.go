@@ -18,7 +18,7 @@ const giveBackTries = 5
 // settled is how old the newest request of a full subject must be for its denial to be
 // remembered on a cluster: until then it may be one that another subject denies, and that is
 // about to be given back.
-const settled = time.Second
+const settled = 250 * time.Millisecond
 
 // decideSpread decides on subjects in different slots of a cluster, each on its
 // own node and clock, and gives the answer that one script would have given: all
@@ -73,16 +73,28 @@ func (r *Redis) decideSpread(client rueidis.Client, q *question) (answer, error)
 	return joined, nil
 }
 
-// unsettled reports whether a full subject's newest request may be given back yet.
+// unsettled reports whether a full subject's newest request may be given back yet. It does not
+// keep the denial waiting for long: then it may.
 func (r *Redis) unsettled(client rueidis.Client, p *part) bool {
 	// The last 5 bytes are the newest instant's milliseconds modulo 2^40, see queue.lua.
 	const size, whole, half = 5, int64(1) << 40, int64(1) << 39
-	newest, err := client.Do(context.Background(), client.B().Getrange().Key(p.question.keys[0]).Start(-size).End(-1).Build()).ToString()
-	if err != nil || len(newest) != size {
+	read := make(chan string, 1)
+	go func() {
+		newest, _ := client.Do(context.Background(), client.B().Getrange().Key(p.question.keys[0]).Start(-size).End(-1).Build()).ToString()
+		read <- newest
+	}()
+	timer := time.NewTimer(r.timeout / 4)
+	defer timer.Stop()
+	select {
+	case newest := <-read:
+		if len(newest) != size {
+			return true
+		}
+		age := (p.answer.now-read40(newest)+half)&(whole-1) - half
+		return age < settled.Milliseconds()
+	case <-timer.C:
 		return true
 	}
-	age := (p.answer.now-read40(newest)+half)&(whole-1) - half
-	return age < settled.Milliseconds()
 }
 
 func read40(s string) int64 {

@@ -3,6 +3,7 @@ package server
 import (
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 )
 
@@ -11,13 +12,14 @@ import (
 // answer: clients that read nothing before they have sent everything, as Python's
 // do, would never see why.
 type linger struct {
-	slots chan struct{} // one for each client at once; whoever finds none is cut off at once
-	time  time.Duration
-	bytes int64
+	slots   chan struct{} // one for each client at once; whoever finds none is cut off at once
+	time    time.Duration
+	silence time.Duration // after which nothing more is waited for
+	bytes   int64
 }
 
 func newLinger() linger {
-	return linger{slots: make(chan struct{}, 64), time: 5 * time.Second, bytes: 64 << 20}
+	return linger{slots: make(chan struct{}, 64), time: 5 * time.Second, silence: time.Second, bytes: 64 << 20}
 }
 
 // unread is how much of a body net/http reads by itself behind an answer.
@@ -32,6 +34,51 @@ type unclosed struct{ io.Reader }
 
 func (unclosed) Close() error { return nil }
 
+// refusals holds a refusal back until it is whole, so that its length is known when it goes
+// out before the client's body has come.
+type refusals struct {
+	http.ResponseWriter
+	status int // of the refusal; 0: none
+	body   []byte
+}
+
+func (w *refusals) WriteHeader(status int) {
+	if w.status = 0; status > http.StatusBadRequest {
+		w.status = status
+		return
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *refusals) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		return w.ResponseWriter.Write(p)
+	}
+	w.body = append(w.body, p...)
+	return len(p), nil
+}
+
+// FlushError serves [http.ResponseController].
+func (w *refusals) FlushError() error {
+	if w.status != 0 {
+		return nil
+	}
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Unwrap serves [http.ResponseController].
+func (w *refusals) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// end writes the refusal, where there is one.
+func (w *refusals) end() {
+	if w.status == 0 {
+		return
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(len(w.body)))
+	w.ResponseWriter.WriteHeader(w.status)
+	_, _ = w.ResponseWriter.Write(w.body) // a client that is gone needs no answer
+}
+
 // after is called when the answer to r is written. What is refused as malformed is
 // none of this: it came too slowly, or nobody knows where it ends.
 func (l *linger) after(w http.ResponseWriter, r *http.Request, status int) {
@@ -45,7 +92,21 @@ func (l *linger) after(w http.ResponseWriter, r *http.Request, status int) {
 		return
 	}
 	rc := http.NewResponseController(w)
-	if rc.Flush() == nil && rc.SetReadDeadline(time.Now().Add(l.time)) == nil {
-		_, _ = io.CopyN(io.Discard, r.Body, l.bytes)
+	if rc.Flush() != nil {
+		return
+	}
+	end, buffer := time.Now().Add(l.time), make([]byte, 32<<10)
+	for left := l.bytes; left > 0; {
+		by := time.Now().Add(l.silence) // whoever has read the answer and sends no more is not waited for
+		if end.Before(by) {
+			by = end
+		}
+		if rc.SetReadDeadline(by) != nil {
+			return
+		}
+		n, err := r.Body.Read(buffer)
+		if left -= int64(n); err != nil {
+			return
+		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 // Whoever sends slowly, or without end, is read on for no longer than the bound, and so are only so many at once.
 func TestLingerIsBounded(t *testing.T) {
 	const bound = 300 * time.Millisecond
-	l := linger{slots: make(chan struct{}, 1), time: bound, bytes: 1 << 20}
+	l := linger{slots: make(chan struct{}, 1), time: bound, silence: bound, bytes: 1 << 20}
 	over := make(chan time.Duration, 16)
 	hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")

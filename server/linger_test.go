@@ -57,3 +57,28 @@ func TestRefusalsOfLargeBodiesAreSeen(t *testing.T) {
 		}
 	}
 }
+
+// A client that stops sending when it sees the refusal knows where that ends.
+func TestRefusalsOfLargeBodiesAreWhole(t *testing.T) {
+	s := instancetest.Serve(t, map[string]string{"REQUEST_BODY_MIB": "1", "CHAT_HOSTS": "up=http://127.0.0.1:1"})
+	c := as(t, s, "acme", "u1", access.Owner)
+	c.store("up", map[string]string{"apiKey": "sk-0123456789abcdefghij"})
+	for path, token := range map[string]string{"/api/chat/up/v1/x": c.token, "/api/tokens": "none", "/api/nothing": c.token} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		_, _ = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nAuthorization: Bearer %s\r\nContent-Length: 9000000\r\n\r\n{", path, token)
+		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		text, err := io.ReadAll(answer.Body)
+		if answer.StatusCode < 401 || answer.ContentLength != int64(len(text)) || len(answer.TransferEncoding) > 0 || err != nil {
+			t.Errorf("%s: %d, a length of %d for %d bytes, %v, %v", path, answer.StatusCode, answer.ContentLength, len(text), answer.TransferEncoding, err)
+		}
+	}
+}

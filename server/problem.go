@@ -138,13 +138,14 @@ func (s *Server) writeProblem(w http.ResponseWriter, r *http.Request, err error)
 		p.Problem.Error = &api.SDKError{Message: p.Detail, Type: sdkType(p.Status), Code: p.Code}
 	}
 	h.Set("Content-Type", "application/problem+json")
-	h.Del("Content-Length")
 	body, err := json.Marshal(p.Problem)
 	if err != nil { // strings and numbers always marshal
 		s.log.ErrorContext(r.Context(), "a problem could not be written", "error", err)
 	}
+	body = append(body, '\n')
+	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(p.Status)
-	_, _ = w.Write(append(body, '\n')) // a client that is gone needs no answer
+	_, _ = w.Write(body) // a client that is gone needs no answer
 	return p.Status
 }
 

@@ -257,6 +257,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		if isLong(r) {
 			r.Body = unclosed{r.Body}
+			whole := &refusals{ResponseWriter: sw}
+			s.mux.ServeHTTP(whole, r)
+			whole.end()
+			return
 		}
 		s.mux.ServeHTTP(sw, r)
 	}

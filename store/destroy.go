@@ -15,9 +15,10 @@ import (
 func (tx *Tx) Destroys() { tx.destroys = tx.db.dialect == dialectSQLite }
 
 const (
-	cutEvery = time.Second            // at most: many rows go in many transactions
-	cutRetry = 100 * time.Millisecond // while somebody reads what the log holds
-	cutWait  = 100 * time.Millisecond // for readers, during which nobody writes
+	cutEvery  = time.Second            // at most: many rows go in many transactions
+	cutRetry  = 100 * time.Millisecond // while somebody reads what the log holds, twice as long with each try
+	cutRarely = 5 * time.Second        // up to this
+	cutWait   = 50 * time.Millisecond  // for readers, during which nobody writes
 )
 
 // cutter cuts SQLite's write-ahead log off.
@@ -25,6 +26,7 @@ type cutter struct {
 	mu      sync.Mutex
 	last    time.Time // when it was cut off
 	wanted  int       // how often that was asked for
+	done    int       // what was asked for when it was cut off last
 	running bool      // a goroutine tries
 	wait    sync.WaitGroup
 	stopped bool
@@ -36,12 +38,28 @@ func (c *cutter) stop() {
 		return
 	}
 	c.mu.Lock()
-	if !c.stopped {
-		c.stopped = true
+	first := !c.stopped
+	c.stopped = true
+	if first {
 		close(c.closed)
 	}
 	c.mu.Unlock()
 	c.wait.Wait()
+}
+
+// finishCutting stops the cutter, and tries once more what is not done: another process may
+// have the database open, and knows nothing of it.
+func (db *DB) finishCutting() {
+	c := &db.cutter
+	c.stop()
+	for range 10 {
+		c.mu.Lock()
+		pending := c.wanted > c.done
+		c.mu.Unlock()
+		if !pending || db.tryCut() {
+			return
+		}
+	}
 }
 
 // cutLog cuts the log off, now or in the background.
@@ -63,30 +81,28 @@ func (db *DB) cutLog() {
 	}
 }
 
-// keepCutting tries until what was asked for is done, or the database closes: who closes it
-// last folds its log in.
+// keepCutting tries until what was asked for is done, or the database closes. It tries less and
+// less often: each try keeps writers waiting.
 func (db *DB) keepCutting(next time.Duration) {
 	c := &db.cutter
-	for {
+	for retry := cutRetry; ; {
 		select {
 		case <-c.closed:
 			return
 		case <-time.After(next):
 		}
-		next = cutRetry
-		c.mu.Lock()
-		wanted := c.wanted
-		c.mu.Unlock()
 		if !db.tryCut() {
+			next = retry
+			retry = min(2*retry, cutRarely)
 			continue
 		}
 		c.mu.Lock()
-		if c.wanted == wanted {
+		if c.wanted == c.done {
 			c.running = false
 			c.mu.Unlock()
 			return
 		}
-		next = cutEvery
+		next, retry = cutEvery, cutRetry
 		c.mu.Unlock()
 	}
 }
@@ -100,6 +116,9 @@ func (db *DB) tryCut() bool {
 		return false
 	}
 	defer func() { _ = conn.Close() }()
+	db.cutter.mu.Lock()
+	wanted := db.cutter.wanted // committed before the log is cut off
+	db.cutter.mu.Unlock()
 	// A checkpoint waits for readers as long as a writer waits for another.
 	if _, err := conn.ExecContext(ctx, pragmaBusyTimeout(cutWait)); err != nil {
 		return false
@@ -114,6 +133,6 @@ func (db *DB) tryCut() bool {
 	}
 	db.cutter.mu.Lock()
 	defer db.cutter.mu.Unlock()
-	db.cutter.last = time.Now()
+	db.cutter.last, db.cutter.done = time.Now(), wanted
 	return true
 }

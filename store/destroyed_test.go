@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"database/sql"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"testing"
 	"time"
@@ -107,6 +108,40 @@ func TestDestroyedBytesAreGone(t *testing.T) {
 	gone(2)
 	if gatehousetest.Occurrences(t, path, value(3)) == 0 {
 		t.Error("the value that stays is gone")
+	}
+}
+
+// A command that destroys something beside a running server, and ends, leaves it in no file.
+func TestDestroyedBesideAServer(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gatehouse.db")
+	server := open(t, path)
+	sqlExec(t, server, `CREATE TABLE secrets (organization TEXT NOT NULL, id BIGINT NOT NULL, sealed BYTEA NOT NULL, PRIMARY KEY (organization, id))`)
+	err := server.Update(t.Context(), organization, func(tx *store.Tx) error {
+		_, err := tx.Exec(t.Context(), `INSERT INTO secrets VALUES ($1, 1, $2)`, organization, []byte("sealed-value."))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	command, err := store.Open(t.Context(), path, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second so soon that it is put off
+		err = command.Update(t.Context(), organization, func(tx *store.Tx) error {
+			tx.Destroys()
+			_, err := tx.Exec(t.Context(), `UPDATE secrets SET sealed = $1`, []byte("another"))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := command.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := gatehousetest.Occurrences(t, path, []byte("sealed-value.")); n != 0 {
+		t.Errorf("after the command the value is in the files %d times", n)
 	}
 }
 

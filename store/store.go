@@ -171,7 +171,8 @@ func openSQLite(ctx context.Context, path string) (*DB, error) {
 	if err := write.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s is not a database that can be opened: %w", path, err), db.Close())
 	}
-	db.cutLog() // of a process that was killed
+	db.tryCut() // what a process that was killed left
+	db.cutter.last = time.Time{}
 	return db, nil
 }
 
@@ -209,7 +210,7 @@ func withoutPassword(err error, password string) error {
 
 // Close closes the database. Transactions that run are waited for by the driver.
 func (db *DB) Close() error {
-	db.cutter.stop()
+	db.finishCutting()
 	err := errors.Join(db.ready.close(), db.write.Close())
 	if db.read != db.write {
 		err = errors.Join(err, db.read.Close())

@@ -237,6 +237,7 @@ func (w *Webhooks) sweep(ctx context.Context) error {
 	now := w.opts.Now()
 	old := `SELECT organization, id, '' FROM webhook_deliveries WHERE created_at < $1 AND status <> 'pending' LIMIT ` + strconv.Itoa(sweepBatch)
 	err := w.deleteWhile(ctx, old, store.At(now.Add(-KeepFor)), func(tx *store.Tx, organization, id, _ string) error {
+		tx.Destroys()
 		_, err := tx.Exec(ctx, `DELETE FROM webhook_deliveries WHERE organization = $1 AND id = $2 AND status <> 'pending'`, organization, id)
 		return err
 	})
