@@ -6,7 +6,9 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -146,28 +148,33 @@ func noteText(note string) string {
 
 // splitNotes parts a file that holds signed notes one behind the other, as
 // `gatehouse audit checkpoint` and AUDIT_CHECKPOINTS write them. It reads no more
-// of them than where each ends. torn are notes that a full disk cut off, before whole ones.
+// of them than where each ends. torn are notes that a full disk cut off: each must have a whole
+// one behind it that vouches for the same.
 func splitNotes(file []byte) (notes []string, torn int, err error) {
 	file = bytes.ReplaceAll(file, []byte("\r\n"), []byte("\n"))
+	type piece struct {
+		text   string
+		before int // how many notes are before it
+	}
+	var pieces []piece
 	var note strings.Builder
 	signed, blank := false, false // the line before was a signature, or empty
-	end := func(line []byte) {
-		if wholeSignature(line) {
+	end := func(last []byte) {
+		if last != nil && wholeSignature(last) {
 			notes = append(notes, note.String())
 		} else {
-			torn++
+			pieces = append(pieces, piece{note.String(), len(notes)})
 		}
 		note.Reset()
 	}
 	var last []byte
 	for line := range bytes.SplitSeq(file, []byte("\n")) {
-		signature := bytes.HasPrefix(line, []byte("— "))
+		signature := bytes.HasPrefix(line, []byte(signatureMark))
 		switch {
 		case signed && !signature:
 			end(last)
 		case blank && !signature && len(line) > 0 && note.Len() > 0: // behind a note's text there are only signatures
-			torn++
-			note.Reset()
+			end(nil)
 		}
 		signed, blank, last = signature, len(line) == 0, line
 		if blank && (note.Len() == 0 || strings.HasSuffix(note.String(), "\n\n")) {
@@ -182,7 +189,32 @@ func splitNotes(file []byte) (notes []string, torn int, err error) {
 	if note.Len() > 0 || len(notes) == 0 {
 		return nil, 0, errors.New("the file is not one of checkpoints, or its end is cut off")
 	}
-	return notes, torn, nil
+	for _, p := range pieces {
+		if !slices.ContainsFunc(notes[p.before:], func(n string) bool { return vouches(n, p.text) }) {
+			return nil, 0, fmt.Errorf("a checkpoint behind number %d of the file is cut off, and none behind it vouches for the same log", p.before)
+		}
+	}
+	return notes, len(pieces), nil
+}
+
+const signatureMark = "— "
+
+// vouches reports whether a note is of the same log as one that was cut off, and of no fewer
+// events, as far as that still says. What is left of its signature says nothing.
+func vouches(note, cut string) bool {
+	if strings.HasPrefix(signatureMark, strings.TrimSpace(cut)) {
+		return true
+	}
+	later, was := strings.SplitN(note, "\n", 3), strings.SplitN(cut, "\n", 3) // origin, size
+	if len(later) < 3 || len(was) < 2 {
+		return false
+	}
+	if len(was) < 3 || was[1] == "" {
+		return strings.HasPrefix(later[0], was[0])
+	}
+	size, sizeErr := strconv.ParseInt(later[1], 10, 64)
+	least, leastErr := strconv.ParseInt(was[1], 10, 64)
+	return later[0] == was[0] && sizeErr == nil && leastErr == nil && size >= least
 }
 
 // wholeSignature reports whether a note's line has a signature as long as those of Ed25519 are:

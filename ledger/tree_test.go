@@ -129,7 +129,16 @@ func TestTornCheckpoints(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "checkpoints")
 	e := &Export{path: path}
 	want := []string{note(1), note(2), note(3)}
-	for cut := 1; cut < len(note(9)); cut++ {
+	for what, file := range map[string]string{
+		"of another log": note(1) + "\n" + "gatehouse/test/acme/control\n3\n\n\n" + note(2),
+		"of more events": note(1) + "\n" + "gatehouse/test/_instance/ledger\n3\nx\n\n\n" + note(2),
+		"the last":       note(1) + "\n" + note(2)[:60],
+	} {
+		if notes, torn, err := ReadCheckpoints([]byte(file)); err == nil {
+			t.Errorf("a note that is cut off, %s: %d notes, %d torn, no error", what, len(notes), torn)
+		}
+	}
+	for cut := 1; cut < len(note(2)); cut++ {
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +148,7 @@ func TestTornCheckpoints(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := f.WriteString(note(9)[:cut]); err != nil {
+				if _, err := f.WriteString(note(2)[:cut]); err != nil {
 					t.Fatal(err)
 				}
 				if err := f.Close(); err != nil {
@@ -155,8 +164,8 @@ func TestTornCheckpoints(t *testing.T) {
 			t.Fatal(err)
 		}
 		notes, torn, err := ReadCheckpoints(file)
-		if cut == len(note(9))-1 { // all but the end of its last line
-			want = []string{want[0], note(9), want[1], want[2]}
+		if cut == len(note(2))-1 { // all but the end of its last line
+			want = []string{want[0], note(2), want[1], want[2]}
 		}
 		if diff := cmp.Diff(want, notes); diff != "" || (torn > 0) != (len(want) == 3) || err != nil {
 			t.Errorf("cut after %d bytes: %d torn, %v (-want +got):\n%s", cut, torn, err, diff)
