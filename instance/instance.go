@@ -21,9 +21,10 @@
 //
 // Open fails before anything is listened on: on a mistake, a database that
 // cannot be opened, a wrong master key, another environment's database. wire.go
-// is the order in which the rooms are made; what runs in the background starts
-// last there, and Close waits for it, so that what was counted and recorded is
-// on disk. Serve has the order of a stop: not ready, no new requests, a grace
+// is the order in which the rooms are made. Each step that takes something says
+// there how it is given back: Close, and an Open that fails, do so in the reverse
+// order. What runs in the background starts when nothing can fail any more, and
+// Close waits for it, so that what was counted and recorded is on disk. Serve has the order of a stop: not ready, no new requests, a grace
 // for those that run, and then streams are cut with an error event.
 //
 // # Beside a running server
@@ -40,6 +41,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/gatehouse-io/gatehouse/audit"
@@ -76,19 +78,20 @@ type Instance struct {
 	Keys      *masterkey.Keys
 	Server    *server.Server
 
-	checker  *vault.Checker
-	webhooks *webhook.Webhooks
-	issuers  *auth.Issuers
+	checker     *vault.Checker
+	webhooks    *webhook.Webhooks
+	issuers     *auth.Issuers
+	checkpoints *ledger.Export // nil: they go nowhere
 
-	metrics  *telemetry.Metrics
-	otel     *telemetry.OTel // nil: nothing is exported
-	flushLog func()
-	limiter  ratelimit.Limiter
-	limits   *policy.Limits
-	redis    *ratelimit.Redis   // nil without REDIS_URL
-	cut      context.CancelFunc // ends what still runs after the grace
-	stopRuns context.CancelFunc
-	runs     sync.WaitGroup
+	metrics *telemetry.Metrics
+	otel    *telemetry.OTel // nil: nothing is exported
+	limiter ratelimit.Limiter
+	limits  *policy.Limits
+	redis   *ratelimit.Redis   // nil without REDIS_URL
+	cut     context.CancelFunc // ends what still runs after the grace
+	runs    sync.WaitGroup
+
+	closers []func() error // what gives back what was taken, the first first
 }
 
 // Open checks the configuration, opens the database and wires all rooms. Log
@@ -104,36 +107,43 @@ func Open(ctx context.Context, c Config, w io.Writer) (*Instance, error) {
 	log, flushLog := telemetry.NewLogger(w, level, server.RequestID)
 	c.warn(log)
 
-	// The data folder and the database.
-	if err := os.MkdirAll(c.Data, 0o700); err != nil {
-		return nil, fmt.Errorf("GATEHOUSE_DATA cannot be made: %w", err)
-	}
-	warnFolder(c.Data, log)
-	db, err := store.Open(ctx, c.Database(), log)
-	if err != nil {
-		return nil, err
-	}
-	if err := warnBypass(ctx, db, log); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	in := &Instance{Config: c, Log: log, DB: db, flushLog: flushLog}
-	if err := in.wire(ctx, c, log); err != nil {
-		in.closeOTel()
-		return nil, errors.Join(err, db.Close())
+	in := &Instance{Config: c, Log: log}
+	in.onClose(func() error { flushLog(); return nil })
+	if err := in.open(ctx, c, log); err != nil {
+		return nil, errors.Join(err, in.Close())
 	}
 	// The keyring has its own copies now; those of the configuration go with the next collection.
 	in.Config.EncryptionKey, in.Config.EncryptionKeysOld = "", nil
 	return in, nil
 }
 
-// Close writes what is left of the trail and closes the database.
+// open opens the data folder and the database, and puts the rooms on them.
+func (in *Instance) open(ctx context.Context, c Config, log *slog.Logger) error {
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return fmt.Errorf("GATEHOUSE_DATA cannot be made: %w", err)
+	}
+	warnFolder(c.Data, log)
+	var err error
+	if in.DB, err = store.Open(ctx, c.Database(), log); err != nil {
+		return err
+	}
+	in.onClose(in.DB.Close)
+	if err := warnBypass(ctx, in.DB, log); err != nil {
+		return err
+	}
+	return in.wire(ctx, c, log)
+}
+
+// onClose has Close call giveBack, before all that was named earlier.
+func (in *Instance) onClose(giveBack func() error) { in.closers = append(in.closers, giveBack) }
+
+// Close ends what runs, writes what is left of the trail and gives back all that
+// was taken, the database last.
 func (in *Instance) Close() error {
-	in.cut()
-	in.closeLimiter()
-	in.stopRuns()
-	in.runs.Wait()
-	in.closeOTel()
-	err := in.DB.Close()
-	in.flushLog()
-	return err
+	var errs []error
+	for _, giveBack := range slices.Backward(in.closers) {
+		errs = append(errs, giveBack())
+	}
+	in.closers = nil
+	return errors.Join(errs...)
 }

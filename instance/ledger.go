@@ -56,11 +56,11 @@ func (c *Config) export(post ledger.Post) (*ledger.Export, error) {
 // postNowhere stands for the sink where only the configuration is checked.
 func postNowhere(context.Context, string) error { return nil }
 
-// exportCheckpoints keeps checkpoints going out until ctx ends, with its gauges.
-func (in *Instance) exportCheckpoints(ctx context.Context, c Config) error {
+// newExport gives where checkpoints go, with its gauges; nil: nowhere.
+func (in *Instance) newExport(c Config) (*ledger.Export, error) {
 	to, err := c.export(in.webhooks.PostCheckpoint)
 	if err != nil || to == nil {
-		return err
+		return nil, err
 	}
 	in.metrics.Gauge("gatehouse_audit_checkpoint_exported_timestamp_seconds", "When this instance last exported a checkpoint; 0 before the first.", func() float64 {
 		if at := in.Ledger.Exported().At; !at.IsZero() {
@@ -74,8 +74,7 @@ func (in *Instance) exportCheckpoints(ctx context.Context, c Config) error {
 		}
 		return 0
 	})
-	in.runs.Go(func() { in.Ledger.RunExport(ctx, to) })
-	return nil
+	return to, nil
 }
 
 // OfflineLedger is the trail's ledger as a command of the command line works with

@@ -27,14 +27,13 @@ func (in *Instance) newLimiter(c Config) (ratelimit.Limiter, *ratelimit.Memory, 
 		return nil, nil, err
 	}
 	in.redis = ratelimit.OpenRedis(option, ratelimit.RedisOptions{Timeout: c.RedisTimeout, MaxExact: c.ExactUpTo})
-	return ratelimit.NewSwitch(in.redis, memory, ratelimit.SwitchOptions{OnChange: in.limiterChanged, Without: without}), memory, nil
-}
-
-func (in *Instance) closeLimiter() {
-	if s, ok := in.limiter.(*ratelimit.Switch); ok {
+	s := ratelimit.NewSwitch(in.redis, memory, ratelimit.SwitchOptions{OnChange: in.limiterChanged, Without: without})
+	in.onClose(func() error {
 		s.Close()
 		in.redis.Close()
-	}
+		return nil
+	})
+	return s, memory, nil
 }
 
 // limiterChanged logs and records that decisions went over from one store to

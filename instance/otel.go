@@ -28,13 +28,14 @@ func (in *Instance) newOTel(ctx context.Context, c Config) (*telemetry.OTel, err
 	return t, err
 }
 
-// closeOTel exports what is left.
-func (in *Instance) closeOTel() {
+// closeOTel exports what is left. A collector that is away is no failure of the stop.
+func (in *Instance) closeOTel() error {
 	ctx, cancel := context.WithTimeout(context.Background(), otelGrace)
 	defer cancel()
 	if err := in.otel.Shutdown(ctx); err != nil {
 		in.Log.Warn("telemetry", "error", err)
 	}
+	return nil
 }
 
 // attempted traces requests to upstreams; nil where nothing is exported.

@@ -17,6 +17,7 @@ func (in *Instance) newMeter(c Config, log *slog.Logger) (*usage.Meter, error) {
 	if err != nil {
 		return nil, err
 	}
+	in.onClose(m.Close)
 	in.metrics.Gauge("gatehouse_usage_spool_bytes", "Bytes of usage that wait on disk for the database.", func() float64 {
 		return float64(m.Backlog().Bytes)
 	})

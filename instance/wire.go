@@ -6,9 +6,11 @@ import (
 	"crypto/sha256"
 	"log/slog"
 	"net/http"
+	"net/url"
 
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/auth"
+	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gateway"
 	"github.com/gatehouse-io/gatehouse/internal/telemetry"
 	"github.com/gatehouse-io/gatehouse/masterkey"
@@ -20,171 +22,277 @@ import (
 	"github.com/gatehouse-io/gatehouse/webhook"
 )
 
-// wire puts the rooms together, top to bottom.
+// wiring is an [Instance] while its rooms are made, and what one step hands to a
+// later one that the Instance has no use for.
+type wiring struct {
+	*Instance
+	c   Config
+	log *slog.Logger
+
+	authenticator *auth.Authenticator
+	services      *catalog.Catalog
+	upstream      *url.URL // CHAT_UPSTREAM; nil: none
+	out           *outside
+}
+
+// wire puts the rooms together, top to bottom. The background writers start when
+// no step can fail any more: none of them must run on a database that is closed.
 func (in *Instance) wire(ctx context.Context, c Config, log *slog.Logger) error {
-	// The trail, which everything below writes to, and the counters.
-	in.Audit = audit.New(in.DB, audit.Options{Logger: log})
-	in.metrics = telemetry.NewMetrics()
-	in.metrics.Gauge("gatehouse_audit_waiting", "Audit events that wait for the disk.", func() float64 {
-		waiting, _ := in.Audit.Backlog()
+	w := &wiring{Instance: in, c: c, log: log}
+	for _, step := range []func(context.Context) error{
+		w.makeTrail, w.makeKeys, w.makeTenants, w.makeVault, w.makeUpkeep, w.makeLimits, w.makeTelemetry, w.makeEdge,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	in.start(ctx)
+	return nil
+}
+
+// makeTrail makes the trail, which everything below writes to, the counters, and the
+// record of what is used, over a spool on disk.
+func (w *wiring) makeTrail(context.Context) (err error) {
+	w.Audit = audit.New(w.DB, audit.Options{Logger: w.log})
+	w.metrics = telemetry.NewMetrics()
+	w.metrics.Gauge("gatehouse_audit_waiting", "Audit events that wait for the disk.", func() float64 {
+		waiting, _ := w.Audit.Backlog()
 		return float64(waiting)
 	})
-	in.metrics.Gauge("gatehouse_audit_lost", "Audit events that the database refused for good since the start.", func() float64 {
-		_, lost := in.Audit.Backlog()
+	w.metrics.Gauge("gatehouse_audit_lost", "Audit events that the database refused for good since the start.", func() float64 {
+		_, lost := w.Audit.Backlog()
 		return float64(lost)
 	})
-	in.metrics.Gauge("gatehouse_limit_degraded", "1 while limits are decided from this instance's memory because Redis is away.", func() float64 {
-		if in.limitsDegraded() {
+	w.Usage, err = w.newMeter(w.c, w.log)
+	return err
+}
+
+// makeKeys opens the master keys: a wrong one, or another environment's database,
+// ends here. From now on this instance is one that a rotation waits for.
+func (w *wiring) makeKeys(ctx context.Context) error {
+	opts := w.c.keyOptions(w.log)
+	opts.Instance, opts.Version = processName(), Version
+	keys, err := masterkey.Open(ctx, w.DB, w.Audit, opts)
+	if err != nil {
+		return err
+	}
+	w.Keys = keys
+	w.onClose(func() error {
+		keys.Leave(context.WithoutCancel(ctx))
+		return nil
+	})
+	return nil
+}
+
+// makeTenants makes the tenants and what knows who may act in them.
+func (w *wiring) makeTenants(context.Context) error {
+	w.Orgs = org.New(w.DB, w.Audit, org.Options{
+		FromTokens:    w.c.OrganizationsFromTokens,
+		StaleMax:      w.c.staleMax(),
+		Destroy:       Destroy,
+		Forget:        w.forget,
+		MemberDeleted: w.memberDeleted,
+		Logger:        w.log,
+	})
+	w.Tokens = auth.NewTokens(w.DB, w.Audit, w.Orgs, auth.TokensOptions{StaleMax: w.c.staleMax(), Logger: w.log})
+	issuers, err := w.c.issuers()
+	if err != nil {
+		return err
+	}
+	w.issuers = auth.NewIssuers(issuers, auth.IssuersOptions{Logger: w.log})
+	w.authenticator = auth.New(w.Orgs, auth.Options{
+		Secret: []byte(w.c.JWTSecret), Issuer: w.c.JWTIssuer, Audience: w.c.JWTAudience, Issuers: w.issuers, Tokens: w.Tokens,
+	})
+	return nil
+}
+
+// makeVault makes the catalogue, the ways out, and the vault over them.
+func (w *wiring) makeVault(context.Context) (err error) {
+	if w.services, err = w.c.services(); err != nil {
+		return err
+	}
+	tellServices(w.log, w.services)
+	if w.upstream, err = w.c.chatUpstream(); err != nil {
+		return err
+	}
+	if w.out, err = newOutside(w.services, w.upstream); err != nil {
+		return err
+	}
+	w.Vault = vault.New(w.DB, w.Audit, w.services, w.Keys.Ring(), vault.Options{
+		Environment: w.c.Environment,
+		Reveal:      w.c.CredentialReveal,
+		StaleMax:    w.c.staleMax(),
+		Probe:       w.out.probe,
+		TestReuse:   w.c.TestReuse,
+		Logger:      w.log,
+	})
+	return nil
+}
+
+// makeUpkeep makes what seals the trail, how long it is kept, and what looks after
+// stored credentials and tells of it.
+func (w *wiring) makeUpkeep(ctx context.Context) error {
+	w.Ledger = w.newLedger(ctx, w.c, w.log)
+	w.Retention = w.newRetention(w.log)
+
+	checks := w.c.checkOptions()
+	checks.Tested = w.metrics.CredentialTested
+	checks.Found = func(kind vault.FindingKind) { w.metrics.CredentialFound(string(kind)) }
+	w.checker = w.Vault.Checker(checks)
+	operator, err := w.c.operatorSink()
+	if err != nil {
+		return err
+	}
+	w.webhooks, err = webhook.New(w.DB, w.Audit, w.Vault.WebhookSecrets(), webhook.Options{
+		AllowedOrigins: w.c.webhookOrigins(),
+		Loopback:       w.c.dev,
+		Attempted:      w.metrics.WebhookAttempted,
+		Operator:       operator,
+		Logger:         w.log,
+	})
+	if err != nil {
+		return err
+	}
+	w.metrics.Gauge("gatehouse_audit_sink_lag_seconds", "The age of the oldest event that this instance tries to deliver to a sink.", func() float64 {
+		return w.webhooks.SinkLag().Seconds()
+	})
+	w.checkpoints, err = w.newExport(w.c)
+	return err
+}
+
+// makeLimits makes the limits: in memory, or on Redis with memory to fall back on.
+func (w *wiring) makeLimits(ctx context.Context) error {
+	limiter, memory, err := w.newLimiter(w.c)
+	if err != nil {
+		return err
+	}
+	w.limiter = limiter
+	w.metrics.Gauge("gatehouse_limit_degraded", "1 while limits are decided from this instance's memory because Redis is away.", func() float64 {
+		if w.limitsDegraded() {
 			return 1
 		}
 		return 0
 	})
-
-	// What is used, over a spool on disk.
-	var err error
-	if in.Usage, err = in.newMeter(c, log); err != nil {
-		return err
-	}
-
-	// The master keys: a wrong one, or another environment's database, ends here.
-	opts := c.keyOptions(log)
-	opts.Instance, opts.Version = processName(), Version
-	keys, err := masterkey.Open(ctx, in.DB, in.Audit, opts)
-	if err != nil {
-		return err
-	}
-	in.Keys = keys
-
-	// Tenants and who may act in them.
-	in.Orgs = org.New(in.DB, in.Audit, org.Options{
-		FromTokens: c.OrganizationsFromTokens, StaleMax: c.staleMax(), Destroy: Destroy, Forget: in.forget, MemberDeleted: in.memberDeleted, Logger: log,
+	w.limits = policy.New(w.meterLimiter(limiter, memory), w.DB, w.Audit, policy.Defaults{
+		IP:           []ratelimit.Limit{w.c.ChatIPLimit},
+		Organization: []ratelimit.Limit{w.c.ChatOrgLimit},
+		Tests:        []ratelimit.Limit{w.c.TestLimit},
+	}, policy.Options{
+		IPv6Prefix:   w.c.IPv6Prefix,
+		KnownService: knownService(w.services),
+		Observed:     w.metrics.Observed,
+		Logger:       w.log,
 	})
-	in.Tokens = auth.NewTokens(in.DB, in.Audit, in.Orgs, auth.TokensOptions{StaleMax: c.staleMax(), Logger: log})
-	issuers, err := c.issuers()
+	return w.limits.Load(ctx)
+}
+
+// makeTelemetry makes what is exported by OpenTelemetry, once there is everything
+// that the gauges ask.
+func (w *wiring) makeTelemetry(ctx context.Context) (err error) {
+	w.otel, err = w.newOTel(ctx, w.c)
+	w.onClose(w.closeOTel)
+	return err
+}
+
+// makeEdge makes the server, and by it the gateway.
+func (w *wiring) makeEdge(ctx context.Context) error {
+	newGateway, err := w.gatewayMaker(ctx)
 	if err != nil {
 		return err
 	}
-	in.issuers = auth.NewIssuers(issuers, auth.IssuersOptions{Logger: log})
-	authenticator := auth.New(in.Orgs, auth.Options{
-		Secret: []byte(c.JWTSecret), Issuer: c.JWTIssuer, Audience: c.JWTAudience, Issuers: in.issuers, Tokens: in.Tokens,
+	proxies, err := w.c.trustedProxies()
+	if err != nil {
+		return err
+	}
+	w.Server, err = server.New(server.Config{
+		DB:             w.DB,
+		Audit:          w.Audit,
+		Ledger:         w.Ledger,
+		Retention:      w.Retention,
+		Orgs:           w.Orgs,
+		Tokens:         w.Tokens,
+		Auth:           w.authenticator,
+		Catalog:        w.services,
+		Vault:          w.Vault,
+		Keys:           w.Keys,
+		Limits:         w.limits,
+		Usage:          w.Usage,
+		Checker:        w.checker,
+		Webhooks:       w.webhooks,
+		LimitsDegraded: w.limitsDegraded,
+		Gateway:        newGateway,
+		Metrics:        w.metrics,
+		OTel:           w.otel,
+		AuthFailures:   w.c.AuthFailureLimit,
+		TrustedProxies: proxies,
+		Domain:         w.c.Domain,
+		PublicOrigin:   w.c.publicOrigin(),
+		Version:        Version,
+		Logger:         w.log,
 	})
+	return err
+}
 
-	// The catalogue, the ways out, and the vault.
-	services, err := c.services()
+// gatewayMaker gives what makes the gateway, which is handed the vault as an opener.
+func (w *wiring) gatewayMaker(ctx context.Context) (func(func(http.ResponseWriter, *http.Request, error) int) (*gateway.Gateway, error), error) {
+	bounds, err := w.c.serviceBounds()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	tellServices(log, services)
-	upstream, err := c.chatUpstream()
-	if err != nil {
-		return err
-	}
-	out, err := newOutside(services, upstream)
-	if err != nil {
-		return err
-	}
-	in.Vault = vault.New(in.DB, in.Audit, services, keys.Ring(), vault.Options{
-		Environment: c.Environment, Reveal: c.CredentialReveal, StaleMax: c.staleMax(), Probe: out.probe, TestReuse: c.TestReuse, Logger: log,
-	})
-
-	// What seals the trail, and how long it is kept.
-	in.Ledger = in.newLedger(ctx, c, log)
-	in.Retention = in.newRetention(log)
-
-	// What looks after stored credentials, and tells of it.
-	checks := c.checkOptions()
-	checks.Tested, checks.Found = in.metrics.CredentialTested, func(kind vault.FindingKind) { in.metrics.CredentialFound(string(kind)) }
-	in.checker = in.Vault.Checker(checks)
-	operator, err := c.operatorSink()
-	if err != nil {
-		return err
-	}
-	in.webhooks, err = webhook.New(in.DB, in.Audit, in.Vault.WebhookSecrets(), webhook.Options{
-		AllowedOrigins: c.webhookOrigins(), Loopback: c.dev, Attempted: in.metrics.WebhookAttempted, Operator: operator, Logger: log,
-	})
-	if err != nil {
-		return err
-	}
-	in.metrics.Gauge("gatehouse_audit_sink_lag_seconds", "The age of the oldest event that this instance tries to deliver to a sink.", func() float64 {
-		return in.webhooks.SinkLag().Seconds()
-	})
-
-	// The limits: in memory, or on Redis with memory to fall back on.
-	limiter, memory, err := in.newLimiter(c)
-	if err != nil {
-		return err
-	}
-	in.limiter = limiter
-	in.limits = policy.New(in.meterLimiter(limiter, memory), in.DB, in.Audit, policy.Defaults{
-		IP: []ratelimit.Limit{c.ChatIPLimit}, Organization: []ratelimit.Limit{c.ChatOrgLimit},
-		Tests: []ratelimit.Limit{c.TestLimit},
-	}, policy.Options{IPv6Prefix: c.IPv6Prefix, KnownService: knownService(services), Observed: in.metrics.Observed, Logger: log})
-	if err := in.limits.Load(ctx); err != nil {
-		return err
-	}
-
-	// What is exported by OpenTelemetry, once there is everything that the gauges ask.
-	if in.otel, err = in.newOTel(ctx, c); err != nil {
-		return err
-	}
-
-	// The gateway, which is handed the vault as an opener.
 	stop, cut := context.WithCancel(context.WithoutCancel(ctx))
-	in.cut = cut
-	bounds, err := c.serviceBounds()
-	if err != nil {
-		return err
-	}
-	newGateway := func(problem func(http.ResponseWriter, *http.Request, error) int) (*gateway.Gateway, error) {
+	w.cut = cut
+	w.onClose(func() error { cut(); return nil })
+	return func(problem func(http.ResponseWriter, *http.Request, error) int) (*gateway.Gateway, error) {
 		g, err := gateway.New(gateway.Options{
-			Catalog: services, Opener: opener{in.Vault, in.metrics}, Problem: problem, Logger: log, Stop: stop,
-			Bounds: c.bounds(), Services: bounds, SpoolDir: c.spoolDir(), MaxSpool: c.BodySpool << 20,
-			StreamsPerOrganization: c.StreamsPerOrg, AskUsage: c.hostsUsage(),
-			AppUpstream: upstream, AppKey: appKey(c.JWTSecret), DialContext: out.dialer.DialContext,
-			Retries: c.UpstreamRetries, BreakerFailures: c.BreakerFailures, TellClientIP: c.forwardClientIPs(), Observe: observer(in.metrics), Attempted: attempted(in.otel),
+			Catalog:                w.services,
+			Opener:                 opener{w.Vault, w.metrics},
+			Problem:                problem,
+			Logger:                 w.log,
+			Stop:                   stop,
+			Bounds:                 w.c.bounds(),
+			Services:               bounds,
+			SpoolDir:               w.c.spoolDir(),
+			MaxSpool:               w.c.BodySpool << 20,
+			StreamsPerOrganization: w.c.StreamsPerOrg,
+			AskUsage:               w.c.hostsUsage(),
+			AppUpstream:            w.upstream,
+			AppKey:                 appKey(w.c.JWTSecret),
+			DialContext:            w.out.dialer.DialContext,
+			Retries:                w.c.UpstreamRetries,
+			BreakerFailures:        w.c.BreakerFailures,
+			TellClientIP:           w.c.forwardClientIPs(),
+			Observe:                observer(w.metrics),
+			Attempted:              attempted(w.otel),
 		})
-		if err == nil {
-			in.meterBodies(g)
-			in.metrics.Gauge("gatehouse_breakers_open", "Breakers that let nothing pass at the moment, each of one organization's credential and host.",
-				func() float64 { return float64(g.OpenBreakers()) })
+		if err != nil {
+			return nil, err
 		}
-		return g, err
-	}
+		w.onClose(func() error { g.Close(); return nil })
+		w.meterBodies(g)
+		w.metrics.Gauge("gatehouse_breakers_open", "Breakers that let nothing pass at the moment, each of one organization's credential and host.",
+			func() float64 { return float64(g.OpenBreakers()) })
+		return g, nil
+	}, nil
+}
 
-	// The edge.
-	proxies, err := c.trustedProxies()
-	if err != nil {
-		return err
-	}
-	in.Server, err = server.New(server.Config{
-		DB: in.DB, Audit: in.Audit, Ledger: in.Ledger, Retention: in.Retention, Orgs: in.Orgs, Tokens: in.Tokens, Auth: authenticator, Catalog: services, Vault: in.Vault, Keys: in.Keys, Checker: in.checker, Webhooks: in.webhooks,
-		Domain: c.Domain, PublicOrigin: c.publicOrigin(),
-		Usage: in.Usage, Limits: in.limits, LimitsDegraded: in.limitsDegraded, Gateway: newGateway, Metrics: in.metrics, OTel: in.otel, AuthFailures: c.AuthFailureLimit, TrustedProxies: proxies,
-		Version: Version, Logger: log,
+// start starts the background writers. Nothing in it can fail.
+func (in *Instance) start(ctx context.Context) {
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	in.onClose(func() error {
+		in.cut() // first: what is cut is recorded and counted by those below
+		stop()
+		in.runs.Wait()
+		return nil
 	})
-	if err != nil {
-		return err
+	for _, run := range []func(context.Context){
+		in.Audit.Run, in.Ledger.Run, in.Retention.Run, in.Keys.Run, in.Orgs.Run, in.Tokens.Run, in.issuers.Run,
+		in.Usage.Run, in.Vault.Run, in.limits.Run, in.checker.Run, in.webhooks.Run,
+	} {
+		in.runs.Go(func() { run(running) })
 	}
-
-	// The background writers.
-	running, stopRuns := context.WithCancel(context.WithoutCancel(ctx))
-	in.stopRuns = stopRuns
-	in.runs.Go(func() { in.Audit.Run(running) })
-	in.runs.Go(func() { in.Ledger.Run(running) })
-	in.runs.Go(func() { in.Retention.Run(running) })
-	if err := in.exportCheckpoints(running, c); err != nil {
-		return err
+	if in.checkpoints != nil {
+		in.runs.Go(func() { in.Ledger.RunExport(running, in.checkpoints) })
 	}
-	in.runs.Go(func() { in.Keys.Run(running) })
-	in.runs.Go(func() { in.Orgs.Run(running) })
-	in.runs.Go(func() { in.Tokens.Run(running) })
-	in.runs.Go(func() { in.issuers.Run(running) })
-	in.runs.Go(func() { in.Usage.Run(running) })
-	in.runs.Go(func() { in.Vault.Run(running) })
-	in.runs.Go(func() { in.limits.Run(running) })
-	in.runs.Go(func() { in.checker.Run(running) })
-	in.runs.Go(func() { in.webhooks.Run(running) })
-	return nil
 }
 
 // appKey gives the key that signs identity headers for CHAT_UPSTREAM, so that

@@ -35,7 +35,7 @@ func (k *Keys) register(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return k.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+	err = k.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
 		st, err := readStateIn(ctx, tx)
 		if err != nil {
 			return err
@@ -51,6 +51,8 @@ func (k *Keys) register(ctx context.Context) error {
 			k.id, k.opts.Instance, k.opts.Version, held, st.sealing, store.At(now))
 		return err
 	})
+	k.listed.Store(true) // also after an error, which may have come too late
+	return err
 }
 
 func (k *Keys) heldKeys() (string, error) {
@@ -83,7 +85,16 @@ func (k *Keys) Run(ctx context.Context) {
 		}
 	}
 	worker.Wait()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	k.Leave(context.WithoutCancel(ctx))
+}
+
+// Leave takes this instance off the list, so that no switch waits for it. [Keys.Run]
+// does so at its end; a start that fails before it runs must.
+func (k *Keys) Leave(ctx context.Context) {
+	if !k.listed.Swap(false) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	// Nobody waits for one that has stopped. Where this fails its word runs out.
 	_ = k.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
@@ -130,6 +141,7 @@ func (k *Keys) say(ctx context.Context, last *heartbeat) error {
 			k.id, k.opts.Instance, k.opts.Version, held, sealing, store.At(now))
 		return err
 	})
+	k.listed.Store(true)
 	if err == nil {
 		*last = heartbeat{now, text}
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -51,6 +52,8 @@ type Keys struct {
 	id   string        // of this process, as instance and as worker
 	wake chan struct{} // a rotation was started here
 
+	listed atomic.Bool // this process may be on the list of instances
+
 	mu      sync.Mutex
 	sources map[seal.KeyID]Source
 	tried   map[seal.KeyID]bool // records that no secret here matches
@@ -63,7 +66,8 @@ type Keys struct {
 // or missing secret, or another environment, is an error that names the key or
 // the environment that is needed.
 //
-// An instance is put on the list of those that run; end it with [Keys.Run].
+// An instance is put on the list of those that run; [Keys.Run] takes it off at its
+// end, or [Keys.Leave] where it never runs.
 func Open(ctx context.Context, db *store.DB, log *audit.Log, opts Options) (*Keys, error) {
 	if opts.Iterations == 0 {
 		opts.Iterations = seal.MinIterations

@@ -155,6 +155,10 @@ func (m *Meter) Run(ctx context.Context) {
 	}
 }
 
+// Close gives the files of the spool to a later process, as [Meter.Run] does at its
+// end. It is for a meter that never ran; after Run it does nothing.
+func (m *Meter) Close() error { return m.spool.close() }
+
 // apply drains the spool from time to time until ctx ends.
 func (m *Meter) apply(ctx context.Context) {
 	tick := time.NewTicker(m.opts.ApplyEvery)
