@@ -35,9 +35,9 @@ func (l *Ledger) sealed(ctx context.Context, r *run) {
 func (l *Ledger) note(ctx context.Context, failed error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	text := failed.Error()
+	text := store.Text(failed.Error(), 1000)
 	_ = l.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error { // the database may be what failed
-		_, err := tx.Exec(ctx, `UPDATE ledger_sealer SET last_error = $1 WHERE organization = $2`, text[:min(len(text), 1000)], access.InstanceOrganization)
+		_, err := tx.Exec(ctx, `UPDATE ledger_sealer SET last_error = $1 WHERE organization = $2`, text, access.InstanceOrganization)
 		return err
 	})
 }

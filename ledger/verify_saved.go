@@ -53,7 +53,7 @@ func forLine(text string) string {
 			return '?'
 		}
 		return r
-	}, text[:min(len(text), 200)])
+	}, store.Text(text, 200))
 }
 
 // compareSaved holds the saved checkpoints to the logs of today: each must be of a

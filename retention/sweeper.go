@@ -188,8 +188,7 @@ func (r *Retention) release(ctx context.Context) {
 func (r *Retention) note(ctx context.Context, failed error) {
 	now, text := r.opts.Now(), ""
 	if failed != nil {
-		text = failed.Error()
-		text = text[:min(len(text), 1000)]
+		text = store.Text(failed.Error(), 1000)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
