@@ -27,9 +27,10 @@ var arrows = map[string][]string{
 	"gatehousetest": {}, "gatehousetest/withpostgres": {"gatehousetest"}, // so that a room's tests are not built with all the others
 
 	"store":          {},
+	"internal/lease": {"access", "store"},
 	"audit":          {"access", "store", "internal/fault"},
 	"masterkey":      {"access", "audit", "seal", "store", "internal/fault"},
-	"ledger":         {"access", "audit", "masterkey", "seal", "store", "internal/fault"},
+	"ledger":         {"access", "audit", "masterkey", "seal", "store", "internal/fault", "internal/lease"},
 	"org":            {"access", "audit", "store", "internal/fault", "internal/recheck"},
 	"auth":           {"access", "audit", "org", "store", "internal/bearer", "internal/bounded", "internal/fault", "internal/recheck"},
 	"webhook":        {"access", "audit", "masterkey", "seal", "store", "internal/fault", "internal/netguard"},
@@ -38,7 +39,7 @@ var arrows = map[string][]string{
 	"policy/compare": {"policy", "ratelimit/replay"},
 
 	// Events leave their log with what the ledger signs.
-	"retention": {"access", "audit", "ledger", "store", "internal/fault"},
+	"retention": {"access", "audit", "ledger", "store", "internal/fault", "internal/lease"},
 
 	"backup":       {"access", "audit", "masterkey", "seal", "store"},
 	"usage/tokens": {},

@@ -46,6 +46,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/internal/lease"
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
@@ -78,7 +79,7 @@ type Ledger struct {
 	trail  *audit.Log
 	sealer Sealer
 	opts   Options
-	id     string // of this process, as the holder of the lease
+	lease  *lease.Lease // of the one that seals
 
 	mu     sync.Mutex
 	key    *signingKey // the last that signed here
@@ -107,7 +108,9 @@ func New(db *store.DB, trail *audit.Log, sealer Sealer, opts Options) *Ledger {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Ledger{db: db, trail: trail, sealer: sealer, opts: opts, id: store.NewID("run")}
+	l := &Ledger{db: db, trail: trail, sealer: sealer, opts: opts}
+	l.lease = lease.New(db, lease.Options{Table: lease.Sealer, For: opts.Lease, Now: opts.Now, May: l.clockIsRight})
+	return l
 }
 
 // system is the caller behind what Gatehouse does by itself.

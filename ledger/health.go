@@ -31,17 +31,6 @@ func (l *Ledger) sealed(ctx context.Context, r *run) {
 	l.mu.Unlock()
 }
 
-// note keeps what went wrong where every instance can see it.
-func (l *Ledger) note(ctx context.Context, failed error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-	defer cancel()
-	text := store.Text(failed.Error(), 1000)
-	_ = l.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error { // the database may be what failed
-		_, err := tx.Exec(ctx, `UPDATE ledger_sealer SET last_error = $1 WHERE organization = $2`, text, access.InstanceOrganization)
-		return err
-	})
-}
-
 // Lag gives how long the oldest event of this process's last run had waited.
 func (l *Ledger) Lag() time.Duration {
 	l.mu.Lock()

@@ -30,7 +30,7 @@ func (l *Ledger) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			l.release(context.WithoutCancel(ctx))
+			l.lease.Release(ctx)
 			return
 		case <-tick.C:
 			l.run(ctx)
@@ -44,7 +44,7 @@ func (l *Ledger) run(ctx context.Context) {
 		n, err := l.Seal(ctx)
 		if err != nil && ctx.Err() == nil {
 			l.opts.Logger.ErrorContext(ctx, "the trail could not be sealed; it is tried again", "error", err)
-			l.note(ctx, err)
+			l.lease.Note(ctx, err)
 			return
 		}
 		if n == 0 {
@@ -62,7 +62,7 @@ var errNotHolder = errors.New("another instance holds the lease")
 func (l *Ledger) Seal(ctx context.Context) (events int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, maxRun)
 	defer cancel()
-	held, err := l.lease(ctx)
+	held, err := l.lease.Take(ctx)
 	if err != nil || !held {
 		return 0, err
 	}
@@ -86,48 +86,16 @@ func (l *Ledger) Seal(ctx context.Context) (events int, err error) {
 	return r.events, errors.Join(append(r.altered, unreadable)...)
 }
 
-// lease takes the lease or holds on to it, and reports whether it is this
-// process's. A lease that ends later than one could was made by a clock that was
-// wrong, and counts for nothing.
-func (l *Ledger) lease(ctx context.Context) (bool, error) {
-	now := l.opts.Now()
-	var holder string
-	var until store.Time
-	err := l.db.View(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
-		return tx.Row(ctx, `SELECT holder, lease_until FROM ledger_sealer WHERE organization = $1`, access.InstanceOrganization).Scan(&holder, &until)
-	})
-	if err != nil {
-		return false, err
-	}
-	left := until.Sub(now)
-	switch {
-	case holder == l.id && left > l.opts.Lease/2 && left <= l.opts.Lease:
-		return true, nil
-	case holder != l.id && holder != "" && left > 0 && left <= 2*l.opts.Lease:
-		return false, nil
-	}
-	if wrong, err := l.clockIsWrong(ctx, now); err != nil || wrong {
-		return false, err
-	}
-	var taken int64
-	err = l.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) (err error) {
-		taken, err = tx.Exec(ctx, `UPDATE ledger_sealer SET holder = $1, lease_until = $2 WHERE organization = $3 AND holder = $4 AND lease_until = $5`,
-			l.id, store.At(now.Add(l.opts.Lease)), access.InstanceOrganization, holder, until.UnixMicro())
-		return err
-	})
-	return taken > 0, err
-}
-
 // maxSkew is how far the clock of a sealer may be from the database server's.
 const maxSkew = time.Hour
 
-// clockIsWrong reports whether the database server has another time than this process, whose
-// blocks would say that events are older, or younger, than they are: retention goes by that.
-// Another instance may take the lease.
-func (l *Ledger) clockIsWrong(ctx context.Context, now time.Time) (bool, error) {
+// clockIsRight reports whether the database server has the time of this process. Where not,
+// its blocks would say that events are older, or younger, than they are, and retention goes by
+// that: so another instance is left the lease.
+func (l *Ledger) clockIsRight(ctx context.Context, now time.Time) (bool, error) {
 	server, has, err := l.db.Now(ctx)
 	if err != nil || !has || time.Since(now).Abs() > time.Minute { // a clock of a test
-		return false, err
+		return err == nil, err
 	}
 	wrong := server.Sub(now).Abs() > maxSkew
 	l.mu.Lock()
@@ -138,17 +106,7 @@ func (l *Ledger) clockIsWrong(ctx context.Context, now time.Time) (bool, error) 
 		l.opts.Logger.ErrorContext(ctx, "this instance does not seal the trail: set its clock, which is not the database server's",
 			"server", server.UTC().Format(time.RFC3339))
 	}
-	return wrong, nil
-}
-
-// release lets another process seal at once.
-func (l *Ledger) release(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	_ = l.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error { // it ends by itself too
-		_, err := tx.Exec(ctx, `UPDATE ledger_sealer SET holder = '', lease_until = 0 WHERE organization = $1 AND holder = $2`, access.InstanceOrganization, l.id)
-		return err
-	})
+	return !wrong, nil
 }
 
 // findUnsealed gives logs that have something to be sealed, going round them all
@@ -242,7 +200,7 @@ type run struct {
 func (r *run) seal(ctx context.Context, tx *store.Tx, logs []logID) error {
 	// This row first: whoever else seals waits here, and then finds another holder.
 	held, err := tx.Exec(ctx, `UPDATE ledger_sealer SET sealed_at = $1, last_error = '' WHERE organization = $2 AND holder = $3`,
-		store.At(r.now), access.InstanceOrganization, r.ledger.id)
+		store.At(r.now), access.InstanceOrganization, r.ledger.lease.Holder())
 	if err != nil {
 		return err
 	}

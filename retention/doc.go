@@ -51,6 +51,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/internal/lease"
 	"github.com/gatehouse-io/gatehouse/ledger"
 	"github.com/gatehouse-io/gatehouse/store"
 )
@@ -84,7 +85,7 @@ type Retention struct {
 	trail  *audit.Log
 	ledger *ledger.Ledger
 	opts   Options
-	id     string // of this process, as the holder of the lease
+	lease  *lease.Lease // of the one that sweeps
 }
 
 // New gives the retention of what is in db. Its events go to trail, and its records
@@ -114,7 +115,8 @@ func New(db *store.DB, trail *audit.Log, l *ledger.Ledger, opts Options) *Retent
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Retention{db: db, trail: trail, ledger: l, opts: opts, id: store.NewID("run")}
+	return &Retention{db: db, trail: trail, ledger: l, opts: opts,
+		lease: lease.New(db, lease.Options{Table: lease.Sweeper, For: opts.Lease, Now: opts.Now})}
 }
 
 // system is the caller behind what the sweeper does in an organization.

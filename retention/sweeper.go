@@ -63,13 +63,13 @@ var errNotHolder = errors.New("another instance holds the lease")
 // organizations. It gives how many rows that were, also beside an error. What is
 // wrong with one organization stops no other.
 func (r *Retention) Sweep(ctx context.Context) (removed int64, err error) {
-	if err := r.lease(ctx); err != nil {
+	if err := r.hold(ctx); err != nil {
 		if errors.Is(err, errNotHolder) {
 			return 0, nil
 		}
 		return 0, err
 	}
-	defer r.release(context.WithoutCancel(ctx))
+	defer r.lease.Release(ctx)
 	removed, err = r.sweepAll(ctx)
 	if errors.Is(err, errNotHolder) {
 		return removed, nil
@@ -94,10 +94,10 @@ func (r *Retention) sweepAll(ctx context.Context) (removed int64, err error) {
 			return removed, err
 		}
 		for _, id := range ids {
-			if err := r.lease(ctx); err != nil {
+			if err := r.hold(ctx); err != nil {
 				return removed, err
 			}
-			n, err := r.sweepOrganization(ctx, id, now, r.lease)
+			n, err := r.sweepOrganization(ctx, id, now, r.hold)
 			removed += n
 			if ctx.Err() != nil || errors.Is(err, errNotHolder) {
 				return removed, err
@@ -151,50 +151,25 @@ func (r *Retention) organizations(ctx context.Context, after string) (ids []stri
 	return ids, err
 }
 
-// lease takes the lease or holds on to it. A lease that ends later than one could
-// was made by a clock that was wrong, and counts for nothing.
-func (r *Retention) lease(ctx context.Context) error {
-	now := r.opts.Now()
-	return r.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
-		var holder string
-		var until store.Time
-		err := tx.Row(ctx, `SELECT holder, lease_until FROM retention_sweeper WHERE organization = $1`, access.InstanceOrganization).Scan(&holder, &until)
-		if err != nil {
-			return err
-		}
-		left := until.Sub(now)
-		if holder == r.id && left > r.opts.Lease/2 && left <= r.opts.Lease {
-			return nil
-		}
-		if holder != r.id && holder != "" && left > 0 && left <= 2*r.opts.Lease {
-			return errNotHolder
-		}
-		_, err = tx.Exec(ctx, `UPDATE retention_sweeper SET holder = $1, lease_until = $2 WHERE organization = $3`,
-			r.id, store.At(now.Add(r.opts.Lease)), access.InstanceOrganization)
-		return err
-	})
-}
-
-func (r *Retention) release(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	_ = r.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error { // it ends by itself too
-		_, err := tx.Exec(ctx, `UPDATE retention_sweeper SET holder = '', lease_until = 0 WHERE organization = $1 AND holder = $2`, access.InstanceOrganization, r.id)
-		return err
-	})
+// hold takes the lease or holds on to it; [errNotHolder] where another process has it.
+func (r *Retention) hold(ctx context.Context) error {
+	held, err := r.lease.Take(ctx)
+	if err == nil && !held {
+		err = errNotHolder
+	}
+	return err
 }
 
 // note keeps how a run ended where every instance can see it.
 func (r *Retention) note(ctx context.Context, failed error) {
-	now, text := r.opts.Now(), ""
 	if failed != nil {
-		text = store.Text(failed.Error(), 1000)
+		r.lease.Note(ctx, failed)
+		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	_ = r.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error { // the database may be what failed
-		_, err := tx.Exec(ctx, `UPDATE retention_sweeper SET last_error = $1, swept_at = CASE WHEN $1 = '' THEN $2 ELSE swept_at END WHERE organization = $3`,
-			text, store.At(now), access.InstanceOrganization)
+	_ = r.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error { // the next run says so too
+		_, err := tx.Exec(ctx, `UPDATE retention_sweeper SET last_error = '', swept_at = $1 WHERE organization = $2`, store.At(r.opts.Now()), access.InstanceOrganization)
 		return err
 	})
 }
