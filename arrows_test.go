@@ -21,14 +21,14 @@ var arrows = map[string][]string{
 	// Leaves: none of them knows another. The one exception is the prober, which
 	// is the network side of the catalogue.
 	"access": {}, "seal": {}, "catalog": {}, "ratelimit": {}, "ratelimit/replay": {"ratelimit"}, "api": {},
-	"internal/dotenv": {}, "internal/fault": {}, "internal/telemetry": {}, "internal/recheck": {"internal/bounded"}, "internal/bounded": {}, "internal/netguard": {}, "internal/bearer": {},
+	"internal/csvsafe": {}, "internal/dotenv": {}, "internal/fault": {}, "internal/telemetry": {}, "internal/recheck": {"internal/bounded"}, "internal/bounded": {}, "internal/netguard": {}, "internal/bearer": {},
 	"internal/probe": {"catalog", "internal/netguard"},
 
 	"gatehousetest": {}, "gatehousetest/withpostgres": {"gatehousetest"}, // so that a room's tests are not built with all the others
 
 	"store":          {},
 	"internal/lease": {"access", "store"},
-	"audit":          {"access", "store", "internal/fault"},
+	"audit":          {"access", "store", "internal/csvsafe", "internal/fault"},
 	"masterkey":      {"access", "audit", "seal", "store", "internal/fault"},
 	"ledger":         {"access", "audit", "masterkey", "seal", "store", "internal/fault", "internal/lease"},
 	"org":            {"access", "audit", "store", "internal/fault", "internal/recheck"},
@@ -48,7 +48,7 @@ var arrows = map[string][]string{
 	"envoy":   {"access", "audit", "policy", "internal/fault"},
 	"gateway": {"access", "audit", "catalog", "usage/tokens", "internal/bearer", "internal/fault"},
 	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "ledger", "masterkey", "org", "policy", "ratelimit", "retention", "seal", "store", "usage", "usage/tokens", "vault",
-		"webhook", "internal/bearer", "internal/fault", "internal/telemetry"},
+		"webhook", "internal/bearer", "internal/csvsafe", "internal/fault", "internal/telemetry"},
 	"instance": {"access", "audit", "auth", "catalog", "envoy", "gateway", "ledger", "masterkey", "org", "policy", "ratelimit", "retention", "seal", "server", "store", "usage", "usage/tokens", "vault",
 		"webhook", "internal/fault", "internal/netguard", "internal/probe", "internal/telemetry"},
 }

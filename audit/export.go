@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/internal/csvsafe"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 )
 
@@ -317,18 +318,7 @@ func csvCells(e *Event) ([]string, error) {
 		e.Request.Route, status, e.Request.IP, e.Request.UserAgent, strconv.FormatInt(max(1, e.Count), 10), metadata, damaged,
 	}
 	for i := range cells {
-		cells[i] = plainCell(cells[i])
+		cells[i] = csvsafe.Cell(cells[i])
 	}
 	return cells, nil
-}
-
-// plainCell puts an apostrophe before what a spreadsheet would take for a formula
-// (OWASP, CSV injection).
-func plainCell(text string) string {
-	for _, begin := range []string{"=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"} {
-		if strings.HasPrefix(text, begin) {
-			return "'" + text
-		}
-	}
-	return text
 }

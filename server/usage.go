@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/gateway"
+	"github.com/gatehouse-io/gatehouse/internal/csvsafe"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/org"
 	"github.com/gatehouse-io/gatehouse/usage"
@@ -151,7 +152,7 @@ func usageCSV(report api.UsageReport) ([]byte, error) {
 		}
 		for _, name := range []*string{row.Organization, row.Service, row.Model, row.Credential, row.Member} {
 			if name != nil {
-				cells = append(cells, plainCell(*name))
+				cells = append(cells, csvsafe.Cell(*name))
 			}
 		}
 		for _, n := range []*int64{&row.Requests, &row.Failed, &row.Partial, &row.Counted, &row.Uncounted, row.InputTokens, row.CacheReadTokens,
@@ -168,16 +169,6 @@ func usageCSV(report api.UsageReport) ([]byte, error) {
 	}
 	w.Flush()
 	return b.Bytes(), w.Error()
-}
-
-// plainCell puts an apostrophe before what a spreadsheet would take for a
-// formula (OWASP, CSV injection).
-func plainCell(text string) string {
-	if text != "" && strings.ContainsAny(text[:1], "=+-@\t\r\n") || strings.HasPrefix(text, "＝") || strings.HasPrefix(text, "＋") ||
-		strings.HasPrefix(text, "－") || strings.HasPrefix(text, "＠") {
-		return "'" + text
-	}
-	return text
 }
 
 // describeUsage says in the API document what usage answers, which has two forms.
