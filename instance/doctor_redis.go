@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/gatehouse-io/gatehouse/store"
 )
 
 // redis looks at the Redis that limits are shared over.
@@ -29,7 +31,7 @@ func (d *diagnosis) redis(ctx context.Context) {
 	client, err := rueidis.NewClient(option)
 	if err != nil {
 		d.add(check, Failed, "see that it runs, and that REDIS_URL names it, its user and its password; until then each instance counts for itself",
-			"it does not answer: %v", withoutPassword(err, option.Password))
+			"it does not answer: %v", store.WithoutPassword(err, option.Password))
 		return
 	}
 	defer client.Close()
@@ -39,7 +41,7 @@ func (d *diagnosis) redis(ctx context.Context) {
 		info, err = redisHello(ctx, client)
 	}
 	if err != nil {
-		d.add(check, Failed, "see its own log", "it says nothing of itself: %v", withoutPassword(err, option.Password))
+		d.add(check, Failed, "see its own log", "it says nothing of itself: %v", store.WithoutPassword(err, option.Password))
 		return
 	}
 	major, _ := strconv.Atoi(strings.SplitN(info["redis_version"], ".", 2)[0]) // 0 where it says none
@@ -153,12 +155,4 @@ func parseInfo(text string) map[string]string {
 		}
 	}
 	return all
-}
-
-// withoutPassword gives err, or nothing of it where it holds the password.
-func withoutPassword(err error, password string) error {
-	if password != "" && strings.Contains(err.Error(), password) {
-		return errors.New("the connection failed")
-	}
-	return err
 }

@@ -195,13 +195,13 @@ func openPostgres(ctx context.Context, url string) (*DB, error) {
 	pool.SetConnMaxIdleTime(5 * time.Minute)
 	db := &DB{dialect: dialectPostgres, write: pool, read: pool}
 	if err := pool.PingContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("PostgreSQL does not answer at DATABASE_URL: %w", withoutPassword(err, config.Password)), db.Close())
+		return nil, errors.Join(fmt.Errorf("PostgreSQL does not answer at DATABASE_URL: %w", WithoutPassword(err, config.Password)), db.Close())
 	}
 	return db, nil
 }
 
-// withoutPassword gives err, or nothing of it where it holds the password.
-func withoutPassword(err error, password string) error {
+// WithoutPassword gives err, or nothing of it where it holds the password.
+func WithoutPassword(err error, password string) error {
 	if password != "" && strings.Contains(err.Error(), password) {
 		return errors.New("the connection failed")
 	}
