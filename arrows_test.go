@@ -36,7 +36,7 @@ var arrows = map[string][]string{
 	"webhook":        {"access", "audit", "masterkey", "seal", "store", "internal/fault", "internal/netguard"},
 	"vault":          {"access", "audit", "catalog", "masterkey", "seal", "store", "webhook", "internal/fault", "internal/recheck"},
 	"policy":         {"access", "audit", "ratelimit", "store", "internal/fault"},
-	"policy/compare": {"policy", "ratelimit/replay"},
+	"policy/compare": {"access", "policy", "ratelimit/replay"},
 
 	// Events leave their log with what the ledger signs.
 	"retention": {"access", "audit", "ledger", "store", "internal/fault", "internal/lease"},

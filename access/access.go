@@ -27,6 +27,22 @@ import (
 // id, since organization ids start with a letter or a digit.
 const InstanceOrganization = "_instance"
 
+// ValidOrganization reports whether id can be a tenant's: 1 to 64 letters, digits,
+// '.', '_' or '-', the first of them a letter or a digit.
+func ValidOrganization(id string) bool {
+	if id == "" || len(id) > 64 {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !letter && (i == 0 || c != '.' && c != '_' && c != '-') {
+			return false
+		}
+	}
+	return true
+}
+
 // Permission is one thing a caller may do, written noun:verb.
 type Permission uint8
 

@@ -294,7 +294,7 @@ func newCaller(organization, subject string, roles []access.Role, members []memb
 	switch {
 	case subject == "" || len(subject) > maxID || strings.ContainsFunc(subject, control):
 		return access.Caller{}, errors.New("the member is missing or not usable")
-	case !org.ValidID(organization):
+	case !access.ValidOrganization(organization):
 		return access.Caller{}, errors.New("the organization is missing or malformed")
 	case find(members, "jti") != nil && (!isText || len(id) > maxID):
 		return access.Caller{}, errors.New("jti is no short text")

@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/gatehouse-io/gatehouse/access"
-	"github.com/gatehouse-io/gatehouse/org"
 )
 
 // IssuerConfig is an issuer of JWTs whose keys are fetched from it (JWKS, RFC
@@ -98,7 +97,7 @@ func (c *IssuerConfig) check(plain bool) (mistakes []string) {
 	add(checkKeysURL(c.JWKS, plain), "jwks must be an https address without user or fragment, such as https://login.example.com/.well-known/jwks.json (plain http only to this machine, with GATEHOUSE_ENV=development)")
 	add(c.Algorithm == rs256 || c.Algorithm == es256 || c.Algorithm == eddsa, "algorithm must be RS256, ES256 or EdDSA, the one that it signs with")
 	add(c.Audience != "", "audience must be what its tokens have as aud for Gatehouse; without it a token that was made for another application would do")
-	add(c.Fixed == "" || org.ValidID(c.Fixed), "fixedOrganization must be an organization's id")
+	add(c.Fixed == "" || access.ValidOrganization(c.Fixed), "fixedOrganization must be an organization's id")
 	add(c.Fixed == "" || c.Organization == "", "give organization (a claim) or fixedOrganization, not both")
 	add(len(c.MemberPrefix) <= 64 && !strings.ContainsFunc(c.MemberPrefix, control), "memberPrefix must be at most 64 bytes without control characters")
 	for _, claim := range []struct{ field, path string }{{"member", c.Member}, {"organization", c.Organization}, {"roles", c.Roles}} {

@@ -149,7 +149,7 @@ func read(in *servicev3.RateLimitRequest) (c policy.Check, err error) {
 			return c, bad("remote_address must be an address")
 		}
 	}
-	if c.Organization != "" && !policy.ValidOrganization(c.Organization) {
+	if c.Organization != "" && !access.ValidOrganization(c.Organization) {
 		return c, bad("organization must be an organization's id")
 	}
 	return c, nil

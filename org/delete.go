@@ -17,7 +17,7 @@ var errNotFound = fault.New(fault.NotFound, "organization_not_found", "There is 
 // one the trail remains. The instance's own is known. It is for commands, which a
 // misspelt id must not tell of an empty organization.
 func Known(ctx context.Context, db *store.DB, id string) error {
-	if id != access.InstanceOrganization && !ValidID(id) {
+	if id != access.InstanceOrganization && !access.ValidOrganization(id) {
 		return fault.New(errNotFound.Kind, errNotFound.Code, "An organization's id has 1 to 64 letters, digits, '.', '_' or '-' and begins with a letter or a digit.")
 	}
 	err := db.View(ctx, id, func(tx *store.Tx) error {
@@ -40,7 +40,7 @@ func (d *Directory) Delete(ctx context.Context, caller access.Caller, id, confir
 	if err := access.Allow(caller, access.OrgManage, id); err != nil {
 		return err
 	}
-	if !ValidID(id) {
+	if !access.ValidOrganization(id) {
 		return errNotFound
 	}
 	if confirm != id {

@@ -61,7 +61,7 @@ func (d *Directory) Explain(ctx context.Context, caller access.Caller, q Questio
 	if len(q.Roles) > maxMemberRoles {
 		wrong = append(wrong, fault.Field{Name: "roles", Message: "must hold at most 32 roles"})
 	}
-	if q.Organization != "" && q.Organization != access.InstanceOrganization && !ValidID(q.Organization) {
+	if q.Organization != "" && q.Organization != access.InstanceOrganization && !access.ValidOrganization(q.Organization) {
 		wrong = append(wrong, fault.Field{Name: "organization", Message: "must be an organization's id"})
 	}
 	if len(wrong) > 0 {

@@ -23,7 +23,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -42,12 +41,6 @@ const Fresh = 3 * time.Second
 
 // The bounds of an organization's name, in characters.
 const maxName = 200
-
-var idForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
-
-// ValidID reports whether id can be an organization's: 1 to 64 letters,
-// digits, '.', '_' or '-', starting with a letter or a digit.
-func ValidID(id string) bool { return idForm.MatchString(id) }
 
 // Organization is a tenant.
 type Organization struct {
@@ -133,7 +126,7 @@ func (d *Directory) Create(ctx context.Context, caller access.Caller, id, name s
 
 func check(id, name string) error {
 	var wrong []fault.Field
-	if !ValidID(id) {
+	if !access.ValidOrganization(id) {
 		wrong = append(wrong, fault.Field{Name: "id", Message: "must be 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or a digit"})
 	}
 	if !utf8.ValidString(name) || utf8.RuneCountInString(name) > maxName || strings.ContainsFunc(name, control) {

@@ -11,6 +11,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/ratelimit"
 )
@@ -109,7 +110,7 @@ func (d *Draft) Check(now time.Time, known func(service string) bool) (Content, 
 	default:
 		bad("effect", "must be limit, exempt or block")
 	}
-	if d.Organization != "" && !ValidOrganization(d.Organization) {
+	if d.Organization != "" && !access.ValidOrganization(d.Organization) {
 		bad("organization", "must be an organization's id")
 	}
 	if d.CIDR != "" {

@@ -262,25 +262,10 @@ func (l *Limits) keyOf(typ, key string) (subjectKey, error) {
 		}
 		return subjectKey{IP, l.IPKey(addr), addr, access.InstanceOrganization}, nil
 	case Organization, "organization":
-		if !ValidOrganization(key) {
+		if !access.ValidOrganization(key) {
 			return subjectKey{}, fault.InvalidFields(fault.Field{Name: "key", Message: "must be an organization's id"})
 		}
 		return subjectKey{typ: Organization, key: key, owner: key}, nil
 	}
 	return subjectKey{}, fault.InvalidFields(fault.Field{Name: "type", Message: "must be ip or org"})
-}
-
-// ValidOrganization reports whether key can be an organization's id.
-func ValidOrganization(key string) bool {
-	if key == "" || len(key) > 64 {
-		return false
-	}
-	for i := range len(key) {
-		c := key[i]
-		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		if !letter && (i == 0 || c != '.' && c != '_' && c != '-') {
-			return false
-		}
-	}
-	return true
 }

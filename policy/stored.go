@@ -176,7 +176,7 @@ func (f *Filter) check() (before string, err error) {
 	if f.Limit < 1 || f.Limit > MaxPage {
 		wrong = append(wrong, fault.Field{Name: "limit", Message: "must be from 1 to " + strconv.Itoa(MaxPage)})
 	}
-	if f.Owner != "" && f.Owner != access.InstanceOrganization && !ValidOrganization(f.Owner) {
+	if f.Owner != "" && f.Owner != access.InstanceOrganization && !access.ValidOrganization(f.Owner) {
 		wrong = append(wrong, fault.Field{Name: "owner", Message: "must be an organization's id or _instance"})
 	}
 	if f.Cursor != "" {

@@ -41,7 +41,7 @@ func NewTrial(defaults Defaults, policies []Stored) (*Trial, error) {
 		}
 		tenant := p.Owner != access.InstanceOrganization
 		switch {
-		case tenant && !ValidOrganization(p.Owner):
+		case tenant && !access.ValidOrganization(p.Owner):
 			bad(fault.Field{Name: "owner", Message: "must be an organization's id or _instance"})
 		case tenant && p.Organization != "" && p.Organization != p.Owner:
 			bad(fault.Field{Name: "organization", Message: "must be the owner's"})

@@ -118,7 +118,7 @@ func (s *Server) checkOf(in api.LimitCheck, prefix string) (c policy.Check, wron
 			}
 			c.Addr = addr
 		case policy.Organization, "organization":
-			if !policy.ValidOrganization(subject.Key) {
+			if !access.ValidOrganization(subject.Key) {
 				bad(field+"key", "must be an organization's id")
 			}
 			if c.Organization != "" {

@@ -24,7 +24,7 @@ func (s *Server) listOrganizations(ctx context.Context, caller access.Caller, in
 	if in.Limit < 1 || in.Limit > 200 {
 		wrong = append(wrong, fault.Field{Name: "limit", Message: "must be from 1 to 200"})
 	}
-	if in.Cursor != "" && !org.ValidID(in.Cursor) {
+	if in.Cursor != "" && !access.ValidOrganization(in.Cursor) {
 		wrong = append(wrong, fault.Field{Name: "cursor", Message: "must be the nextCursor of an earlier page"})
 	}
 	if len(wrong) > 0 {

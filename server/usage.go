@@ -18,7 +18,6 @@ import (
 	"github.com/gatehouse-io/gatehouse/gateway"
 	"github.com/gatehouse-io/gatehouse/internal/csvsafe"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
-	"github.com/gatehouse-io/gatehouse/org"
 	"github.com/gatehouse-io/gatehouse/usage"
 )
 
@@ -57,7 +56,7 @@ func (s *Server) usage(ctx context.Context, caller access.Caller, in *usageIn) (
 	default:
 		wrong = append(wrong, fault.Field{Name: "format", Message: "must be json or csv"})
 	}
-	if o := in.Organization; o != "" && o != usage.AllOrganizations && o != access.InstanceOrganization && !org.ValidID(o) {
+	if o := in.Organization; o != "" && o != usage.AllOrganizations && o != access.InstanceOrganization && !access.ValidOrganization(o) {
 		wrong = append(wrong, fault.Field{Name: "organization", Message: "must be an organization's id, or *"})
 	}
 	if len(wrong) > 0 {

@@ -26,8 +26,9 @@ func namedFor(ctx context.Context, organization string) context.Context {
 	return context.WithValue(ctx, organizationKey{}, organization)
 }
 
-// checkOrganization refuses what could not be an organization's id, and what
-// could be more than one in SQL.
+// checkOrganization refuses what could be more in SQL than a name. It is no second
+// say in which ids there may be (access.ValidOrganization): it takes any of those
+// characters, as the instance's own id has them.
 func checkOrganization(organization string) error {
 	if organization == "" {
 		return errors.New("store: a transaction needs an organization")

@@ -67,7 +67,7 @@ func (t tokenCommand) check(c instance.Config) error {
 	if len(c.JWTSecret) < auth.MinSecret {
 		mistakes = append(mistakes, fmt.Errorf("JWT_SECRET must be set, to at least %d bytes", auth.MinSecret))
 	}
-	if !org.ValidID(t.Org) {
+	if !access.ValidOrganization(t.Org) {
 		mistakes = append(mistakes, errors.New("--org must be 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or a digit"))
 	}
 	if t.Sub == "" || len(t.Sub) > 256 {

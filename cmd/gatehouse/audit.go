@@ -13,7 +13,6 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/instance"
 	"github.com/gatehouse-io/gatehouse/ledger"
-	"github.com/gatehouse-io/gatehouse/org"
 	"github.com/gatehouse-io/gatehouse/server"
 )
 
@@ -72,7 +71,7 @@ Examples:
 func (a auditVerifyCommand) Run(ctx context.Context) error {
 	o := ledger.VerifyOptions{All: a.Org == ""}
 	caller := commandLine()
-	if a.Org != "" && a.Org != access.InstanceOrganization && !org.ValidID(a.Org) {
+	if a.Org != "" && a.Org != access.InstanceOrganization && !access.ValidOrganization(a.Org) {
 		return fmt.Errorf("%w: gatehouse: --org must be the id of an organization; see gatehouse org list", errUsage)
 	}
 	if a.Org != "" {

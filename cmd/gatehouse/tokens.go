@@ -145,7 +145,7 @@ func (c tokensRevokeCommand) Run(ctx context.Context) error {
 // ownerAtCommandLine is the caller behind a command on one organization: who
 // can run it has the database.
 func ownerAtCommandLine(ctx context.Context, d *org.Directory, organization string) (access.Caller, error) {
-	if !org.ValidID(organization) {
+	if !access.ValidOrganization(organization) {
 		return access.Caller{}, fmt.Errorf("%w: gatehouse: --org must be an organization's id", errUsage)
 	}
 	caller, err := d.Resolve(ctx, access.NewCaller(organization, access.System, "command line", access.Owner))

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 
+	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/policy"
 	"github.com/gatehouse-io/gatehouse/ratelimit/replay"
 )
@@ -69,7 +70,7 @@ func (t *trace) add(fields []string, c columns) (column int, err error) {
 		organization = Everybody
 	}
 	if c.organization >= 0 {
-		if organization = fields[c.organization]; !policy.ValidOrganization(organization) {
+		if organization = fields[c.organization]; !access.ValidOrganization(organization) {
 			return c.organization, errors.New("not an organization's id")
 		}
 	}
