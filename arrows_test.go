@@ -20,32 +20,32 @@ const module = "github.com/gatehouse-io/gatehouse"
 var arrows = map[string][]string{
 	// Leaves: none of them knows another. The one exception is the prober, which
 	// is the network side of the catalogue.
-	"access": {}, "seal": {}, "catalog": {}, "ratelimit": {}, "ratelimit/replay": {"ratelimit"}, "api": {},
-	"internal/csvsafe": {}, "internal/dotenv": {}, "internal/fault": {}, "internal/telemetry": {}, "internal/recheck": {"internal/bounded"}, "internal/bounded": {}, "internal/netguard": {}, "internal/bearer": {},
+	"access": {}, "seal": {}, "catalog": {}, "ratelimit": {}, "ratelimit/replay": {"ratelimit"}, "api": {"internal/wiretime"},
+	"internal/csvsafe": {}, "internal/dotenv": {}, "internal/fault": {}, "internal/telemetry": {}, "internal/recheck": {"internal/bounded"}, "internal/bounded": {}, "internal/netguard": {}, "internal/bearer": {}, "internal/wiretime": {},
 	"internal/probe": {"catalog", "internal/netguard"},
 
 	"gatehousetest": {}, "gatehousetest/withpostgres": {"gatehousetest"}, // so that a room's tests are not built with all the others
 
 	"store":          {},
 	"internal/lease": {"access", "store"},
-	"audit":          {"access", "store", "internal/csvsafe", "internal/fault"},
+	"audit":          {"access", "store", "internal/csvsafe", "internal/fault", "internal/wiretime"},
 	"masterkey":      {"access", "audit", "seal", "store", "internal/fault"},
 	"ledger":         {"access", "audit", "masterkey", "seal", "store", "internal/fault", "internal/lease"},
 	"org":            {"access", "audit", "store", "internal/fault", "internal/recheck"},
 	"auth":           {"access", "audit", "org", "store", "internal/bearer", "internal/bounded", "internal/fault", "internal/recheck"},
-	"webhook":        {"access", "audit", "masterkey", "seal", "store", "internal/fault", "internal/netguard"},
-	"vault":          {"access", "audit", "catalog", "masterkey", "seal", "store", "webhook", "internal/fault", "internal/recheck"},
+	"webhook":        {"access", "audit", "masterkey", "seal", "store", "internal/fault", "internal/netguard", "internal/wiretime"},
+	"vault":          {"access", "audit", "catalog", "masterkey", "seal", "store", "webhook", "internal/fault", "internal/recheck", "internal/wiretime"},
 	"policy":         {"access", "audit", "ratelimit", "store", "internal/fault"},
 	"policy/compare": {"access", "policy", "ratelimit/replay"},
 
 	// Events leave their log with what the ledger signs.
-	"retention": {"access", "audit", "ledger", "store", "internal/fault", "internal/lease"},
+	"retention": {"access", "audit", "ledger", "store", "internal/fault", "internal/lease", "internal/wiretime"},
 
 	"backup":       {"access", "audit", "masterkey", "seal", "store"},
 	"usage/tokens": {},
 	"usage":        {"access", "store", "usage/tokens", "internal/fault"},
 
-	"envoy":   {"access", "audit", "policy", "internal/fault"},
+	"envoy":   {"access", "audit", "policy", "internal/fault", "internal/wiretime"},
 	"gateway": {"access", "audit", "catalog", "usage/tokens", "internal/bearer", "internal/fault"},
 	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "ledger", "masterkey", "org", "policy", "ratelimit", "retention", "seal", "store", "usage", "usage/tokens", "vault",
 		"webhook", "internal/bearer", "internal/csvsafe", "internal/fault", "internal/telemetry"},

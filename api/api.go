@@ -32,13 +32,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/gatehouse-io/gatehouse/internal/wiretime"
 )
 
 // Time is an instant on the wire: RFC 3339, UTC, milliseconds.
 type Time time.Time
 
 // TimeFormat is how [Time] is written.
-const TimeFormat = "2006-01-02T15:04:05.000Z"
+const TimeFormat = wiretime.Format
 
 // At gives t for the wire, and nil for the zero time.
 func At(t time.Time) *Time {

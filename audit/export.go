@@ -18,6 +18,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/internal/csvsafe"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/internal/wiretime"
 )
 
 // Format is the form of an export.
@@ -132,7 +133,7 @@ func (l *Log) StartExport(ctx context.Context, caller access.Caller, f Filter, f
 	e.running[f.Organization]++
 	return &Export{log: l, caller: caller, slot: slot, search: s, format: format, manifest: Manifest{
 		SchemaVersion: SchemaVersion, Organization: f.Organization, Format: format, Filter: asked.named(), SealedTo: end.String(),
-		ExportedAt: now.UTC().Format(wireTime),
+		ExportedAt: wiretime.Text(now),
 	}}, nil
 }
 
@@ -211,7 +212,7 @@ func (x *Export) write(ctx context.Context, w io.Writer) error {
 			if err := line(e); err != nil {
 				return err
 			}
-			named := &ManifestEvent{e.ID, e.OccurredAt.UTC().Format(wireTime)}
+			named := &ManifestEvent{e.ID, wiretime.Text(e.OccurredAt)}
 			if x.manifest.Last = named; x.manifest.Events == 0 {
 				x.manifest.First = named
 			}
@@ -304,7 +305,7 @@ func csvCells(e *Event) ([]string, error) {
 	}
 	recorded, status, damaged := "", "", ""
 	if !e.RecordedAt.IsZero() {
-		recorded = e.RecordedAt.UTC().Format(wireTime)
+		recorded = wiretime.Text(e.RecordedAt)
 	}
 	if e.Request.Status != 0 {
 		status = strconv.Itoa(e.Request.Status)
@@ -313,7 +314,7 @@ func csvCells(e *Event) ([]string, error) {
 		damaged = "true"
 	}
 	cells := []string{
-		e.ID, e.OccurredAt.UTC().Format(wireTime), recorded, e.Organization, string(e.Class), string(e.Action), string(e.Outcome), e.Reason, string(e.Severity),
+		e.ID, wiretime.Text(e.OccurredAt), recorded, e.Organization, string(e.Class), string(e.Action), string(e.Outcome), e.Reason, string(e.Severity),
 		e.Actor.Type, e.Actor.ID, e.Actor.TokenID, strings.Join(e.Actor.Roles, " "), strings.Join(targets, " "), e.Permission, e.Request.ID, e.Request.Method,
 		e.Request.Route, status, e.Request.IP, e.Request.UserAgent, strconv.FormatInt(max(1, e.Count), 10), metadata, damaged,
 	}

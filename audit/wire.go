@@ -3,10 +3,9 @@ package audit
 import (
 	"encoding/json"
 	"maps"
-)
 
-// wireTime is the form of times in the API (DESIGN: RFC 3339 UTC with milliseconds).
-const wireTime = "2006-01-02T15:04:05.000Z"
+	"github.com/gatehouse-io/gatehouse/internal/wiretime"
+)
 
 // wireEvent is an event as the API, exports and sinks give it.
 type wireEvent struct {
@@ -32,12 +31,12 @@ type wireEvent struct {
 // /api/audit/schema describes it. These are not the bytes that are hashed.
 func (e Event) MarshalJSON() ([]byte, error) {
 	w := wireEvent{
-		ID: e.ID, OccurredAt: e.OccurredAt.UTC().Format(wireTime), Organization: e.Organization, Class: e.Class, Action: e.Action, Outcome: e.Outcome,
+		ID: e.ID, OccurredAt: wiretime.Text(e.OccurredAt), Organization: e.Organization, Class: e.Class, Action: e.Action, Outcome: e.Outcome,
 		Reason: e.Reason, Severity: e.Severity, Actor: e.Actor, Targets: e.Targets, Permission: e.Permission, Count: e.Count, Metadata: e.AllMetadata(),
 		Damaged: e.Damaged,
 	}
 	if !e.RecordedAt.IsZero() {
-		w.RecordedAt = e.RecordedAt.UTC().Format(wireTime)
+		w.RecordedAt = wiretime.Text(e.RecordedAt)
 	}
 	if w.Targets == nil {
 		w.Targets = []Target{}

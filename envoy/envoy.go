@@ -42,6 +42,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/internal/wiretime"
 	"github.com/gatehouse-io/gatehouse/policy"
 )
 
@@ -207,7 +208,7 @@ func headers(r *policy.Request) (all []*corev3.HeaderValue) {
 		if s := r.Standing(class); s != nil {
 			add(prefix+"limit", strconv.Itoa(s.Limit.Requests))
 			add(prefix+"remaining", strconv.Itoa(s.Remaining))
-			add(prefix+"reset", s.Reset.UTC().Format("2006-01-02T15:04:05.000Z"))
+			add(prefix+"reset", wiretime.Text(s.Reset))
 		}
 	}
 	if wait := r.Decision.RetryAfter; wait > 0 {

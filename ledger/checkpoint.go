@@ -76,6 +76,7 @@ func (c *Checkpoint) name() string {
 	return c.Origin
 }
 
+// checkpointTime is signed, and so stays as it is whatever the API writes.
 const checkpointTime = "2006-01-02T15:04:05.000Z"
 
 // text gives the checkpoint as it is signed.

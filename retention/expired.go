@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/internal/wiretime"
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
@@ -37,7 +38,7 @@ func (s *step) expired(ctx context.Context) error {
 			due.oldest = at.Time
 		}
 		due.newest = at.Time
-		metadata := map[string]any{"service": service, "version": version, "expiredAt": at.UTC().Format("2006-01-02T15:04:05.000Z")}
+		metadata := map[string]any{"service": service, "version": version, "expiredAt": wiretime.Text(at.Time)}
 		if fingerprint != "" {
 			metadata["fingerprint"] = fingerprint
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/internal/wiretime"
 	"github.com/gatehouse-io/gatehouse/ledger"
 	"github.com/gatehouse-io/gatehouse/store"
 )
@@ -254,7 +255,7 @@ func (s *step) save(ctx context.Context, c *Certificate) error {
 
 // notes are the lines of the signed record, beside those that package ledger adds.
 func (c *Certificate) notes() []string {
-	at := func(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+	at := wiretime.Text
 	lines := []string{
 		"sweep " + c.Sweep, "policy revision " + strconv.FormatInt(c.PolicyRevision, 10), "kept " + c.Kept, "before " + at(c.Before),
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/internal/wiretime"
 	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/webhook"
 )
@@ -322,10 +323,10 @@ func (k *Checker) tell(ctx context.Context, tx *store.Tx, key rowKey, c Credenti
 	put("within", f.Within)
 	put("result", f.Result)
 	if !c.ExpiresAt.IsZero() {
-		put("expiresAt", c.ExpiresAt.UTC().Format("2006-01-02T15:04:05.000Z"))
+		put("expiresAt", wiretime.Text(c.ExpiresAt))
 	}
 	if !c.LastUsedAt.IsZero() && f.Kind == Unused {
-		put("lastUsedAt", c.LastUsedAt.UTC().Format("2006-01-02T15:04:05.000Z"))
+		put("lastUsedAt", wiretime.Text(c.LastUsedAt))
 	}
 	if f.Detail != "" {
 		data["detail"] = f.Detail

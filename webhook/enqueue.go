@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/gatehouse-io/gatehouse/internal/wiretime"
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
@@ -43,7 +44,7 @@ func (m Message) body() (string, error) {
 		Type      Type           `json:"type"`
 		Timestamp string         `json:"timestamp"`
 		Data      map[string]any `json:"data"`
-	}{m.Type, m.OccurredAt.UTC().Format("2006-01-02T15:04:05.000Z"), m.Data})
+	}{m.Type, wiretime.Text(m.OccurredAt), m.Data})
 	return string(b), err
 }
 
