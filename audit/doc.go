@@ -46,8 +46,8 @@ func WithRequest(ctx context.Context, r *Request) context.Context {
 	return context.WithValue(ctx, requestKey{}, r)
 }
 
-// RequestOf gives the request that [WithRequest] put into ctx, or an empty one.
-func RequestOf(ctx context.Context) Request {
+// requestOf gives the request that [WithRequest] put into ctx, or an empty one.
+func requestOf(ctx context.Context) Request {
 	if r, ok := ctx.Value(requestKey{}).(*Request); ok {
 		return *r
 	}
@@ -58,7 +58,7 @@ func RequestOf(ctx context.Context) Request {
 // request carries the status that it has when all goes well, and of what goes
 // wrong midway nobody knows yet with what it is answered.
 func WithoutStatus(ctx context.Context) context.Context {
-	r := RequestOf(ctx)
+	r := requestOf(ctx)
 	r.Status = 0
 	return WithRequest(ctx, &r)
 }

@@ -74,3 +74,6 @@ func (l *Log) Series() int {
 func (l *Log) AppendNothing() {
 	l.insert = func(context.Context, *store.Tx, []row) error { return nil }
 }
+
+// RequestOf gives the request that a context carries.
+func RequestOf(ctx context.Context) Request { return requestOf(ctx) }

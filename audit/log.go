@@ -106,7 +106,7 @@ func (l *Log) fill(ctx context.Context, caller access.Caller, e *Event) {
 		e.Actor = Anonymous()
 	}
 	if e.Request == (Request{}) {
-		e.Request = RequestOf(ctx)
+		e.Request = requestOf(ctx)
 	}
 }
 

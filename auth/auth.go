@@ -154,7 +154,7 @@ func fromAuthorization(value string) string {
 // of [org.Directory.Resolve] when its organization or member is not let in. The
 // caller is given with those as well where it is known, for the trail.
 func (a *Authenticator) Caller(ctx context.Context, token string) (access.Caller, error) {
-	if IsServiceToken(token) {
+	if isServiceToken(token) {
 		if a.tokens == nil {
 			return access.Caller{}, ErrBadToken
 		}

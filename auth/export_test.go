@@ -25,3 +25,6 @@ func KeysIn(data []byte, algorithm string) (keys, weak int, err error) {
 	all, weak, err := readKeySet(data, algorithm)
 	return len(all), weak, err
 }
+
+// IsServiceToken reports whether token begins as one.
+func IsServiceToken(token string) bool { return isServiceToken(token) }

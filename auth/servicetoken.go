@@ -24,14 +24,14 @@ const (
 // ServiceTokenPattern finds service tokens in text, for secret scanners.
 const ServiceTokenPattern = `\bgth_[0-9A-Za-z]{49}\b`
 
-// IsServiceToken reports whether token is meant to be a service token, by its
+// isServiceToken reports whether token is meant to be a service token, by its
 // prefix. No JWT begins so.
-func IsServiceToken(token string) bool { return strings.HasPrefix(token, servicePrefix) }
+func isServiceToken(token string) bool { return strings.HasPrefix(token, servicePrefix) }
 
 // CheckServiceToken reports whether token has the form and the checksum of a
 // service token.
 func CheckServiceToken(token string) bool {
-	if len(token) != serviceTokenLen || !IsServiceToken(token) {
+	if len(token) != serviceTokenLen || !isServiceToken(token) {
 		return false
 	}
 	body := token[:len(token)-checkDigits]

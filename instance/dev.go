@@ -18,7 +18,7 @@ import (
 // The organization and the owner of dev mode.
 const (
 	DevOrganization = "dev"
-	DevOwner        = "dev-owner"
+	devOwner        = "dev-owner"
 	devTokenTTL     = 30 * 24 * time.Hour
 )
 
@@ -112,6 +112,6 @@ func randomSecret() string {
 
 // DevToken signs a token for dev mode's owner, who is operator too.
 func (c *Config) DevToken(now time.Time) (string, error) {
-	owner := access.NewCaller(DevOrganization, access.User, DevOwner, access.Owner, access.Operator)
+	owner := access.NewCaller(DevOrganization, access.User, devOwner, access.Owner, access.Operator)
 	return auth.Sign([]byte(c.JWTSecret), owner, c.JWTIssuer, c.JWTAudience, now, devTokenTTL)
 }

@@ -21,12 +21,12 @@ type due struct {
 	at      store.Time
 }
 
-// DestroyDue destroys every version whose grace is over, in all organizations,
+// destroyAllDue destroys every version whose grace is over, in all organizations,
 // and gives how many it destroyed. [Vault.Run] calls it every two seconds.
 // Several instances may at once: each version is destroyed, with one event, by
 // the transaction that is first. One that cannot be destroyed is in the error and
 // holds up no other.
-func (v *Vault) DestroyDue(ctx context.Context) (int, error) {
+func (v *Vault) destroyAllDue(ctx context.Context) (int, error) {
 	now := store.At(v.opts.Now())
 	var last due
 	var failed []error
@@ -54,14 +54,14 @@ func (v *Vault) DestroyDue(ctx context.Context) (int, error) {
 	}
 }
 
-// runTimer calls DestroyDue each turn until ctx ends.
+// runTimer calls destroyAllDue each turn until ctx ends.
 func (v *Vault) runTimer(ctx context.Context) {
 	tick := time.NewTicker(turn)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			if _, err := v.DestroyDue(ctx); err != nil && ctx.Err() == nil {
+			if _, err := v.destroyAllDue(ctx); err != nil && ctx.Err() == nil {
 				v.opts.Logger.WarnContext(ctx, "versions whose grace is over could not be destroyed; the next turn tries again", "error", err)
 			}
 		case <-ctx.Done():

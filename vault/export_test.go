@@ -17,3 +17,9 @@ func (k *Checker) StartDue(ctx context.Context) error { return k.startTests(ctx)
 
 // WaitForTests waits for those that were started.
 func (k *Checker) WaitForTests() { k.vault.lanes.all.Wait() }
+
+// FallbackShown is how long a fallback is told of.
+const FallbackShown = fallbackShown
+
+// DestroyDue is one turn of the timer.
+func (v *Vault) DestroyDue(ctx context.Context) (int, error) { return v.destroyAllDue(ctx) }

@@ -23,7 +23,7 @@ const (
 	TestFailed  FindingKind = "test_failed"  // its last clear test said invalid or misconfigured
 	RotationDue FindingKind = "rotation_due" // its values are older than CheckOptions.RotateAfter
 	Unreadable  FindingKind = "unreadable"   // the sealed version does not open
-	FellBack    FindingKind = "fallback"     // within [FallbackShown] its provider refused the active version, and the one in grace served
+	FellBack    FindingKind = "fallback"     // within [fallbackShown] its provider refused the active version, and the one in grace served
 	Untestable  FindingKind = "untestable"   // several tests in a row gave no clear answer; shown, told nobody
 )
 
@@ -32,9 +32,9 @@ func FindingKinds() []FindingKind {
 	return []FindingKind{Expires, HasExpired, Unused, TestFailed, RotationDue, Unreadable, FellBack, Untestable}
 }
 
-// FallbackShown is how long after the last refusal of an active version that a
+// fallbackShown is how long after the last refusal of an active version that a
 // version in grace made good for the credential is shown as one that needs a look.
-const FallbackShown = 24 * time.Hour
+const fallbackShown = 24 * time.Hour
 
 // unclearTests is after how many tests in a row without a clear answer a
 // credential is shown as untestable.
@@ -145,7 +145,7 @@ func (o *CheckOptions) findings(s state, now time.Time) (found []Finding, next t
 	if o.RotateAfter > 0 && !expired && due(s.versionAt.Add(o.RotateAfter)) {
 		add(Finding{Kind: RotationDue})
 	}
-	if !c.FallbackAt.IsZero() && !due(c.FallbackAt.Add(FallbackShown)) {
+	if !c.FallbackAt.IsZero() && !due(c.FallbackAt.Add(fallbackShown)) {
 		add(Finding{Kind: FellBack})
 	}
 	s.afterTests(add)

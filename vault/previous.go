@@ -125,7 +125,7 @@ func (v *Vault) recordFallbacks(ctx context.Context) {
 			_, err := tx.Exec(ctx, `UPDATE credentials SET fallback_at = $1,
 				check_due_at = CASE WHEN fallback_at IS NULL OR fallback_at < $5 THEN 0 ELSE check_due_at END
 				WHERE organization = $2 AND id = $3 AND version = $4 AND (fallback_at IS NULL OR fallback_at < $1)`,
-				store.At(at), key.organization, key.id, key.version, store.At(at.Add(-FallbackShown)))
+				store.At(at), key.organization, key.id, key.version, store.At(at.Add(-fallbackShown)))
 			return err
 		})
 		if err != nil {

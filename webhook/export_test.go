@@ -39,3 +39,6 @@ func (w *Webhooks) DeliverTrail(ctx context.Context) error {
 	w.sinks.all.Wait()
 	return nil
 }
+
+// MaxAttempts is after how many attempts a delivery has failed.
+const MaxAttempts = maxAttempts

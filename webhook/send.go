@@ -28,8 +28,8 @@ var delays = [...]time.Duration{
 	10 * time.Hour, 14 * time.Hour, 20 * time.Hour, 24 * time.Hour,
 }
 
-// MaxAttempts is after how many attempts a delivery has failed.
-const MaxAttempts = len(delays) + 1
+// maxAttempts is after how many attempts a delivery has failed.
+const maxAttempts = len(delays) + 1
 
 // answer is how an attempt ended.
 type answer struct {
@@ -168,7 +168,7 @@ func (w *Webhooks) record(ctx context.Context, d due, a answer) error {
 	switch {
 	case a.failure == "":
 		status, outcome = Delivered, "delivered"
-	case a.status == http.StatusGone, d.attempts >= int64(MaxAttempts):
+	case a.status == http.StatusGone, d.attempts >= int64(maxAttempts):
 		status, outcome = Failed, "failed"
 	default:
 		delay := delays[d.attempts-1]
