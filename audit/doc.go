@@ -15,6 +15,8 @@
 // written as one event with the exact count every [Options.Coalesce]. A denial
 // stands even when it cannot be recorded.
 //
+// System events are what Gatehouse tells of itself: events that could not be recorded.
+//
 // # What is stored
 //
 // An event is kept as canonical bytes: JSON made once, with its fields in a

@@ -234,8 +234,11 @@ func (s *step) certificate(ctx context.Context) (Certificate, error) {
 		s.id = store.NewID("sweep")
 	}
 	all, err := readCertificates(ctx, s.tx, `c.organization = $1 AND c.sweep_id = $2 AND c.class = $3`, s.organization, s.id, string(s.class))
-	if err != nil || len(all) > 0 {
-		return append(all, Certificate{})[0], err
+	if err != nil {
+		return Certificate{}, err
+	}
+	if len(all) > 0 {
+		return all[0], nil
 	}
 	return Certificate{Organization: s.organization, Sweep: s.id, Class: s.class}, nil
 }

@@ -142,7 +142,7 @@ func (s *Server) listHolds(ctx context.Context, caller access.Caller, in *listHo
 	}
 	out := &holdListOut{Body: api.RetentionHolds{Holds: make([]api.RetentionHold, len(all))}}
 	for i, h := range all {
-		out.Body.Holds[i] = wireHold(h)
+		out.Body.Holds[i] = s.wireHold(h)
 	}
 	return out, nil
 }
@@ -158,7 +158,7 @@ func (s *Server) placeHold(ctx context.Context, caller access.Caller, in *placeH
 	if err != nil {
 		return nil, err
 	}
-	return &holdOut{wireHold(h)}, nil
+	return &holdOut{s.wireHold(h)}, nil
 }
 
 func timeOf(t *api.Time) time.Time {
@@ -179,9 +179,9 @@ func (s *Server) releaseHold(ctx context.Context, caller access.Caller, in *rele
 	return &nothingOut{}, s.cfg.Retention.Release(ctx, caller, in.ID)
 }
 
-func wireHold(h retention.Hold) api.RetentionHold {
+func (s *Server) wireHold(h retention.Hold) api.RetentionHold {
 	return api.RetentionHold{
-		ID: h.ID, Active: h.Active(time.Now()), CreatedAt: api.At(h.CreatedAt), CreatedBy: h.CreatedBy, ReleasedAt: api.At(h.ReleasedAt), ReleasedBy: h.ReleasedBy,
+		ID: h.ID, Active: h.Active(s.now()), CreatedAt: api.At(h.CreatedAt), CreatedBy: h.CreatedBy, ReleasedAt: api.At(h.ReleasedAt), ReleasedBy: h.ReleasedBy,
 		RetentionHoldInput: api.RetentionHoldInput{Reason: h.Reason, ExpiresAt: api.At(h.ExpiresAt), Scope: api.RetentionScope{
 			Class: string(h.Scope.Class), Actor: h.Scope.Actor, Target: h.Scope.Target, Action: h.Scope.Action,
 			From: api.At(h.Scope.From), To: api.At(h.Scope.To), Everything: h.Scope.Everything,

@@ -64,12 +64,12 @@ import (
 	"github.com/gatehouse-io/gatehouse/webhook"
 )
 
-// Config is what the edge stands on. Everything but Now and Logger is required.
+// Config is what the edge stands on. What says nothing of its zero value is required.
 type Config struct {
 	DB        *store.DB
 	Audit     *audit.Log
 	Ledger    *ledger.Ledger
-	Retention *retention.Retention // keeps and removes data; required
+	Retention *retention.Retention // keeps and removes data
 	Orgs      *org.Directory
 	Tokens    *auth.Tokens
 	Auth      *auth.Authenticator
@@ -90,13 +90,13 @@ type Config struct {
 	Metrics        *telemetry.Metrics // nil: nothing is counted
 	OTel           *telemetry.OTel    // nil: nothing is traced
 	AuthFailures   ratelimit.Limit    // failed authentications of one address before it is shut out
-	TrustedProxies []netip.Prefix     // whose X-Forwarded-For is believed
+	TrustedProxies []netip.Prefix     // whose X-Forwarded-For is believed; none: nobody's
 	Domain         string             // {service}.Domain serves that service at its root; "" for none
 	PublicOrigin   string             // of links to this instance in answers; "": the host that was asked
-	Version        string
+	Version        string             // of the program
 
-	Now    func() time.Time
-	Logger *slog.Logger
+	Now    func() time.Time // nil: time.Now
+	Logger *slog.Logger     // nil: nothing is logged
 }
 
 // Server is an http.Handler. Make one with [New].

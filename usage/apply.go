@@ -281,10 +281,16 @@ func upsertSQL(rows int) string {
 	b.WriteString(") VALUES ")
 	n := 0
 	for i := range rows {
-		b.WriteString([...]string{"(", ", ("}[min(i, 1)])
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString("(")
 		for j := range 6 + len(sumColumns) {
 			n++
-			b.WriteString([...]string{"$", ", $"}[min(j, 1)])
+			if j > 0 {
+				b.WriteString(", ")
+			}
+			b.WriteString("$")
 			b.WriteString(strconv.Itoa(n))
 		}
 		b.WriteString(")")

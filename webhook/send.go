@@ -179,7 +179,8 @@ func (w *Webhooks) record(ctx context.Context, d due, a answer) error {
 		n, err := tx.Exec(ctx, `UPDATE webhook_deliveries SET status = $1, next_at = $2, last_status = $3, last_error = $4
 			WHERE organization = $5 AND id = $6 AND status = 'pending' AND attempts = $7 AND next_at = $8`,
 			string(status), next, a.status, string(a.failure), d.organization, d.delivery, d.attempts, d.next)
-		if held = n == 1; err != nil || !held || status != Failed {
+		held = n == 1
+		if err != nil || !held || status != Failed {
 			return err
 		}
 		return w.log.Append(ctx, tx, system(d.organization), audit.Event{

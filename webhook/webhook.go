@@ -257,7 +257,8 @@ func (w *Webhooks) RotateSecret(ctx context.Context, caller access.Caller, id st
 		err = w.db.Update(ctx, organization, func(tx *store.Tx) error {
 			n, err := tx.Exec(ctx, `UPDATE webhooks SET secret_version = $1, revision = revision + 1, updated_at = $2
 				WHERE organization = $3 AND id = $4 AND secret_version = $5`, version+1, now, organization, id, version)
-			if raced = n == 0; err != nil || raced {
+			raced = n == 0
+			if err != nil || raced {
 				return err
 			}
 			tx.Destroys()
