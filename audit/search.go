@@ -170,7 +170,7 @@ func afterAll(text []byte) []byte {
 	}
 }
 
-// merged gives a query for the heads of all streams, at most each of every one,
+// merged gives a query for the heads of all streams, at most each rows of every stream,
 // down to the place low (nil: to the end). skip of each stream are left out.
 func (q *streams) merged(low *place, each, skip int, compared bool) string {
 	table, at, id := "events e", "e.occurred_at", "e.id"

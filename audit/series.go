@@ -18,7 +18,7 @@ const (
 
 // maxTargetsOf bounds how many targets that were asked for are told apart of denials that
 // are alike but for them: whoever makes up ids opens no more series than that at a time,
-// and past it his own denials name no target.
+// and past it the denials of their caller name no target.
 const maxTargetsOf = 16
 
 // seriesKey is what makes two denials alike. What the client writes as it likes,

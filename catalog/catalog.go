@@ -222,7 +222,7 @@ func (c *Catalog) forward(name string, headers []string) error {
 	return nil
 }
 
-// forwardable says whether a header may be let pass by the operator.
+// forwardable reports whether a header may be let pass by the operator.
 func forwardable(name string) bool {
 	bare := http.CanonicalHeaderKey(strings.TrimSuffix(name, "*"))
 	return headerName.MatchString(bare) && !slices.Contains(notOurs, bare) && !CarriesCallerCredential(bare) &&

@@ -1,6 +1,6 @@
 package catalog
 
-// CarriesCallerCredential says whether a request header, by its canonical name,
+// CarriesCallerCredential reports whether a request header, by its canonical name,
 // can carry the caller's own credential. A gateway removes these before it
 // applies an [Injection]: what proves the caller to us must never reach a
 // provider.

@@ -101,13 +101,13 @@ func (s *Service) listHeaders(more []string) {
 	s.answerHeaders = newHeaderList(answerBase, own[1], s.fileHeaders, more)
 }
 
-// PassesToProvider says whether a header of a request, by its canonical name, is
+// PassesToProvider reports whether a header of a request, by its canonical name, is
 // one that the service is sent. Those that carry a caller's credential never are:
 // see [CarriesCallerCredential].
 func (s *Service) PassesToProvider(canonical string) bool {
 	return s.requestHeaders.has(canonical) && !CarriesCallerCredential(canonical)
 }
 
-// PassesToCaller says whether a header of the service's answer, by its canonical
+// PassesToCaller reports whether a header of the service's answer, by its canonical
 // name, is one that the caller is given.
 func (s *Service) PassesToCaller(canonical string) bool { return s.answerHeaders.has(canonical) }

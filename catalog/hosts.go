@@ -88,7 +88,7 @@ func parseOrigin(raw string) (*url.URL, error) {
 	return &url.URL{Scheme: u.Scheme, Host: strings.ToLower(u.Host), Path: path}, nil
 }
 
-// validHost says whether host is an IP address or a DNS name (RFC 1123, with
+// validHost reports whether host is an IP address or a DNS name (RFC 1123, with
 // the underscores that container networks use), without a port.
 func validHost(host string) bool {
 	if addr, err := netip.ParseAddr(host); err == nil {

@@ -128,7 +128,7 @@ func (in *Injection) Origin() *url.URL {
 	return &u
 }
 
-// NamesHost says whether a field of the credential decides where it is sent. One
+// NamesHost reports whether a field of the credential decides where it is sent. One
 // that is left out does not: then the catalogue says it.
 func (s *Service) NamesHost(in *Injection) bool {
 	fields := in.prepared().fields

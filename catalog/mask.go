@@ -25,11 +25,11 @@ func (s *Service) Mask(field, value string) string {
 	return dots + tail
 }
 
-// isPassword says whether the value is one a person chose, so short and telling
+// isPassword reports whether the value is one a person chose, so short and telling
 // that no part of it may be shown.
 func (f *Field) isPassword() bool { return f.Secret && f.Format == Text }
 
-// looksMasked says whether value is what a form or dashboard shows in place of a
+// looksMasked reports whether value is what a form or dashboard shows in place of a
 // secret. Asterisks can be part of a real password, so there they count only
 // when they are nearly all of it.
 func (f *Field) looksMasked(value string) bool {

@@ -36,7 +36,7 @@ func maskRuns() []string {
 // longestMaskWord bounds what is compared with words.
 const longestMaskWord = 32
 
-// hidesSecret says whether value is what stands in place of a secret field's
+// hidesSecret reports whether value is what stands in place of a secret field's
 // value where that is hidden.
 func (f *Field) hidesSecret(value string) bool {
 	if f.isPassword() {

@@ -13,7 +13,7 @@ type otherHost struct {
 	calls  []PathPattern
 }
 
-// takes says whether a request of method to path goes there; the path stands as
+// takes reports whether a request of method to path goes there; the path stands as
 // on the request line.
 func (o *otherHost) takes(method, path string) bool {
 	if strings.IndexByte(path, '%') >= 0 {

@@ -79,7 +79,7 @@ func printable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) })
 }
 
-// AllowsMethod says whether the scope takes a method.
+// AllowsMethod reports whether the scope takes a method.
 func (s *Scope) AllowsMethod(method string) bool {
 	return len(s.Methods) == 0 || slices.ContainsFunc(s.Methods, func(m string) bool { return sameMethod(m, method) })
 }
@@ -89,7 +89,7 @@ func sameMethod(pattern, method string) bool {
 	return pattern == method || pattern == http.MethodGet && method == http.MethodHead
 }
 
-// AllowsPath says whether the scope takes a request of method to path, which
+// AllowsPath reports whether the scope takes a request of method to path, which
 // stands escaped as on the request line and has passed the gateway's check of
 // paths. It begins with a slash. Nothing is allowed where Paths is empty. A slash
 // that is encoded may be a part of its segment or a separator: both must be allowed.
@@ -141,12 +141,12 @@ func (s *Scope) read() *Scope {
 	return &done
 }
 
-// AllowsModel says whether the scope takes a model.
+// AllowsModel reports whether the scope takes a model.
 func (s *Scope) AllowsModel(name string) bool {
 	return len(s.Models) == 0 || slices.ContainsFunc(s.Models, func(pattern string) bool { return wildcard(pattern, name, "") })
 }
 
-// AllowsCaller says whether a caller of this id and with these roles is one of
+// AllowsCaller reports whether a caller of this id and with these roles is one of
 // those that the scope is for.
 func (s *Scope) AllowsCaller(id string, roles []string) bool {
 	if len(s.Members) == 0 && len(s.Roles) == 0 {
@@ -193,7 +193,7 @@ func ParsePathPattern(text string) (PathPattern, error) {
 	return p, nil
 }
 
-// patternByte says whether b may stand in a pattern, which is written plain.
+// patternByte reports whether b may stand in a pattern, which is written plain.
 func patternByte(b byte) bool {
 	switch b {
 	case '%', '?', '#', '\\', ';', '"', '<', '>', '^', '`', '{', '|', '}':
@@ -202,7 +202,7 @@ func patternByte(b byte) bool {
 	return b > ' ' && b < 0x7f
 }
 
-// Matches says whether a request of method to path, which stands decoded, is
+// Matches reports whether a request of method to path, which stands decoded, is
 // one that the pattern means.
 func (p PathPattern) Matches(method, path string) bool {
 	if p.method != "" && !sameMethod(p.method, method) {
@@ -231,7 +231,7 @@ func segment(path string) (first, rest string) {
 	return path[1:], ""
 }
 
-// wildcard says whether text is what pattern means, in which * stands for any
+// wildcard reports whether text is what pattern means, in which * stands for any
 // characters, or none, that are not in never.
 func wildcard(pattern, text, never string) bool {
 	// The last star is the only one that is ever tried again: what an earlier one

@@ -66,7 +66,7 @@ type Field struct {
 	allowed []*url.URL // of a Base field; the operator's, so never shown
 }
 
-// Destination says whether the field decides where the credential is sent. A
+// Destination reports whether the field decides where the credential is sent. A
 // secret must not outlive a change of it.
 func (f *Field) Destination() bool {
 	switch f.Format {
@@ -139,7 +139,7 @@ func (s *Service) Missing(has func(field string) bool) []string {
 	return missing
 }
 
-// Needs says whether the field is required, or is of an alternative.
+// Needs reports whether the field is required, or is of an alternative.
 func (s *Service) Needs(field string) bool {
 	f, _ := s.Field(field)
 	return f.Required || slices.ContainsFunc(s.Alternatives, func(way []string) bool { return slices.Contains(way, field) })
@@ -154,10 +154,10 @@ func (s *Service) alternativesText() string {
 	return strings.Join(ways, ", or ")
 }
 
-// Custom says whether the service comes from the operator's file.
+// Custom reports whether the service comes from the operator's file.
 func (s *Service) Custom() bool { return s.custom }
 
-// Private says whether the operator's file puts the service on plain http or a
+// Private reports whether the operator's file puts the service on plain http or a
 // network of its own, past the guard on outgoing connections.
 func (s *Service) Private() bool { return s.private }
 
@@ -173,10 +173,10 @@ func (s *Service) PathPrefix() string {
 	return ""
 }
 
-// NeedsCredential says whether requests to the service carry a credential. It is
+// NeedsCredential reports whether requests to the service carry a credential. It is
 // false for echo only.
 func (s *Service) NeedsCredential() bool { return len(s.Fields) > 0 }
 
-// Injectable says whether [Service.Prepare] can put a credential on an HTTP
+// Injectable reports whether [Service.Prepare] can put a credential on an HTTP
 // request. It is false for smtp, which is no HTTP service, and for echo.
 func (s *Service) Injectable() bool { return s.origin != nil }

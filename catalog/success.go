@@ -7,7 +7,7 @@ import (
 	"io"
 )
 
-// succeeded says whether the status is one of success.
+// succeeded reports whether the status is one of success.
 func (a answer) succeeded() bool { return a.status >= 200 && a.status < 300 }
 
 // success reads an answer of success. A provider that does not know a key says so
@@ -26,7 +26,7 @@ func (a answer) success() Outcome {
 	return works()
 }
 
-// isJSON says whether the body is a JSON object or array. One that was cut off
+// isJSON reports whether the body is a JSON object or array. One that was cut off
 // need only be one as far as it goes.
 func (a answer) isJSON() bool {
 	d := json.NewDecoder(bytes.NewReader(a.body))

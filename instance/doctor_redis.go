@@ -70,7 +70,7 @@ func (d *diagnosis) redis(ctx context.Context) {
 	}
 }
 
-// forbidden says whether Redis refused a command to its user.
+// forbidden reports whether Redis refused a command to its user.
 func forbidden(err error) bool {
 	refused, ok := rueidis.IsRedisErr(err)
 	return ok && strings.HasPrefix(refused.Error(), "NOPERM")

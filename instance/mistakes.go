@@ -48,7 +48,7 @@ func isExample(secret string) bool {
 	return false
 }
 
-// isOneCharacter says whether nothing but one character is in secret, spaces aside:
+// isOneCharacter reports whether nothing but one character is in secret, spaces aside:
 // as long as that may be, it is guessed at once.
 func isOneCharacter(secret string) bool {
 	var first rune
@@ -180,7 +180,7 @@ func (c *Config) checkAddress(variable, address string) error {
 	return nil
 }
 
-// takesRequests says whether there is a service of the name that has routes, as
+// takesRequests reports whether there is a service of the name that has routes, as
 // smtp has not.
 func takesRequests(services *catalog.Catalog, name string) bool {
 	s, known := services.Service(name)

@@ -111,7 +111,7 @@ type verifier struct {
 	k      *Keys
 	o      VerifyOptions
 	report *VerifyReport
-	every  int64 // each how manyeth value is opened
+	every  int64 // one value of this many is opened
 	want   int64
 	seen   int64
 	told   time.Time

@@ -261,7 +261,7 @@ func (r *Request) Limits(fn func(class int, l ratelimit.Limit)) {
 	}
 }
 
-// Blocks says whether a policy blocks the prepared request.
+// Blocks reports whether a policy blocks the prepared request.
 func (r *Request) Blocks() bool { return r.block != nil }
 
 func (l *Limits) blocked(ctx context.Context, caller access.Caller, r *Request) {
@@ -351,7 +351,7 @@ func (l *Limits) counters(typ, key string) []string {
 	return keys
 }
 
-// Full says whether a limit on the address or the organization is used up.
+// Full reports whether a limit on the address or the organization is used up.
 func (r *Request) Full(class int) bool {
 	for i := range r.Decision.Statuses {
 		if r.counted[i].class == class && r.Decision.Statuses[i].Full {

@@ -50,7 +50,7 @@ func compilePattern(text string) pattern {
 	return p
 }
 
-// match says whether a path that [plainPath] gave is in the pattern.
+// match reports whether a path that [plainPath] gave is in the pattern.
 func (p *pattern) match(path string) bool {
 	for _, want := range p.segments {
 		if path == "" {
@@ -65,7 +65,7 @@ func (p *pattern) match(path string) bool {
 	return p.rest || path == ""
 }
 
-// covers says whether every path in q is in p.
+// covers reports whether every path in q is in p.
 func (p *pattern) covers(q *pattern) bool {
 	if len(q.segments) < len(p.segments) || q.rest && !p.rest {
 		return false

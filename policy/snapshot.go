@@ -267,7 +267,7 @@ func first(list []*rule, q *question) *rule {
 	return nil
 }
 
-// holds says whether the rule is in force and has the request's service and
+// holds reports whether the rule is in force and has the request's service and
 // path in its scope.
 func (r *rule) holds(q *question) bool {
 	if r.expires != 0 && q.now >= r.expires {

@@ -66,7 +66,7 @@ func (s *Server) endTrace(span *telemetry.ServerSpan, x *exchange, status int, c
 	})
 }
 
-// callerLeft says whether it is for the caller that an answer was not whole.
+// callerLeft reports whether it is for the caller that an answer was not whole.
 func callerLeft(reason string) bool { return reason == "client_closed" || reason == "client_slow" }
 
 // logRequest writes the one line of a request. What stands in it is of the

@@ -40,7 +40,7 @@ var (
 	errCursor = fault.Field{Name: "cursor", Message: "must be the nextCursor of an earlier page"}
 )
 
-// byExpiry says whether pages are in the order of expiry. These statuses are
+// byExpiry reports whether pages are in the order of expiry. These statuses are
 // ranges of it, so that an index gives the page as it stands.
 func (f Filter) byExpiry() bool { return f.Status == Expiring || f.Status == Expired }
 

@@ -163,7 +163,7 @@ func (k *Checker) startTests(ctx context.Context) error {
 	return nil
 }
 
-// dueTests gives the tests that are due longest, but of services that are closed.
+// dueTests gives the tests that are due longest, without those of the services in closed.
 func (k *Checker) dueTests(ctx context.Context, closed []string) ([]dueTest, error) {
 	args := []any{store.At(k.vault.opts.Now())}
 	var but strings.Builder

@@ -109,7 +109,7 @@ func (v *Vault) Activate(ctx context.Context, caller access.Caller, id string, m
 	return cur.Credential, err
 }
 
-// failed says whether the provider did not accept the version at its last test.
+// failed reports whether the provider did not accept the version at its last test.
 func (ver Version) failed() bool {
 	var test TestResult
 	return json.Unmarshal(ver.LastTest, &test) == nil && (test.Result == catalog.Invalid || test.Result == catalog.Misconfigured)

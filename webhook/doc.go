@@ -109,7 +109,7 @@ type Webhooks struct {
 	flight  flight
 	sinks   sinkRun
 
-	operatorKept bool // of the goroutine that runs the sinks
+	operatorKept bool // the operator's sink has its row; only the goroutine that runs the sinks asks
 }
 
 // New gives the webhooks kept in db. It fails when an allowed origin is not of

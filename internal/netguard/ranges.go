@@ -53,7 +53,7 @@ func prefixes(list ...string) []netip.Prefix {
 	return out
 }
 
-// Forbidden says whether addr is anything but an ordinary public host: private,
+// Forbidden reports whether addr is anything but an ordinary public host: private,
 // loopback, link local, multicast, reserved, a tunnel or translator that could
 // lead to one of these, an address with a zone, or no address at all. An
 // IPv4-mapped IPv6 address is judged as the IPv4 address it holds. A NAT64 prefix
@@ -70,7 +70,7 @@ func Forbidden(addr netip.Addr) bool {
 	return !global6.Contains(addr) || within(addr, forbidden6) || isISATAP(addr)
 }
 
-// isISATAP says whether the interface identifier is one of RFC 5214, which
+// isISATAP reports whether the interface identifier is one of RFC 5214, which
 // holds an IPv4 address in any prefix: 0:5efe or 200:5efe, then the address.
 func isISATAP(addr netip.Addr) bool {
 	b := addr.As16()

@@ -122,7 +122,7 @@ func (r *otlpReader) checkExporter(prefix string) {
 	}
 }
 
-// reservedHeader says whether an exporter sets the header itself.
+// reservedHeader reports whether an exporter sets the header itself.
 func reservedHeader(name string) bool {
 	switch textproto.CanonicalMIMEHeaderKey(name) {
 	case "Host", "Content-Length", "Content-Type", "Content-Encoding", "Transfer-Encoding", "Connection":
