@@ -86,6 +86,7 @@ type Ledger struct {
 	after  logID       // where the last look for unsealed rows ended
 	health Health
 	skewed bool // the clock was not the database server's at the last look
+	vouch  bool // it was, then
 
 	exported     Exported
 	exportedNote string // the last

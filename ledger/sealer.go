@@ -100,13 +100,21 @@ func (l *Ledger) clockIsRight(ctx context.Context, now time.Time) (bool, error) 
 	wrong := server.Sub(now).Abs() > maxSkew
 	l.mu.Lock()
 	told := l.skewed
-	l.skewed = wrong
+	l.skewed, l.vouch = wrong, !wrong
 	l.mu.Unlock()
 	if wrong && !told {
 		l.opts.Logger.ErrorContext(ctx, "this instance does not seal the trail: set its clock, which is not the database server's",
 			"server", server.UTC().Format(time.RFC3339))
 	}
 	return !wrong, nil
+}
+
+// clockIsVouched reports whether the database server had the time of this process when it was
+// asked last, so that nothing else has to say that this clock did not go back.
+func (l *Ledger) clockIsVouched() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.vouch
 }
 
 // findUnsealed gives logs that have something to be sealed, going round them all
@@ -216,7 +224,7 @@ func (r *run) seal(ctx context.Context, tx *store.Tx, logs []logID) error {
 	if err := tx.Row(ctx, `SELECT clock FROM retention_sweeper WHERE organization = $1`, access.InstanceOrganization).Scan(&believed); err != nil {
 		return err
 	}
-	if r.now.Before(believed.Time) {
+	if r.now.Before(believed.Time) && !r.ledger.clockIsVouched() {
 		r.now = believed.Truncate(time.Millisecond)
 	}
 	if id != r.key.ID {

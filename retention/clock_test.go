@@ -1,11 +1,14 @@
 package retention_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/retention"
+	"github.com/gatehouse-io/gatehouse/store"
 )
 
 // What is recorded and sealed under a clock that went back is as old as it is, and not as old
@@ -28,6 +31,38 @@ func TestClockThatWentBack(t *testing.T) {
 			t.Errorf("when it is due, %d events were removed, left are those of %q", n, a.left(t, "acme"))
 		}
 		a.clean(t)
+	})
+}
+
+// A time that is believed and is far ahead, whoever wrote it there, is told of, and ends: on
+// PostgreSQL by the server's clock, elsewhere when somebody accepts this machine's.
+func TestBelievedTimeAhead(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		a := newArchive(t, url, retention.Options{})
+		a.clock.Pass(time.Since(a.clock.Now()))
+		if _, err := a.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		a.seal(t) // asks the server
+		a.exec(t, `UPDATE retention_sweeper SET clock = $1`, store.At(time.Now().Add(50*365*day)))
+		_, err := a.Sweep(t.Context())
+		if a.db.Kind() == "sqlite" {
+			if !errors.Is(err, retention.ErrClock) {
+				t.Errorf("Sweep = %v; want %v", err, retention.ErrClock)
+			}
+			if err := a.AcceptClock(t.Context(), commandLine); err != nil {
+				t.Fatal(err)
+			}
+			_, err = a.Sweep(t.Context())
+		}
+		if err != nil {
+			t.Errorf("Sweep = %v", err)
+		}
+		a.visit(t, "acme", "ann")
+		a.seal(t)
+		if n := a.number(t, `SELECT count(*) FROM ledger_blocks WHERE sealed_at > $1`, store.At(time.Now().Add(day))); n != 0 {
+			t.Errorf("%d blocks are of the future", n)
+		}
 	})
 }
 

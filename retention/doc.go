@@ -62,7 +62,7 @@ var (
 	ErrHoldNotFound = fault.New(fault.NotFound, "hold_not_found", "There is no such hold.")
 	ErrTooManyHolds = fault.New(fault.Conflict, "too_many_holds", "There may be at most 100 holds at a time; release one first.")
 	ErrClock        = fault.New(fault.Unavailable, "clock_doubted",
-		"This machine's clock is far beyond the last time that was believed, so nothing is removed; where it is right, run `gatehouse retention sweep --accept-clock`.")
+		"This machine's clock is far from the time that was believed last, so nothing is removed; where it is right, run `gatehouse retention sweep --accept-clock`.")
 )
 
 // Options sets up a [Retention]. The zero value is ready to use.
