@@ -330,7 +330,7 @@ func TestImportReadsBack(t *testing.T) {
 	// The last byte of a seal is part of its tag.
 	if _, err := raw.ExecContext(t.Context(), `CREATE TRIGGER rot AFTER INSERT ON credential_versions
 		WHEN (SELECT service FROM credentials WHERE id = NEW.credential_id) = 'openai' BEGIN
-		UPDATE credential_versions SET fields_sealed = CAST(substr(fields_sealed, 1, length(fields_sealed)-1) || x'00' AS BLOB)
+		UPDATE credential_versions SET fields_sealed = CAST(substr(fields_sealed, 1, length(fields_sealed)-1) || CASE substr(fields_sealed, -1) WHEN x'00' THEN x'01' ELSE x'00' END AS BLOB)
 		WHERE credential_id = NEW.credential_id; END`); err != nil {
 		t.Fatal(err)
 	}
