@@ -39,18 +39,12 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
@@ -90,122 +84,6 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*DB, error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
-}
-
-func connect(ctx context.Context, url string) (*DB, error) {
-	if err := CheckURL(url); err != nil {
-		return nil, err
-	}
-	if isPostgres(url) {
-		return openPostgres(ctx, url)
-	}
-	path, _ := FilePath(url)
-	return openSQLite(ctx, path)
-}
-
-// CheckURL says what is wrong with the form of url, a DATABASE_URL; nil where it
-// can be tried. It opens nothing, and its error never holds any part of url.
-func CheckURL(url string) error {
-	switch {
-	case isPostgres(url):
-		_, err := parsePostgres(url)
-		return err
-	case strings.Contains(url, "://") && !strings.HasPrefix(url, "sqlite://"),
-		strings.HasPrefix(url, "postgres:"), strings.HasPrefix(url, "postgresql:"), strings.Contains(url, "password="): // a mistyped address, not a file
-		return errors.New("DATABASE_URL must be postgres://..., or sqlite: and the path of a file")
-	}
-	return nil
-}
-
-func isPostgres(url string) bool {
-	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
-}
-
-// FilePath gives the file that url names, and whether it names one: PostgreSQL
-// is no file.
-func FilePath(url string) (path string, file bool) {
-	if isPostgres(url) {
-		return "", false
-	}
-	return strings.TrimPrefix(strings.TrimPrefix(url, "sqlite:"), "//"), true
-}
-
-// busyTimeout is how long a writer waits for one of another process.
-const busyTimeout = 5 * time.Second
-
-func pragmaBusyTimeout(d time.Duration) string {
-	return "PRAGMA busy_timeout = " + strconv.FormatInt(d.Milliseconds(), 10)
-}
-
-func openSQLite(ctx context.Context, path string) (*DB, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("the folder of the database could not be made: %w", err)
-	}
-	// SQLite gives its side files the mode of the main one, so the file is made here.
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("the database file could not be opened: %w", err)
-	}
-	if err := f.Close(); err != nil {
-		return nil, err
-	}
-	// A file name may hold characters that mean something in a URI.
-	escaped := strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)
-	// secure_delete: a destroyed secret leaves no bytes in free pages.
-	dsn := "file:" + escaped +
-		"?_pragma=busy_timeout(" + strconv.FormatInt(busyTimeout.Milliseconds(), 10) + ")&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
-		"&_pragma=foreign_keys(ON)&_pragma=secure_delete(ON)"
-	write, err := sql.Open("sqlite", dsn+"&_txlock=immediate")
-	if err != nil {
-		return nil, fmt.Errorf("the database could not be opened: %w", err)
-	}
-	write.SetMaxOpenConns(1)
-	read, err := sql.Open("sqlite", dsn+"&_pragma=query_only(ON)")
-	if err != nil {
-		return nil, errors.Join(err, write.Close())
-	}
-	read.SetMaxOpenConns(max(4, runtime.GOMAXPROCS(0)))
-	read.SetMaxIdleConns(max(4, runtime.GOMAXPROCS(0)))
-	db := &DB{dialect: dialectSQLite, write: write, read: read}
-	db.cutter.closed = make(chan struct{})
-	if err := write.PingContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s is not a database that can be opened: %w", path, err), db.Close())
-	}
-	db.tryCut() // what a process that was killed left
-	db.cutter.last = time.Time{}
-	return db, nil
-}
-
-func parsePostgres(url string) (*pgx.ConnConfig, error) {
-	config, err := pgx.ParseConfig(url)
-	if err != nil { // the parser's own words can hold a piece of the password
-		return nil, errors.New("DATABASE_URL is not a PostgreSQL address that can be read; a / ? # % or @ in the password must be percent-encoded")
-	}
-	return config, nil
-}
-
-func openPostgres(ctx context.Context, url string) (*DB, error) {
-	config, err := parsePostgres(url)
-	if err != nil {
-		return nil, err
-	}
-	pool := sql.OpenDB(tenantConnector{stdlib.GetConnector(*config)})
-	pool.SetMaxOpenConns(16)
-	pool.SetMaxIdleConns(16)
-	pool.SetConnMaxIdleTime(5 * time.Minute)
-	db := &DB{dialect: dialectPostgres, write: pool, read: pool}
-	if err := pool.PingContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("PostgreSQL does not answer at DATABASE_URL: %w", WithoutPassword(err, config.Password)), db.Close())
-	}
-	return db, nil
-}
-
-// WithoutPassword gives err, or nothing of it where it holds the password.
-func WithoutPassword(err error, password string) error {
-	if password != "" && strings.Contains(err.Error(), password) {
-		return errors.New("the connection failed")
-	}
-	return err
 }
 
 // Close closes the database. Transactions that run are waited for by the driver.
