@@ -150,50 +150,63 @@ func FuzzPath(f *testing.F) {
 	for _, seed := range []string{"", "v1/chat", "..", "%2e%2e/x", "..;/", "a%5cb", "a%2fb", "%252e", "//", "http://h/", "a%00", "%c0%ae", "v1/%zz", "a b"} {
 		f.Add(seed)
 	}
+	reason := reasonOf(f)
+	f.Fuzz(func(t *testing.T, raw string) {
+		switch got := reason(gateway.Chat, "openai", raw); got {
+		case "invalid_path":
+			return
+		case "accepted":
+		default:
+			t.Fatalf("unexpected reason %s", got)
+		}
+		u, err := url.ParseRequestURI("/" + raw)
+		if err != nil || u.Host != "" || strings.HasPrefix(raw, "/") {
+			t.Fatalf("%q is no path: %v", raw, err)
+		}
+		staysPlain(t, raw, strings.Count(raw, "/"))
+	})
+}
+
+// reasonOf gives a function that says why a gateway would not send a path, "accepted" where it would.
+func reasonOf(t testing.TB) func(route gateway.Route, service, path string) string {
 	services, err := catalog.New(catalog.Options{})
 	if err != nil {
-		f.Fatal(err)
+		t.Fatal(err)
 	}
 	g, err := gateway.New(gateway.Options{
 		Catalog: services, Problem: writeProblem,
 		Opener: keys{err: fault.New(fault.NoCredential, "accepted", "")}, // the key is asked for once the path is accepted
 	})
 	if err != nil {
-		f.Fatal(err)
+		t.Fatal(err)
 	}
-	f.Fuzz(func(t *testing.T, raw string) {
+	return func(route gateway.Route, service, path string) string {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.URL.Host = ""
-		result := g.Serve(httptest.NewRecorder(), r, gateway.Visit{Route: gateway.Chat, Service: "openai", Path: raw})
-		switch result.Reason {
-		case "invalid_path":
+		return g.Serve(httptest.NewRecorder(), r, gateway.Visit{Route: route, Service: service, Path: path}).Reason
+	}
+}
+
+// staysPlain holds a path that is let through against what decoders would make of it, however
+// often they decode: at most so many separators, no dot segment, no way out of a base.
+func staysPlain(t *testing.T, raw string, separators int) {
+	t.Helper()
+	for decoded := raw; ; {
+		for segment := range strings.SplitSeq(decoded, "/") {
+			if name, _, _ := strings.Cut(segment, ";"); name == "." || name == ".." {
+				t.Fatalf("%q holds a dot segment", raw)
+			}
+		}
+		if n := strings.Count(decoded, "/"); n > separators || n < strings.Count(raw, "/") || strings.ContainsAny(decoded, "\\\x00\r\n") {
+			t.Fatalf("%q decodes to %q", raw, decoded)
+		}
+		if clean := path.Clean("/base/" + decoded); !strings.HasPrefix(clean, "/base") {
+			t.Fatalf("%q escapes its base", raw)
+		}
+		next, err := url.PathUnescape(decoded)
+		if err != nil || next == decoded {
 			return
-		case "accepted":
-		default:
-			t.Fatalf("unexpected result %+v", result)
 		}
-		u, err := url.ParseRequestURI("/" + raw)
-		if err != nil || u.Host != "" || strings.HasPrefix(raw, "/") {
-			t.Fatalf("%q is no path: %v", raw, err)
-		}
-		for decoded := raw; ; {
-			for segment := range strings.SplitSeq(decoded, "/") {
-				name, _, _ := strings.Cut(segment, ";")
-				if name == "." || name == ".." {
-					t.Fatalf("%q holds a dot segment", raw)
-				}
-			}
-			if strings.Count(decoded, "/") != strings.Count(raw, "/") || strings.ContainsAny(decoded, "\\\x00\r\n") {
-				t.Fatalf("%q decodes to %q", raw, decoded)
-			}
-			if clean := path.Clean("/base/" + decoded); !strings.HasPrefix(clean, "/base") {
-				t.Fatalf("%q escapes its base", raw)
-			}
-			next, err := url.PathUnescape(decoded)
-			if err != nil || next == decoded {
-				return
-			}
-			decoded = next
-		}
-	})
+		decoded = next
+	}
 }

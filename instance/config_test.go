@@ -186,19 +186,8 @@ func TestWarnings(t *testing.T) {
 		"reveal":               {[]string{"CREDENTIAL_REVEAL", "true"}, "CREDENTIAL_REVEAL is on"},
 		"origins of one's own": {[]string{"SERVICE_HOSTS", "stripe=http://127.0.0.1:1"}, "SERVICE_HOSTS sends keys"},
 	} {
-		c, err := instance.FromEnvironment(good(append(test.changes, "GATEHOUSE_DATA", filepath.Join(t.TempDir(), "data"))...))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var log gatehousetest.Buffer
-		in, err := instance.Open(t.Context(), c, &log)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := in.Close(); err != nil {
-			t.Error(err)
-		}
-		if text := log.String(); !strings.Contains(text, test.want) || strings.Contains(text, gatehousetest.JWTSecret) || strings.Contains(text, "CANARY") {
+		text := logOfStart(t, append(test.changes, "GATEHOUSE_DATA", filepath.Join(t.TempDir(), "data"))...)
+		if !strings.Contains(text, test.want) || strings.Contains(text, gatehousetest.JWTSecret) || strings.Contains(text, "CANARY") {
 			t.Errorf("%s: the log says %s, want %q", name, text, test.want)
 		}
 	}
@@ -211,28 +200,26 @@ func TestOpenFolder(t *testing.T) {
 		if err := errors.Join(os.Mkdir(data, 0o700), os.Chmod(data, mode)); err != nil {
 			t.Fatal(err)
 		}
-		c, err := instance.FromEnvironment(good("GATEHOUSE_DATA", data))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var log gatehousetest.Buffer
-		in, err := instance.Open(t.Context(), c, &log)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := in.Close(); err != nil {
-			t.Error(err)
-		}
-		if strings.Contains(log.String(), "chmod 700") != told {
-			t.Errorf("%04o: %s", mode, log.String())
+		if text := logOfStart(t, "GATEHOUSE_DATA", data); strings.Contains(text, "chmod 700") != told {
+			t.Errorf("%04o: %s", mode, text)
 		}
 	}
 }
 
 // Variables that begin as ours do and are known, or are Kubernetes' own.
 func TestNoWarningOfKnownVariables(t *testing.T) {
-	c, err := instance.FromEnvironment(good("GATEHOUSE_DATA", filepath.Join(t.TempDir(), "data"), "GATEHOUSE_LISTEN_STRIPE", "127.0.0.1:0", "GATEHOUSE_BOUNDS_OPENAI", "idle=1m",
-		"GATEHOUSE_BACKUP_PASSPHRASE", "x", "GATEHOUSE_LOG_LEVEL", "info", "GATEHOUSE_SERVICE_HOST", "10.0.0.1", "GATEHOUSE_PORT_8080_TCP_ADDR", "10.0.0.1"))
+	text := logOfStart(t, "GATEHOUSE_DATA", filepath.Join(t.TempDir(), "data"), "GATEHOUSE_LISTEN_STRIPE", "127.0.0.1:0", "GATEHOUSE_BOUNDS_OPENAI", "idle=1m",
+		"GATEHOUSE_BACKUP_PASSPHRASE", "x", "GATEHOUSE_LOG_LEVEL", "info", "GATEHOUSE_SERVICE_HOST", "10.0.0.1", "GATEHOUSE_PORT_8080_TCP_ADDR", "10.0.0.1")
+	if strings.Contains(text, "no setting") {
+		t.Error(text)
+	}
+}
+
+// logOfStart opens and closes an instance with these changes to a good environment, and gives
+// what it logged.
+func logOfStart(t *testing.T, changes ...string) string {
+	t.Helper()
+	c, err := instance.FromEnvironment(good(changes...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,9 +231,7 @@ func TestNoWarningOfKnownVariables(t *testing.T) {
 	if err := in.Close(); err != nil {
 		t.Error(err)
 	}
-	if strings.Contains(log.String(), "no setting") {
-		t.Error(log.String())
-	}
+	return log.String()
 }
 
 // Dev mode's secrets are made once, for its owner alone, and never overwritten.

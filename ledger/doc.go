@@ -39,6 +39,7 @@
 package ledger
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -79,7 +80,8 @@ type Ledger struct {
 	trail  *audit.Log
 	sealer Sealer
 	opts   Options
-	lease  *lease.Lease // of the one that seals
+	lease  *lease.Lease                                               // of the one that seals
+	server func(context.Context) (now time.Time, has bool, err error) // the database server's clock
 
 	mu     sync.Mutex
 	key    *signingKey // the last that signed here
@@ -109,7 +111,7 @@ func New(db *store.DB, trail *audit.Log, sealer Sealer, opts Options) *Ledger {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	l := &Ledger{db: db, trail: trail, sealer: sealer, opts: opts}
+	l := &Ledger{db: db, trail: trail, sealer: sealer, opts: opts, server: db.Now}
 	l.lease = lease.New(db, lease.Options{Table: lease.Sealer, For: opts.Lease, Now: opts.Now, May: l.clockIsRight})
 	return l
 }

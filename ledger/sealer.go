@@ -91,7 +91,7 @@ const maxSkew = time.Hour
 // its blocks would say that events are older, or younger, than they are, and retention goes by
 // that: so another instance is left the lease.
 func (l *Ledger) clockIsRight(ctx context.Context, now time.Time) (bool, error) {
-	server, has, err := l.db.Now(ctx)
+	server, has, err := l.server(ctx)
 	if err != nil || !has || time.Since(now).Abs() > time.Minute { // a clock of a test
 		return err == nil, err
 	}
