@@ -115,6 +115,21 @@ func (l *Ledger) clockIsVouched() bool {
 	return l.vouch
 }
 
+// believedTime gives the latest time that retention believes, zero for none. Nobody stops the
+// sealing by what stands there: a row that is gone or holds no time is none.
+func believedTime(ctx context.Context, tx *store.Tx) (time.Time, error) {
+	clock := "clock"
+	if tx.TakesAnyType() {
+		clock = "CASE WHEN typeof(clock) = 'integer' THEN clock END"
+	}
+	var believed store.Time
+	err := tx.Row(ctx, `SELECT `+clock+` FROM retention_sweeper WHERE organization = $1`, access.InstanceOrganization).Scan(&believed)
+	if errors.Is(err, store.ErrNotFound) {
+		err = nil
+	}
+	return believed.Time, err
+}
+
 // findUnsealed gives logs that have something to be sealed, going round them all
 // where there are many. It passes over those whose names are no text, and says that there are.
 func (l *Ledger) findUnsealed(ctx context.Context) (logs []logID, unreadable, err error) {
@@ -217,12 +232,12 @@ func (r *run) seal(ctx context.Context, tx *store.Tx, logs []logID) error {
 	if err := tx.Row(ctx, `SELECT id FROM ledger_keys WHERE organization = $1 AND retired_at IS NULL`, access.InstanceOrganization).Scan(&id); err != nil {
 		return err
 	}
-	// A clock that went back would make events look older than they are, and due.
-	var believed store.Time
-	if err := tx.Row(ctx, `SELECT clock FROM retention_sweeper WHERE organization = $1`, access.InstanceOrganization).Scan(&believed); err != nil {
+	believed, err := believedTime(ctx, tx)
+	if err != nil {
 		return err
 	}
-	if r.now.Before(believed.Time) && !r.ledger.clockIsVouched() {
+	// A clock that went back would make events look older than they are, and due.
+	if r.now.Before(believed) && !r.ledger.clockIsVouched() {
 		r.now = believed.Truncate(time.Millisecond)
 	}
 	if id != r.key.ID {
