@@ -114,10 +114,11 @@ func testBackAndOneHasLooked(t *testing.T, saved bool) {
 // what came after; nothing that it knew is counted twice.
 func TestOlderSnapshot(t *testing.T) {
 	server := startRedis(t)
-	switches, told := fleet(t, server, ratelimit.SwitchOptions{})
+	const timeout = time.Second
+	switches, told := fleetOf(t, server, timeout, ratelimit.SwitchOptions{})
 	org := subject("organization", "acme", "300/1h")
-	large := subject("user", "someone", "10000/1m")             // in sub-buckets of 235 ms
-	wait := func() { time.Sleep(brief + 400*time.Millisecond) } // for every instance to look, and for no request to be under way
+	large := subject("user", "someone", "10000/1m")               // in sub-buckets of 235 ms
+	wait := func() { time.Sleep(timeout + 400*time.Millisecond) } // for every instance to look, and for no request to be under way
 	all := 0
 	takeAll := func(n int) {
 		t.Helper()
