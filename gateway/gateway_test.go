@@ -132,7 +132,7 @@ func (f *front) handle(w http.ResponseWriter, r *http.Request) {
 	if result.Abort {
 		panic(http.ErrAbortHandler)
 	}
-	if rc := http.NewResponseController(w); result.Status == http.StatusRequestEntityTooLarge && r.ProtoMajor == 1 && r.Header["Expect"] == nil &&
+	if rc := http.NewResponseController(w); result.Status > http.StatusBadRequest && (r.ContentLength < 0 || r.ContentLength >= 256<<10) && r.ProtoMajor == 1 && r.Header["Expect"] == nil &&
 		rc.Flush() == nil && rc.SetReadDeadline(time.Now().Add(time.Second)) == nil {
 		_, _ = io.Copy(io.Discard, r.Body) // as package server does
 	}
