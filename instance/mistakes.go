@@ -66,10 +66,24 @@ func isOneCharacter(secret string) bool {
 
 // Check gives every mistake in the configuration, each with its mend.
 func (c *Config) Check() error {
+	services, err := c.services()
+	return errors.Join(
+		c.checkSecrets(), mistakeOf(c.issuers()),
+		c.checkListeners(services), err,
+		c.checkRanges(), c.checkPlace(), store.CheckURL(c.Database()), mistakeOf(c.redis()), mistakeOf(c.withoutRedis()),
+		c.checkUsage(), c.checkBounds(services), c.checkUpstream(services), c.checkOTel(services), mistakeOf(c.export(postNowhere)),
+		c.checkHealth(), mistakeOf(c.operatorSink()),
+		mistakeOf(c.trustedProxies()), mistakeOf(c.chatUpstream()), c.checkPublic(), mistakeOf(c.logLevel()),
+	)
+}
+
+// mistakeOf is for what reads a setting when nobody needs its value yet.
+func mistakeOf[T any](_ T, err error) error { return err }
+
+func (c *Config) checkSecrets() error {
+	const mend = "make one with `openssl rand -base64 48`"
 	var mistakes []error
 	add := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
-
-	const mend = "make one with `openssl rand -base64 48`"
 	switch {
 	case c.JWTSecret == "":
 		add("JWT_SECRET is not set; give the secret that your application signs tokens with, or %s", mend)
@@ -94,74 +108,57 @@ func (c *Config) Check() error {
 			add("ENCRYPTION_KEYS_OLD: entry %d is shorter than %d bytes; it cannot have been a key", i+1, seal.MinSecret)
 		}
 	}
-	if _, err := c.issuers(); err != nil {
-		mistakes = append(mistakes, err)
-	}
-	mistakes = append(mistakes, c.checkAddress("GATEHOUSE_ADDR", c.Addr))
+	return errors.Join(mistakes...)
+}
+
+// checkListeners looks at the addresses that are listened on. services may be nil, where
+// their file has mistakes of its own.
+func (c *Config) checkListeners(services *catalog.Catalog) error {
+	mistakes := []error{c.checkAddress("GATEHOUSE_ADDR", c.Addr)}
 	if c.MetricsAddr != "" {
 		mistakes = append(mistakes, c.checkAddress("GATEHOUSE_METRICS_ADDR", c.MetricsAddr))
 	}
 	if c.EnvoyAddr != "" {
 		mistakes = append(mistakes, c.checkAddress("GATEHOUSE_ENVOY_ADDR", c.EnvoyAddr))
 	}
-	services, err := c.services()
-	mistakes = append(mistakes, err)
-	if c.TestReuse < 0 || c.TestReuse > 5*time.Minute {
-		add("CREDENTIAL_TEST_REUSE must be from 0s to 5m")
-	}
 	for _, service := range slices.Sorted(maps.Keys(c.Listen)) {
 		mistakes = append(mistakes, c.checkAddress(listenVariable(service), c.Listen[service]))
-		if services != nil && service != catalog.AppName {
-			if !takesRequests(services, service) {
-				add("%s names no service that takes requests; there are %s", listenVariable(service), serviceNames(services))
-			}
+		if services != nil && service != catalog.AppName && !takesRequests(services, service) {
+			mistakes = append(mistakes, fmt.Errorf("%s names no service that takes requests; there are %s", listenVariable(service), serviceNames(services)))
 		}
 	}
+	return errors.Join(mistakes...)
+}
+
+// checkRanges looks at the settings that are a number or a duration within bounds.
+func (c *Config) checkRanges() error {
+	var mistakes []error
+	for _, setting := range [...]struct {
+		variable, from, to string
+		ok                 bool
+	}{
+		{"CREDENTIAL_TEST_REUSE", "0s", "5m", c.TestReuse >= 0 && c.TestReuse <= 5*time.Minute},
+		{"REDIS_TIMEOUT", "1ms", "10s", c.RedisTimeout >= time.Millisecond && c.RedisTimeout <= 10*time.Second},
+		{"CHAT_IPV6_PREFIX", "32", "64", c.IPv6Prefix >= 32 && c.IPv6Prefix <= 64},
+		{"LIMITS_EXACT_UP_TO", "1", strconv.Itoa(ratelimit.MostExact), c.ExactUpTo >= 1 && c.ExactUpTo <= ratelimit.MostExact},
+		{"SECRET_STALE_MAX", "0s", "1h", c.SecretStaleMax >= 0 && c.SecretStaleMax <= time.Hour},
+		{"GATEHOUSE_STOP_GRACE", "0s", "1h", c.StopGrace >= 0 && c.StopGrace <= time.Hour},
+	} {
+		if !setting.ok {
+			mistakes = append(mistakes, fmt.Errorf("%s must be from %s to %s", setting.variable, setting.from, setting.to))
+		}
+	}
+	return errors.Join(mistakes...)
+}
+
+// checkPlace looks at what says where this instance is.
+func (c *Config) checkPlace() error {
+	var mistakes []error
 	if c.Environment == "" || len(c.Environment) > 64 || strings.ContainsFunc(c.Environment, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		add("GATEHOUSE_ENV must be 1 to 64 visible ASCII characters")
+		mistakes = append(mistakes, errors.New("GATEHOUSE_ENV must be 1 to 64 visible ASCII characters"))
 	}
 	if c.Data == "" {
-		add("GATEHOUSE_DATA must be a folder")
-	}
-	mistakes = append(mistakes, store.CheckURL(c.Database()))
-	if _, err := c.redis(); err != nil {
-		mistakes = append(mistakes, err)
-	}
-	if c.RedisTimeout < time.Millisecond || c.RedisTimeout > 10*time.Second {
-		add("REDIS_TIMEOUT must be from 1ms to 10s")
-	}
-	if c.IPv6Prefix < 32 || c.IPv6Prefix > 64 {
-		add("CHAT_IPV6_PREFIX must be from 32 to 64")
-	}
-	if c.ExactUpTo < 1 || c.ExactUpTo > ratelimit.MostExact {
-		add("LIMITS_EXACT_UP_TO must be from 1 to %d", ratelimit.MostExact)
-	}
-	mistakes = append(mistakes, c.checkUsage(), c.checkBounds(services), c.checkUpstream(services), c.checkOTel(services))
-	if _, err := c.export(postNowhere); err != nil {
-		mistakes = append(mistakes, err)
-	}
-	if _, err := c.withoutRedis(); err != nil {
-		mistakes = append(mistakes, err)
-	}
-	if c.SecretStaleMax < 0 || c.SecretStaleMax > time.Hour {
-		add("SECRET_STALE_MAX must be from 0s to 1h")
-	}
-	if c.StopGrace < 0 || c.StopGrace > time.Hour {
-		add("GATEHOUSE_STOP_GRACE must be from 0s to 1h")
-	}
-	mistakes = append(mistakes, c.checkHealth())
-	if _, err := c.operatorSink(); err != nil {
-		mistakes = append(mistakes, err)
-	}
-	if _, err := c.trustedProxies(); err != nil {
-		mistakes = append(mistakes, err)
-	}
-	if _, err := c.chatUpstream(); err != nil {
-		mistakes = append(mistakes, err)
-	}
-	mistakes = append(mistakes, c.checkPublic())
-	if _, err := c.logLevel(); err != nil {
-		mistakes = append(mistakes, err)
+		mistakes = append(mistakes, errors.New("GATEHOUSE_DATA must be a folder"))
 	}
 	return errors.Join(mistakes...)
 }

@@ -74,12 +74,25 @@ type Draft struct {
 // Check reads a draft. Every mistake is in the fields, none with its value.
 // known says whether a service exists; nil takes any name.
 func (d *Draft) Check(now time.Time, known func(service string) bool) (Content, []fault.Field) {
-	var wrong []fault.Field
-	bad := func(field, message string) { wrong = append(wrong, fault.Field{Name: field, Message: message}) }
 	c := Content{
 		Effect: Effect(d.Effect), Mode: Mode(d.Mode), Subject: d.Subject, Organization: d.Organization,
 		Service: d.Service, Reason: strings.TrimSpace(d.Reason),
 	}
+	wrong := append(d.checkEffect(&c), d.checkRequests(&c, known)...)
+	if c.Reason == "" || utf8.RuneCountInString(c.Reason) > maxReason || !utf8.ValidString(c.Reason) || strings.ContainsFunc(c.Reason, unicode.IsControl) {
+		wrong = append(wrong, fault.Field{Name: "reason", Message: "must say why, in 1 to " + strconv.Itoa(maxReason) + " characters on one line"})
+	}
+	if d.ExpiresAt != nil {
+		if c.ExpiresAt = d.ExpiresAt.UTC().Truncate(time.Millisecond); !c.ExpiresAt.After(now) || c.ExpiresAt.Year() > 9999 {
+			wrong = append(wrong, fault.Field{Name: "expiresAt", Message: "must be in the future"})
+		}
+	}
+	return c, wrong
+}
+
+// checkEffect reads what the policy does.
+func (d *Draft) checkEffect(c *Content) (wrong []fault.Field) {
+	bad := func(field, message string) { wrong = append(wrong, fault.Field{Name: field, Message: message}) }
 	if c.Mode == "" {
 		c.Mode = Enforce
 	}
@@ -110,6 +123,12 @@ func (d *Draft) Check(now time.Time, known func(service string) bool) (Content, 
 	default:
 		bad("effect", "must be limit, exempt or block")
 	}
+	return wrong
+}
+
+// checkRequests reads which requests the policy is about.
+func (d *Draft) checkRequests(c *Content, known func(service string) bool) (wrong []fault.Field) {
+	bad := func(field, message string) { wrong = append(wrong, fault.Field{Name: field, Message: message}) }
 	if d.Organization != "" && !access.ValidOrganization(d.Organization) {
 		bad("organization", "must be an organization's id")
 	}
@@ -134,15 +153,7 @@ func (d *Draft) Check(now time.Time, known func(service string) bool) (Content, 
 			bad("service", "is required where path is given")
 		}
 	}
-	if c.Reason == "" || utf8.RuneCountInString(c.Reason) > maxReason || !utf8.ValidString(c.Reason) || strings.ContainsFunc(c.Reason, unicode.IsControl) {
-		bad("reason", "must say why, in 1 to "+strconv.Itoa(maxReason)+" characters on one line")
-	}
-	if d.ExpiresAt != nil {
-		if c.ExpiresAt = d.ExpiresAt.UTC().Truncate(time.Millisecond); !c.ExpiresAt.After(now) || c.ExpiresAt.Year() > 9999 {
-			bad("expiresAt", "must be in the future")
-		}
-	}
-	return c, wrong
+	return wrong
 }
 
 func checkLimits(texts []string) (limits []ratelimit.Limit, wrong []fault.Field) {

@@ -83,6 +83,38 @@ const maxPolicyFile = 16 << 20
 // readTrial reads a file of policies. Its mistakes are named by field, never by
 // value.
 func (l limitsReplayCommand) readTrial(name string) (*policy.Trial, error) {
+	text, err := readPolicyFile(name)
+	if err != nil {
+		return nil, err
+	}
+	var in policyFile
+	if err := decodeStrictly("", text, &in); err != nil {
+		return nil, fmt.Errorf(`%s: not a JSON object of the form {"policies": [...]}, as GET /api/rate-limit/policies answers: %w`, name, err)
+	}
+	if in.NextCursor != "" {
+		return nil, fmt.Errorf("%s: nextCursor says that there are more policies than this page has; put those of all pages (?limit=200&cursor=...) into one object", name)
+	}
+	defaults, err := in.defaults()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	stored, err := in.stored()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	l.tellUnmatched(name, stored)
+	trial, err := policy.NewTrial(defaults, stored)
+	if wrong, ok := fault.As(err); ok {
+		mistakes := []error{fmt.Errorf("%s: %s", name, wrong.Message)}
+		for _, f := range wrong.Fields {
+			mistakes = append(mistakes, fmt.Errorf("  %s %s", f.Name, f.Message))
+		}
+		return nil, errors.Join(mistakes...)
+	}
+	return trial, err
+}
+
+func readPolicyFile(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("the policies cannot be read: %w", err)
@@ -95,17 +127,15 @@ func (l limitsReplayCommand) readTrial(name string) (*policy.Trial, error) {
 	if len(text) > maxPolicyFile {
 		return nil, fmt.Errorf("%s: longer than %d MiB", name, maxPolicyFile>>20)
 	}
-	var in policyFile
-	if err := decodeStrictly("", text, &in); err != nil {
-		return nil, fmt.Errorf(`%s: not a JSON object of the form {"policies": [...]}, as GET /api/rate-limit/policies answers: %w`, name, err)
-	}
-	if in.NextCursor != "" {
-		return nil, fmt.Errorf("%s: nextCursor says that there are more policies than this page has; put those of all pages (?limit=200&cursor=...) into one object", name)
-	}
+	return text, nil
+}
+
+// defaults gives the limits that hold where no policy says otherwise.
+func (f *policyFile) defaults() (policy.Defaults, error) {
 	var given policyDefaults
-	if in.Defaults != nil {
-		if err := decodeStrictly("defaults", in.Defaults, &given); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+	if f.Defaults != nil {
+		if err := decodeStrictly("defaults", f.Defaults, &given); err != nil {
+			return policy.Defaults{}, err
 		}
 	}
 	defaults := policy.Defaults{IP: given.IP, Organization: given.Organization}
@@ -115,42 +145,41 @@ func (l limitsReplayCommand) readTrial(name string) (*policy.Trial, error) {
 	if len(defaults.Organization) == 0 {
 		defaults.Organization = []ratelimit.Limit{{Requests: 1000, Window: time.Hour}}
 	}
-	var stored []policy.Stored
-	services, paths := 0, 0
-	for i, text := range in.Policies {
+	return defaults, nil
+}
+
+func (f *policyFile) stored() (stored []policy.Stored, err error) {
+	for i, text := range f.Policies {
 		var p api.LimitPolicy
 		if err := decodeStrictly(fmt.Sprintf("policies[%d]", i), text, &p); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		if p.Service != "" {
-			services++
-		}
-		if p.Path != "" {
-			paths++
+			return nil, err
 		}
 		stored = append(stored, policy.Stored{Owner: p.Owner, Draft: policy.Draft{
 			Effect: p.Effect, Mode: p.Mode, Subject: p.Subject, Organization: p.Organization, CIDR: p.CIDR,
 			Service: p.Service, Path: p.Path, Limits: p.Limits, Reason: p.Reason, ExpiresAt: (*time.Time)(p.ExpiresAt),
 		}})
 	}
-	for _, unmatched := range []struct {
-		policies     int
-		what, column string
-		given        bool
-	}{{services, "service", "--service-column", l.ServiceColumn != ""}, {paths, "path", "--path-column", l.PathColumn != ""}} {
-		if unmatched.policies > 0 && !unmatched.given {
-			fmt.Fprintf(os.Stderr, "%s: %d policies are about a %s and match nothing here: no %s says which a request is for.\n", name, unmatched.policies, unmatched.what, unmatched.column)
+	return stored, nil
+}
+
+// tellUnmatched says how many policies are about what the trace has no column for.
+func (l limitsReplayCommand) tellUnmatched(name string, stored []policy.Stored) {
+	services, paths := 0, 0
+	for _, s := range stored {
+		if s.Service != "" {
+			services++
+		}
+		if s.Path != "" {
+			paths++
 		}
 	}
-	trial, err := policy.NewTrial(defaults, stored)
-	if wrong, ok := fault.As(err); ok {
-		mistakes := []error{fmt.Errorf("%s: %s", name, wrong.Message)}
-		for _, f := range wrong.Fields {
-			mistakes = append(mistakes, fmt.Errorf("  %s %s", f.Name, f.Message))
+	tell := func(policies int, what, flag, column string) {
+		if policies > 0 && column == "" {
+			fmt.Fprintf(os.Stderr, "%s: %d policies are about a %s and match nothing here: no %s says which a request is for.\n", name, policies, what, flag)
 		}
-		return nil, errors.Join(mistakes...)
 	}
-	return trial, err
+	tell(services, "service", "--service-column", l.ServiceColumn)
+	tell(paths, "path", "--path-column", l.PathColumn)
 }
 
 // compare plays the trace through one or two files of policies.
