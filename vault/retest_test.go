@@ -321,8 +321,8 @@ func TestBusyProvider(t *testing.T) {
 	p.answer = catalog.Outcome{Result: catalog.Indeterminate, Busy: true, RetryAfter: 40 * time.Second}
 	test(t, k)
 	test(t, k)
-	if p.count() != 2 {
-		t.Errorf("%d tests with a provider that asked for patience", p.count())
+	if n := p.count(); n < 1 || n > 2 { // two at once, where the second began before the first had its answer
+		t.Errorf("%d tests with a provider that asked for patience", n)
 	}
 	h.clock.Pass(41 * time.Second)
 	p.says(catalog.Valid)
