@@ -107,8 +107,8 @@ func New(orgs *org.Directory, opts Options) *Authenticator {
 	}
 }
 
-// TokenOf finds the caller's token in Authorization (Bearer, or the password
-// of Basic), x-api-key, api-key or x-goog-api-key. It gives [ErrNoToken] when
+// TokenOf finds the caller's token in Authorization (Bearer; "token", as GitHub's SDKs
+// write it; or the password of Basic), x-api-key, api-key or x-goog-api-key. It gives [ErrNoToken] when
 // there is none and [ErrTwoTokens] when there are two that differ.
 func TokenOf(h http.Header) (string, error) {
 	var token string
@@ -138,7 +138,7 @@ func candidateOf(name, value string) string {
 
 func fromAuthorization(value string) string {
 	scheme, rest, _ := strings.Cut(value, " ")
-	if strings.EqualFold(scheme, "Bearer") {
+	if strings.EqualFold(scheme, "Bearer") || strings.EqualFold(scheme, "token") {
 		return strings.TrimSpace(rest)
 	}
 	if strings.EqualFold(scheme, "Basic") {

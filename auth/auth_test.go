@@ -49,6 +49,8 @@ func TestTokenOf(t *testing.T) {
 		{"another scheme", [][2]string{{"Authorization", "Digest one"}}, "", auth.ErrNoToken},
 		{"Basic that is none", [][2]string{{"Authorization", "Basic !!!"}}, "", auth.ErrNoToken},
 		{"Basic without a password", [][2]string{{"Authorization", basic("one", "")}}, "", auth.ErrNoToken},
+		{"as GitHub's SDKs write it", [][2]string{{"Authorization", "token one"}}, "one", nil},
+		{"token and another", [][2]string{{"Authorization", "token one"}, {"api-key", "two"}}, "", auth.ErrTwoTokens},
 		{"other headers", [][2]string{{"Cookie", "token=one"}, {"Proxy-Authorization", "Bearer one"}, {"X-Api-Token", "one"}}, "", auth.ErrNoToken},
 	}
 	for _, test := range tests {

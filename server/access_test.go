@@ -69,6 +69,7 @@ func TestServiceTokenLife(t *testing.T) {
 		for _, header := range [][2]string{
 			{"Authorization", "Bearer " + service.token}, {"x-api-key", service.token}, {"api-key", service.token}, {"x-goog-api-key", service.token},
 			{"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte("x:"+service.token))},
+			{"Authorization", "token " + service.token}, // Octokit
 		} {
 			if a := anonymous(t, there).get(credentialsPath, header[0], header[1]); a.Status != 200 {
 				t.Errorf("by %s: %d %s", header[0], a.Status, a.Body)

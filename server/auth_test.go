@@ -139,6 +139,7 @@ func TestPlacesOfTokens(t *testing.T) {
 		"bearer":                  {[]string{"Authorization", "Bearer " + token}, ""},
 		"bearer in small letters": {[]string{"Authorization", "bearer " + token}, ""},
 		"bearer with more spaces": {[]string{"Authorization", "Bearer   " + token + " "}, ""},
+		"as GitHub's SDKs do":     {[]string{"Authorization", "token " + token}, ""},
 		"x-api-key":               {[]string{"x-api-key", token}, ""},
 		"api-key":                 {[]string{"api-key", token}, ""},
 		"x-goog-api-key":          {[]string{"x-goog-api-key", token}, ""},

@@ -288,7 +288,7 @@ func (s *Server) register() {
 				Schemas: registry,
 				SecuritySchemes: map[string]*huma.SecurityScheme{
 					"bearer": {Type: "http", Scheme: "bearer", BearerFormat: "JWT",
-						Description: "A service token (gth_...), or a JWT with sub, organizationId, roles and exp. SDKs may send it as x-api-key, api-key, x-goog-api-key or the password of Basic."},
+						Description: "A service token (gth_...), or a JWT with sub, organizationId, roles and exp. SDKs may send it as x-api-key, api-key, x-goog-api-key, Authorization: token ... (GitHub's) or the password of Basic."},
 				},
 			},
 		},
