@@ -90,6 +90,53 @@ func TestCutConnections(t *testing.T) {
 	}
 }
 
+// Sessions that were opened while the database took no writes do not outlive that for long.
+func TestReadOnlyForAWhile(t *testing.T) {
+	address := gatehousetest.Postgres(t)
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := u.Path[1:]
+	u.Path = "/postgres"
+	admin := rawPostgres(t, u.String())
+	cut := func() {
+		admin(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '` + name + `'`)
+	}
+	db := open(t, address)
+	counter(t, db)
+	admin(`ALTER DATABASE ` + name + ` SET default_transaction_read_only = on`)
+	cut()
+	_ = db.Ping(t.Context()) // an ended session may be found out here
+	if err := add(t, db); !errors.Is(err, store.ErrUnavailable) {
+		t.Fatalf("a change while nothing can be written: %v", err)
+	}
+	if n := number(t, db, `SELECT n FROM things WHERE id = 'a'`); n != 0 {
+		t.Fatalf("n = %d, want 0", n)
+	}
+	admin(`ALTER DATABASE ` + name + ` RESET default_transaction_read_only`)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		err := add(t, db) // which keeps the session busy all the time
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, store.ErrUnavailable) || time.Now().After(deadline) {
+			t.Fatalf("long after the database takes writes again: %v", err)
+		}
+	}
+}
+
+// A password that is the user's name hides no error; another does where it would be told.
+func TestWithoutPassword(t *testing.T) {
+	err := errors.New("failed to connect to user=postgres database=gatehouse: connection refused")
+	if got := store.WithoutPassword(err, "postgres", "postgres", "gatehouse"); got != err {
+		t.Errorf("a password that is the user's name: %v", got)
+	}
+	if got := store.WithoutPassword(err, "refused", "postgres", "gatehouse"); got == err {
+		t.Errorf("a password in the text: %v", got)
+	}
+}
+
 func TestNobodyElseMayConnect(t *testing.T) {
 	address := gatehousetest.Postgres(t)
 	db := open(t, address)

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,11 +38,24 @@ func CheckURL(url string) error {
 		_, err := parsePostgres(url)
 		return err
 	case strings.Contains(url, "://") && !strings.HasPrefix(url, "sqlite://"),
-		strings.HasPrefix(url, "postgres:"), strings.HasPrefix(url, "postgresql:"), strings.Contains(url, "password="): // a mistyped address, not a file
+		strings.HasPrefix(url, "postgres:"), strings.HasPrefix(url, "postgresql:"), strings.HasPrefix(url, "file:"),
+		keywords.MatchString(url): // a mistyped address, not a file
 		return errors.New("DATABASE_URL must be postgres://..., or sqlite: and the path of a file")
+	}
+	switch path, _ := FilePath(url); {
+	case strings.Contains(path, ":memory:"):
+		return errors.New("DATABASE_URL must name a file: a database in memory is not kept, and `gatehouse dev` needs none")
+	case parameters.MatchString(path):
+		return errors.New("DATABASE_URL takes no parameters (?mode=... and the like) after the path of a file")
 	}
 	return nil
 }
+
+// parameters finds those of SQLite's own addresses, which here would be part of the file's name.
+var parameters = regexp.MustCompile(`[?&](mode|cache|immutable|nolock|psow|vfs|_\w+)=`)
+
+// keywords finds the form of libpq that has no scheme, such as "host=db user=gatehouse".
+var keywords = regexp.MustCompile(`(^|\s)(host|hostaddr|port|dbname|user|password|passfile|service|sslmode)\s*=`)
 
 func isPostgres(url string) bool {
 	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
@@ -118,16 +133,18 @@ func openPostgres(ctx context.Context, url string) (*DB, error) {
 	pool.SetMaxOpenConns(16)
 	pool.SetMaxIdleConns(16)
 	pool.SetConnMaxIdleTime(5 * time.Minute)
+	pool.SetConnMaxLifetime(time.Hour) // another address of the same name is found at last
 	db := &DB{dialect: dialectPostgres, write: pool, read: pool}
 	if err := pool.PingContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("PostgreSQL does not answer at DATABASE_URL: %w", WithoutPassword(err, config.Password)), db.Close())
+		return nil, errors.Join(fmt.Errorf("PostgreSQL does not answer at DATABASE_URL: %w", WithoutPassword(err, config.Password, config.User, config.Database)), db.Close())
 	}
 	return db, nil
 }
 
-// WithoutPassword gives err, or nothing of it where it holds the password.
-func WithoutPassword(err error, password string) error {
-	if password != "" && strings.Contains(err.Error(), password) {
+// WithoutPassword gives err, or nothing of it where it holds the password. A password that is
+// one of the open words, such as the user's name, is no secret and hides nothing.
+func WithoutPassword(err error, password string, open ...string) error {
+	if password != "" && !slices.Contains(open, password) && strings.Contains(err.Error(), password) {
 		return errors.New("the connection failed")
 	}
 	return err

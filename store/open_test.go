@@ -38,6 +38,24 @@ func TestFileModes(t *testing.T) {
 	}
 }
 
+// What was meant as another address is not taken for the name of a file.
+func TestAddressesThatAreNoFile(t *testing.T) {
+	for _, url := range []string{
+		"host=db.internal dbname=gatehouse user=gatehouse sslmode=require", "dbname = gatehouse", "service=gatehouse",
+		"file:/abs/gatehouse.db", "file:gatehouse.db?mode=ro", "sqlite:///x.db?mode=ro", "gatehouse.db?cache=shared&mode=rw", "x.db?_pragma=foreign_keys(0)",
+		":memory:", "sqlite::memory:", "sqlite://:memory:", "postgres:5432", "mysql://db/gatehouse",
+	} {
+		if store.CheckURL(url) == nil {
+			t.Errorf("%s would be a file", url)
+		}
+	}
+	for _, url := range []string{"gatehouse.db", "sqlite:/data/support=1/user gatehouse.db", "/what?/a=b.db"} {
+		if err := store.CheckURL(url); err != nil {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
 func TestAddresses(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)

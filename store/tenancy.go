@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"regexp"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -61,12 +62,27 @@ func (c tenantConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("store: the driver gave a %T", conn), conn.Close())
 	}
-	return &tenantConn{Conn: session}, nil
+	return &tenantConn{Conn: session, opened: time.Now()}, nil
 }
 
 type tenantConn struct {
 	*stdlib.Conn
+	opened  time.Time
 	waiting *pgx.Batch // statements of [Tx.ExecLater] that have not been sent; nil: none
+}
+
+// readOnlyFor is how long a session is kept that takes no writes: long enough for the
+// reads of a server that takes none at all, and soon replaced after it does again.
+const readOnlyFor = 5 * time.Second
+
+// IsValid implements [driver.Validator]. A session keeps the default_transaction_read_only
+// that it was opened with, and a balancer in front may keep one open to what is a standby now:
+// either would answer all changes with an error for as long as it is in the pool. PostgreSQL
+// reports both of each session by itself, from version 14 on.
+func (c *tenantConn) IsValid() bool {
+	session := c.Conn.Conn().PgConn()
+	readOnly := session.ParameterStatus("default_transaction_read_only") == "on" || session.ParameterStatus("in_hot_standby") == "on"
+	return !readOnly || time.Since(c.opened) < readOnlyFor
 }
 
 // BeginTx implements [driver.ConnBeginTx]. A transaction that is named for
