@@ -70,41 +70,24 @@ func (l *Ledger) proveOnce(ctx context.Context, organization, event string) (Pro
 
 func (l *Ledger) prove(ctx context.Context, tx *store.Tx, p *Proof, keys keyring) error {
 	id := logID{p.Organization, p.Class}
-	h, err := readHead(ctx, tx, id)
-	if err != nil {
-		return ErrAltered.Because(err)
-	}
-	b, err := readBlock(ctx, tx, id, h.blocks-1)
-	if err != nil {
-		return ErrAltered.Because(err)
-	}
-	c, err := keys.open(b.note)
-	if err != nil || c.Origin != l.origin(id) || p.Index < 0 || p.Index >= c.Size {
-		return ErrAltered.Because(errors.Join(errors.New("the last checkpoint is another"), err))
-	}
-	hashes, err := tlog.ProveRecord(c.Size, p.Index, tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
-		tiles, err := readTiles(ctx, tx, id, tilesOf(indexes))
-		if err != nil {
-			return nil, err
-		}
-		all := make([]tlog.Hash, len(indexes))
-		for i, index := range indexes {
-			if all[i], err = hashIn(index, tiles); err != nil {
-				return nil, err
-			}
-		}
-		return all, nil
-	}))
-	if errors.Is(err, errNoTile) {
-		return ErrAltered.Because(err)
+	top, err := l.signedHead(ctx, tx, id, keys)
+	if errors.Is(err, ErrNoLog) {
+		return ErrAltered.Because(errors.New("it has a sealed event, and no head"))
 	}
 	if err != nil {
 		return err
 	}
-	if err := tlog.CheckRecord(hashes, c.Size, c.Root, p.Index, tlog.RecordHash(p.Canonical)); err != nil {
+	if p.Index < 0 || p.Index >= top.Size {
+		return ErrAltered.Because(errors.New("the event's place is not in the log"))
+	}
+	hashes, err := tlog.ProveRecord(top.Size, p.Index, reader(ctx, tx, id))
+	if err != nil {
+		return err
+	}
+	if err := tlog.CheckRecord(hashes, top.Size, top.Root, p.Index, tlog.RecordHash(p.Canonical)); err != nil {
 		return ErrAltered.Because(err) // better none than one that proves nothing
 	}
-	p.Size, p.Hashes, p.Checkpoint, p.Key = c.Size, hashes, b.note, keys.signer(b.note).VerifierKey(c.Origin)
+	p.Size, p.Hashes, p.Checkpoint, p.Key = top.Size, hashes, top.note, keys.signer(top.note).VerifierKey(top.Origin)
 	return nil
 }
 

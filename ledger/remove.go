@@ -109,51 +109,6 @@ func (l *Ledger) Remove(ctx context.Context, tx *store.Tx, r Removal) (Removed, 
 	return done, err
 }
 
-// signed is a log's last checkpoint, checked, with the note it stood in.
-type signed struct {
-	Checkpoint
-	note string
-}
-
-func (l *Ledger) signedHead(ctx context.Context, tx *store.Tx, id logID, keys keyring) (signed, error) {
-	h, err := readHead(ctx, tx, id)
-	if errors.Is(err, store.ErrNotFound) {
-		return signed{}, ErrNoLog
-	}
-	if err != nil {
-		return signed{}, err
-	}
-	b, err := readBlock(ctx, tx, id, h.blocks-1)
-	if errors.Is(err, store.ErrNotFound) {
-		return signed{}, ErrAltered.Because(errors.New("the last block is missing"))
-	}
-	if err != nil {
-		return signed{}, err
-	}
-	c, err := keys.open(b.note)
-	if err != nil || c.Removed || c.Origin != l.origin(id) || c.Size != h.size || noteHash(b.note) != h.blockHash {
-		return signed{}, ErrAltered.Because(errors.Join(errors.New("the last checkpoint is another"), err))
-	}
-	return signed{c, b.note}, nil
-}
-
-// reader gives the stored hashes of a log's tree.
-func reader(ctx context.Context, tx *store.Tx, id logID) tlog.HashReader {
-	return tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
-		tiles, err := readTiles(ctx, tx, id, tilesOf(indexes))
-		if err != nil {
-			return nil, err
-		}
-		all := make([]tlog.Hash, len(indexes))
-		for i, index := range indexes {
-			if all[i], err = hashIn(index, tiles); err != nil {
-				return nil, ErrAltered.Because(err)
-			}
-		}
-		return all, nil
-	})
-}
-
 // checkedEvents gives the events of the places from from up to to, and the root of
 // the tree of all before to, which top vouches for.
 func checkedEvents(ctx context.Context, tx *store.Tx, id logID, from, to int64, top *signed) ([]Candidate, tlog.Hash, error) {

@@ -255,40 +255,25 @@ func (r *run) seal(ctx context.Context, tx *store.Tx, logs []logID) error {
 // open gives the log's head and the tree that goes on from it, after a look
 // whether both are still what was signed. A log that nothing knows of is empty.
 func (r *run) open(ctx context.Context, tx *store.Tx, id logID) (head, *tree, error) {
-	h, err := readHead(ctx, tx, id)
-	if errors.Is(err, store.ErrNotFound) {
+	top, err := r.ledger.signedHead(ctx, tx, id, keyring{r.key.Key})
+	if errors.Is(err, ErrNoLog) {
 		return head{}, &tree{}, r.unheard(ctx, tx, id)
 	}
-	if err != nil {
-		return h, nil, err
-	}
-	note := h.checkpoint
-	if id != instanceLog() {
-		b, err := readBlock(ctx, tx, id, h.blocks-1)
-		if errors.Is(err, store.ErrNotFound) {
-			return h, nil, ErrAltered.Because(errors.New("the last block is missing"))
-		}
-		if err != nil {
-			return h, nil, err
-		}
-		note = b.note
-	}
-	c, err := keyring{r.key.Key}.open(note)
-	if err != nil { // of the key before, maybe
+	if errors.Is(err, ErrAltered) { // or signed with the key before
 		keys, keysErr := r.ledger.Keys(ctx)
 		if keysErr != nil {
-			return h, nil, keysErr
+			return head{}, nil, keysErr
 		}
-		c, err = keyring(keys).open(note)
+		top, err = r.ledger.signedHead(ctx, tx, id, keys)
 	}
-	if err != nil || c.Removed || c.Origin != r.ledger.origin(id) || c.Size != h.size || noteHash(note) != h.blockHash {
-		return h, nil, ErrAltered.Because(errors.Join(errors.New("the last checkpoint is another"), err))
+	if err != nil {
+		return head{}, nil, err
 	}
-	t, err := readTree(ctx, tx, id, h.size)
-	if errors.Is(err, errNoTile) || err == nil && t.root() != c.Root {
-		return h, nil, ErrAltered.Because(errors.New("the tree is not what was signed"))
+	t, err := readTree(ctx, tx, id, top.Size)
+	if errors.Is(err, errNoTile) || err == nil && t.root() != top.Root {
+		return top.head, nil, ErrAltered.Because(errors.New("the tree is not what was signed"))
 	}
-	return h, t, err
+	return top.head, t, err
 }
 
 // unheard gives an error where a log without a head is not new: it has a block, or
