@@ -44,8 +44,8 @@ type exchange struct {
 	cancel  context.CancelCauseFunc
 	timer   *time.Timer
 	phase   atomic.Int32
-	bounds  Bounds // of its service
-	begun   time.Time
+	bounds  Bounds       // of its service
+	begun   time.Time    // the request's body and the credential were there
 	until   time.Time    // when the total timeout is over
 	silent  atomic.Int64 // since when the upstream is waited for in awaitBody, in nanoseconds after begun
 	renewed time.Time    // when the write deadline was last set by renew

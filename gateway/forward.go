@@ -50,7 +50,7 @@ func (t *transfer) forward(body *payload) {
 	answer = t.failOver(e, answer, body)
 	defer func() { _ = answer.Body.Close() }()
 	body.settle() // a stream may be long, and nobody needs the question any more
-	t.result.FirstByte = time.Since(t.start)
+	t.result.FirstByte = time.Since(e.begun)
 	t.scrub(e, answer)
 	t.watch(e, answer)
 	t.relay(e, answer)

@@ -215,7 +215,7 @@ type Result struct {
 
 	BytesIn   int64         // of the request's body
 	BytesOut  int64         // of the answer's body
-	FirstByte time.Duration // until the upstream's header; 0 where none came
+	FirstByte time.Duration // from the first request to the upstream to the header of the answer passed on; 0 where none came
 	Duration  time.Duration
 
 	// Abort says that the answer is cut short in a way the protocol does not

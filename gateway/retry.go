@@ -57,7 +57,7 @@ func (b *budget) withdraw() bool {
 
 // deliver sends the request, and again where that is safe, until an answer is to be
 // passed on. Nothing has been sent to the caller yet. All attempts share the time
-// to the first byte.
+// to the first byte, which begins with the first of them: an upload took none of it.
 func (t *transfer) deliver(e *exchange, body *payload) (*http.Response, error) {
 	var b *budget
 	if t.gateway.retries > 0 {
@@ -70,7 +70,7 @@ func (t *transfer) deliver(e *exchange, body *payload) (*http.Response, error) {
 			return answer, err
 		}
 		wait, ok := retryWait(answer, tried)
-		if !ok || time.Since(t.start)+wait > t.bounds.FirstByte/2 || !b.withdraw() {
+		if !ok || time.Since(e.begun)+wait > t.bounds.FirstByte/2 || !b.withdraw() {
 			return answer, err
 		}
 		if answer != nil {

@@ -2,8 +2,11 @@ package gateway_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -96,6 +99,36 @@ func TestARefusedConnectionIsTriedAgain(t *testing.T) {
 			t.Errorf("answered %d, %+v", w.Code, r)
 		}
 	})
+}
+
+// The time for retries begins when the upstream is asked, so that a caller with a slow
+// line has as many as any other, and its upload is not told as the provider's time.
+func TestASlowUploadLeavesTheRetries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t, &named{}, func(o *gateway.Options) { o.FirstByte = 10 * time.Second })
+		b.answer = func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(time.Second)
+			status(503)(w, r)
+			b.answer = status(200)
+		}
+		r := httptest.NewRequestWithContext(t.Context(), "PUT", "/api/chat/up/v1/x", slowly{strings.NewReader("{}")})
+		w := httptest.NewRecorder()
+		result := b.serve(w, r, "up", "acme", "")
+		if w.Code != 200 || result.Retries != 1 {
+			t.Errorf("answered %d, %+v", w.Code, result)
+		}
+		if result.FirstByte < time.Second || result.FirstByte > 2*time.Second || result.Duration < 9*time.Second {
+			t.Errorf("the first byte came after %v of %v", result.FirstByte, result.Duration)
+		}
+	})
+}
+
+// slowly reads a body that takes its time to come.
+type slowly struct{ io.Reader }
+
+func (s slowly) Read(p []byte) (int, error) {
+	time.Sleep(4 * time.Second)
+	return s.Reader.Read(p)
 }
 
 // What an earlier attempt sent may have been done, whatever became of the later ones.

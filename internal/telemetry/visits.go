@@ -27,7 +27,7 @@ func newVisits(registry *prometheus.Registry) *visits {
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gatehouse_gateway_request_seconds", Help: "Time from a request's body to the end of its answer, by service; streams until their end.", Buckets: buckets}, []string{"service"}),
 		firstByte: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "gatehouse_upstream_first_byte_seconds", Help: "Time until the header of the upstream's answer, by service.", Buckets: buckets}, []string{"service"}),
+			Name: "gatehouse_upstream_first_byte_seconds", Help: "Time from the first request to an upstream, repeats included, to the header of its answer, by service.", Buckets: buckets}, []string{"service"}),
 	}
 	registry.MustRegister(v.requests, v.seconds, v.firstByte)
 	return v
