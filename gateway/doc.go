@@ -71,8 +71,9 @@
 // already, and every rate-limit header, is passed on as Upstream-NAME.
 //
 // Of what is left, a service's lists in the catalogue say what passes, each way.
-// The injected values are cut out of an answer's headers, and out of the body of
-// every answer from 300 up (scrub.go).
+// The injected values are cut out of an answer's headers, out of the body of every
+// answer from 300 up and out of event streams (scrub.go), in any of their spellings
+// (cutter.go, escapes.go).
 //
 // # What a credential may be used for
 //

@@ -135,12 +135,6 @@ func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
 		// Compressed bytes have no lines that we could see.
 		lines: events && answer.Header.Get("Content-Encoding") == "",
 	}
-	if s.lines {
-		for _, secret := range t.secrets() {
-			s.secrets = append(s.secrets, []byte(secret))
-		}
-		s.removed, s.sized = t.removed, answer.ContentLength >= 0
-	}
 	if s.lines && t.hiding {
 		s.hider = new(tokens.Hider)
 		delete(t.w.Header(), "Content-Length") // it will be less
@@ -264,10 +258,6 @@ type stream struct {
 	hider *tokens.Hider // takes out what only we asked for; nil: nothing
 	heart *heartbeat    // nil: none
 
-	secrets [][]byte  // are cut out of events: an error inside a stream has no status
-	removed func(int) // is told how often
-	sized   bool      // the answer has a length that has to stay
-
 	written           int64
 	midLine           bool // the last byte passed on was no newline
 	begun             bool // an event has, and its end is to come
@@ -304,8 +294,7 @@ func (s *stream) copy(e *exchange, body io.Reader) {
 }
 
 // ready gives how much of b ends with a whole line; the first held bytes hold
-// none. A line longer than the buffer is passed on in pieces, none of which ends
-// inside a secret.
+// none. A line longer than the buffer is passed on in pieces.
 func (s *stream) ready(b []byte, held int) int {
 	if len(b) == 0 {
 		return 0
@@ -322,48 +311,11 @@ func (s *stream) ready(b []byte, held int) int {
 	if len(b) < bufferSize {
 		return 0
 	}
-	if whole := s.outside(b); whole > 0 {
-		return whole
-	}
 	return len(b)
-}
-
-// outside gives how much of b there is before what could be the beginning of a secret
-// at its end, and before any secret that goes on there.
-func (s *stream) outside(b []byte) int {
-	cut := len(b)
-	for _, secret := range s.secrets {
-		for n := min(len(secret)-1, len(b)); n > len(b)-cut; n-- {
-			if bytes.HasSuffix(b, secret[:n]) {
-				cut = len(b) - n
-			}
-		}
-	}
-	for moved := true; moved; {
-		moved = false
-		for _, secret := range s.secrets {
-			for i := max(0, cut-len(secret)+1); i < cut; i++ {
-				if bytes.HasPrefix(b[i:], secret) {
-					cut, moved = i, true
-				}
-			}
-		}
-	}
-	return cut
 }
 
 // pass writes b to the caller, and then has it counted.
 func (s *stream) pass(e *exchange, b []byte) {
-	for _, secret := range s.secrets {
-		if n := bytes.Count(b, secret); n > 0 {
-			s.removed(n)
-			mark := []byte(removedMark)
-			if s.sized {
-				mark = bytes.Repeat([]byte("*"), len(secret))
-			}
-			b = bytes.ReplaceAll(b, secret, mark)
-		}
-	}
 	if s.hider == nil {
 		s.write(b)
 		if e.watching {

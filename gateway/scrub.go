@@ -10,31 +10,39 @@ import (
 	"strings"
 )
 
-// removedMark stands where an injected value was.
-const removedMark = "[removed by Gatehouse]"
-
 // withheldBody takes the place of an error that came in a coding that we did not
 // ask for and cannot look into.
 const withheldBody = `{"error":{"message":"The service's error came in a content coding that Gatehouse did not ask for and cannot look into, so it was withheld.","type":"upstream_error","code":"upstream_error_withheld"}}`
 
-// scrub cuts the injected values out of an answer's header, and out of the body
-// of one that is no success: providers quote what they refuse. Other bodies are
-// passed on as they are.
+// scrub cuts the injected values out of an answer's header, out of the body of one
+// that is no success, for providers quote what they refuse, and out of event streams,
+// since an error inside one has no status. Other bodies are passed on as they are.
 func (t *transfer) scrub(e *exchange, answer *http.Response) {
 	secrets := t.secrets()
 	if len(secrets) == 0 {
 		return
 	}
-	if answer.StatusCode >= http.StatusMultipleChoices {
+	refused, events := answer.StatusCode >= http.StatusMultipleChoices, isEventStream(answer.Header.Get("Content-Type"))
+	if refused {
 		secrets = append(slices.Clip(secrets), inBase64(t.upstream.injection.ExposeSecretValues())...)
 	}
 	t.scrubHeader(answer.Header, secrets)
-	if answer.StatusCode < http.StatusMultipleChoices || t.r.Method == http.MethodHead || answer.ContentLength == 0 {
+	if !refused && !events || t.r.Method == http.MethodHead || answer.ContentLength == 0 {
 		return
 	}
-	switch coding := strings.ToLower(strings.Join(answer.Header["Content-Encoding"], ",")); coding {
-	case "", "identity":
-	case "gzip", "x-gzip":
+	coding := strings.ToLower(strings.Join(answer.Header["Content-Encoding"], ","))
+	plain := coding == "" || coding == "identity"
+	cutter := newCutter(secrets)
+	if !refused {
+		if plain {
+			cutter.sized = answer.ContentLength >= 0
+			answer.Body = replayed{&scrubber{from: answer.Body, cutter: cutter, removed: t.removed}, answer.Body}
+		}
+		return
+	}
+	switch {
+	case plain:
+	case coding == "gzip", coding == "x-gzip":
 		body, ok := gunzip(awaited{e, answer.Body})
 		if !ok {
 			withhold(answer)
@@ -47,10 +55,10 @@ func (t *transfer) scrub(e *exchange, answer *http.Response) {
 		return
 	}
 	if answer.ContentLength > 0 && answer.ContentLength <= bufferSize {
-		t.scrubWhole(e, answer, secrets)
+		t.scrubWhole(e, answer, cutter)
 		return
 	}
-	answer.Body = replayed{&scrubber{from: answer.Body, secrets: secrets, removed: t.removed}, answer.Body}
+	answer.Body = replayed{&scrubber{from: answer.Body, cutter: cutter, removed: t.removed}, answer.Body}
 	unknownLength(answer)
 }
 
@@ -94,7 +102,7 @@ func withhold(answer *http.Response) {
 }
 
 // scrubWhole reads a small body, so that its length is known again afterwards.
-func (t *transfer) scrubWhole(e *exchange, answer *http.Response, secrets []string) {
+func (t *transfer) scrubWhole(e *exchange, answer *http.Response, cutter *cutter) {
 	body, err := io.ReadAll(io.LimitReader(awaited{e, answer.Body}, answer.ContentLength))
 	if err == nil && int64(len(body)) < answer.ContentLength {
 		err = io.ErrUnexpectedEOF
@@ -103,10 +111,9 @@ func (t *transfer) scrubWhole(e *exchange, answer *http.Response, secrets []stri
 		answer.Body = replayed{io.MultiReader(bytes.NewReader(body), failing{err}), answer.Body}
 		return
 	}
-	clean, n := cutText(string(body), secrets)
+	body, n := cutter.cut(body)
 	if n > 0 {
 		t.removed(n)
-		body = []byte(clean)
 		knownLength(answer, int64(len(body)))
 	}
 	answer.Body = replayed{bytes.NewReader(body), answer.Body}
@@ -143,92 +150,11 @@ func knownLength(answer *http.Response, n int64) {
 
 // cutText gives text with a mark in the place of each secret, and how many.
 func cutText(text string, secrets []string) (string, int) {
-	n := 0
-	for _, secret := range secrets { // longer ones first
-		if found := strings.Count(text, secret); found > 0 {
-			n += found
-			text = strings.ReplaceAll(text, secret, removedMark)
-		}
+	if !strings.ContainsAny(text, escapes) && !leaks([]string{text}, secrets) {
+		return text, 0
 	}
-	if strings.ContainsAny(text, escapes) {
-		spelled := 0
-		text, spelled = cutSpelled(text, secrets)
-		n += spelled
-	}
-	return text, n
-}
-
-// scrubber cuts secrets out of a body as it is read. What could be the beginning
-// of one is held back until more has come.
-type scrubber struct {
-	from    io.Reader
-	secrets []string
-	removed func(int)
-
-	held  []byte // read, not looked at yet
-	ready []byte // to be given out
-	err   error
-	chunk [4 << 10]byte
-}
-
-func (s *scrubber) Read(p []byte) (int, error) {
-	for len(s.ready) == 0 && s.err == nil {
-		var n int
-		n, s.err = s.from.Read(s.chunk[:])
-		text, keep, cut := string(append(s.held, s.chunk[:n]...)), 0, 0
-		if s.err == nil {
-			keep = begun(text, s.secrets)
-		}
-		// A short one that stands in what may become a longer one waits for it.
-		if end := len(text) - keep; keep == 0 || !crosses(text, end, s.secrets) {
-			text, s.held = text[:end], append(s.held[:0], text[end:]...)
-			text, cut = cutText(text, s.secrets)
-		} else {
-			text, cut = cutText(text, s.secrets)
-			end = len(text) - begun(text, s.secrets)
-			text, s.held = text[:end], append(s.held[:0], text[end:]...)
-		}
-		if cut > 0 {
-			s.removed(cut)
-		}
-		s.ready = []byte(text)
-	}
-	n := copy(p, s.ready)
-	s.ready = s.ready[n:]
-	if n == 0 && len(p) > 0 {
-		return 0, s.err
-	}
-	return n, nil
-}
-
-// begun gives how many bytes at the end of text could be the beginning of a
-// secret.
-func begun(text string, secrets []string) int {
-	longest := 0
-	for _, secret := range secrets {
-		for n := min(len(secret)-1, len(text)); n > longest; n-- {
-			if strings.HasSuffix(text, secret[:n]) {
-				longest = n
-			}
-		}
-	}
-	return max(longest, begunSpelled(text, secrets))
-}
-
-// crosses reports whether a whole secret begins before a place in text and ends
-// behind it.
-func crosses(text string, place int, secrets []string) bool {
-	for _, secret := range secrets {
-		for i := max(0, place-longestEscape*len(secret)+1); i < place; i++ {
-			if strings.HasPrefix(text[i:], secret) && i+len(secret) > place {
-				return true
-			}
-			if length, whole := spells(text[i:], secret); whole && i+length > place {
-				return true
-			}
-		}
-	}
-	return false
+	clean, n := newCutter(secrets).cut([]byte(text))
+	return string(clean), n
 }
 
 // gunzip gives what a compressed error says; ok is false where that is longer

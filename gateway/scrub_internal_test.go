@@ -42,7 +42,7 @@ func TestScrubbedInPieces(t *testing.T) {
 		text := strings.Join(rapid.SliceOfN(rapid.SampledFrom(words), 1, 8).Draw(t, "words"), "|")
 		want, cut := cutText(text, secrets)
 		removed := 0
-		s := &scrubber{secrets: secrets, removed: func(n int) { removed += n },
+		s := &scrubber{cutter: newCutter(secrets), removed: func(n int) { removed += n },
 			from: &pieces{text, rapid.SliceOfN(rapid.IntRange(1, 40), 1, 5).Draw(t, "sizes")}}
 		got, err := io.ReadAll(s)
 		if err != nil || string(got) != want || removed != cut {

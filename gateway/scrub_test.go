@@ -183,6 +183,48 @@ func TestEverySpellingOfTheKeyIsCutOut(t *testing.T) {
 	}
 }
 
+// An error inside an event stream has no status, and quotes no less than another. A
+// length that was stated stays what it is, and lines come whole.
+func TestEverySpellingOfTheKeyIsCutOutOfEvents(t *testing.T) {
+	const password = "p+ss/word=0123456789abcdef"
+	for _, form := range []string{
+		password,
+		strings.NewReplacer("+", `\u002B`, "=", `\u003d`, "/", `\/`).Replace(password),
+		strings.NewReplacer("+", `\\u002B`, "/", `\\\/`).Replace(password),
+		url.QueryEscape(url.QueryEscape(password)), strings.Replace(password, "s", "%73", 1), strings.Replace(password, "+", "&#43;", 1),
+	} {
+		for _, sized := range []bool{false, true} {
+			for _, piece := range []int{1, 7, 1 << 20} {
+				const before, after = `data: {"delta":"100% of \u0070\n &amp; p+ss"}` + "\n\n" + `data: {"error":"bad `, `"}` + "\n\n"
+				upstream, _ := recorder(t, func(w http.ResponseWriter, _ *http.Request) {
+					text := before + form + after
+					w.Header().Set("Content-Type", "text/event-stream")
+					if sized {
+						w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+					}
+					for text != "" {
+						n := min(piece, len(text))
+						_, _ = io.WriteString(w, text[:n])
+						_ = http.NewResponseController(w).Flush()
+						text = text[n:]
+					}
+				})
+				f := serve(t, upstream, func(o *gateway.Options) { o.Opener = basicKeys{"u", password} })
+				mark := removedMark
+				if sized {
+					mark = strings.Repeat("*", len(form))
+				}
+				if answer, text := f.call(t, "POST", "/api/chat/custom/v1", "{}"); text != before+mark+after || sized != (answer.ContentLength >= 0) {
+					t.Errorf("in pieces of %d, with a length: %t: %q came as %q", piece, sized, form, text)
+				}
+				if r := f.result(t); r.Scrubbed != 1 || r.Outcome != "success" {
+					t.Errorf("%q: %+v", form, r)
+				}
+			}
+		}
+	}
+}
+
 // An error that quotes another's: what was escaped is escaped again.
 func TestTheKeyInQuotedErrorsIsCutOut(t *testing.T) {
 	const user, password = "agent@example.com/token", `p+ss/w=rd&0"1'2<3>456789`

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"encoding/base64"
 	"strconv"
 	"strings"
@@ -17,6 +18,8 @@ import (
 // escapes are the characters that an escape begins with.
 const escapes = `%\&`
 
+func isEscape(c byte) bool { return c == '%' || c == '\\' || c == '&' }
+
 // longestEscape is how many bytes one character takes at most: &#x00000000; or
 // \u002B within three strings in one another.
 const longestEscape = 12
@@ -24,66 +27,16 @@ const longestEscape = 12
 // nestings is how often an escape may have been escaped again.
 const nestings = 2
 
-// cutSpelled gives text with a mark in the place of each secret that stands in it
-// with escapes, and how many.
-func cutSpelled(text string, secrets []string) (string, int) {
-	var b strings.Builder
-	n, kept := 0, 0
-	for i := 0; i < len(text); i++ {
-		if length := spelledAt(text[i:], secrets); length > 0 {
-			b.WriteString(text[kept:i])
-			b.WriteString(removedMark)
-			n++
-			kept = i + length
-			i = kept - 1
-		}
-	}
-	if n == 0 {
-		return text, 0
-	}
-	b.WriteString(text[kept:])
-	return b.String(), n
-}
-
-func spelledAt(text string, secrets []string) int {
-	for _, secret := range secrets {
-		if text[0] != secret[0] && strings.IndexByte(escapes, text[0]) < 0 {
-			continue
-		}
-		if length, whole := spells(text, secret); whole && length > 0 {
-			return length
-		}
-	}
-	return 0
-}
-
-// begunSpelled gives how many bytes at the end of text could be the beginning of
-// a secret with escapes.
-func begunSpelled(text string, secrets []string) int {
-	longest := 0
-	for _, secret := range secrets {
-		for i := max(0, len(text)-longestEscape*len(secret)); i < len(text)-longest; i++ {
-			if text[i] != secret[0] && strings.IndexByte(escapes, text[i]) < 0 {
-				continue
-			}
-			if _, whole := spells(text[i:], secret); !whole {
-				longest = len(text) - i
-			}
-		}
-	}
-	return longest
-}
-
 // spells gives how many bytes at the beginning of text spell secret, 0 where they
 // do not. It is not whole where text ends before that is known.
-func spells(text, secret string) (length int, whole bool) {
+func spells(text, secret []byte) (length int, whole bool) {
 	at := 0
 	for i := range len(secret) {
 		if at == len(text) {
 			return 0, false
 		}
 		// A secret with an escape character in it may stand there as it is.
-		if text[at] == secret[i] && strings.IndexByte(escapes, text[at]) < 0 {
+		if text[at] == secret[i] && !isEscape(text[at]) {
 			at++
 			continue
 		}
@@ -104,12 +57,12 @@ func spells(text, secret string) (length int, whole bool) {
 
 // escaped gives how many bytes at the beginning of text are an escape of c, 0
 // where they are none. It is not known where text ends inside what could be one.
-func escaped(text string, c byte) (length int, known bool) {
+func escaped(text []byte, c byte) (length int, known bool) {
 	switch text[0] {
 	case '%': // RFC 3986
 		from := 1
 		for range nestings {
-			if c != '%' && strings.HasPrefix(text[from:], "25") {
+			if c != '%' && bytes.HasPrefix(text[from:], []byte("25")) {
 				from += 2
 			}
 		}
@@ -140,7 +93,7 @@ func escaped(text string, c byte) (length int, known bool) {
 
 // coded reads digits of a base from text[from:]: exactly so many, or where an end
 // is asked for up to so many and the end.
-func coded(text string, from, digits, base int, end string, c byte) (length int, known bool) {
+func coded(text []byte, from, digits, base int, end string, c byte) (length int, known bool) {
 	to := from
 	for to < len(text) && to < from+digits && isHex(text[to]) {
 		to++
@@ -151,11 +104,11 @@ func coded(text string, from, digits, base int, end string, c byte) (length int,
 	if to == from || end == "" && to < from+digits {
 		return 0, true
 	}
-	n, err := strconv.ParseUint(text[from:to], base, 32)
+	n, err := strconv.ParseUint(string(text[from:to]), base, 32)
 	if err != nil || n != uint64(c) {
 		return 0, true
 	}
-	if strings.HasPrefix(text[to:], end) {
+	if bytes.HasPrefix(text[to:], []byte(end)) {
 		to += len(end)
 	}
 	return to, true
@@ -163,9 +116,9 @@ func coded(text string, from, digits, base int, end string, c byte) (length int,
 
 // entity reads an entity of HTML, by its number or one of the five names that
 // escaping functions write.
-func entity(text string, c byte) (length int, known bool) {
+func entity(text []byte, c byte) (length int, known bool) {
 	switch {
-	case text == "&", text == "&#":
+	case len(text) == 1, len(text) == 2 && text[1] == '#':
 		return 0, false
 	case text[1] == '#' && (text[2] == 'x' || text[2] == 'X'):
 		return coded(text, 3, longestEscape-4, 16, ";", c)
@@ -179,10 +132,10 @@ func entity(text string, c byte) (length int, known bool) {
 		if e.c != c {
 			continue
 		}
-		if strings.HasPrefix(text, e.name) {
+		if bytes.HasPrefix(text, []byte(e.name)) {
 			return len(e.name), true
 		}
-		if strings.HasPrefix(e.name, text) {
+		if strings.HasPrefix(e.name, string(text)) {
 			return 0, false
 		}
 	}
