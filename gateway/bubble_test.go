@@ -15,6 +15,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gateway"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
 )
 
 // bubble is a gateway and its upstream inside a bubble of testing/synctest: the
@@ -148,6 +149,7 @@ type named struct {
 	failover map[string][]string
 	scopes   map[string]*catalog.Scope
 	missing  string
+	broken   string // does not open
 	opened   map[string]int
 }
 
@@ -167,6 +169,9 @@ func (n *named) OpenForUse(_ context.Context, caller access.Caller, service *cat
 		Open: func(context.Context) (*catalog.Injection, error) {
 			if n.opened != nil {
 				n.opened[name]++
+			}
+			if name == n.broken {
+				return nil, fault.New(fault.Unavailable, "key_unavailable", "Try again.").Because(errors.New("sealed under a key that is gone"))
 			}
 			return service.Prepare(map[string]string{"apiKey": "sk-of-" + caller.Organization + "-" + name + "-0123456789"})
 		},

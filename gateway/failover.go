@@ -1,6 +1,11 @@
 package gateway
 
-import "net/http"
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+)
 
 // FailedOver says of a visit that another credential served it than the one that
 // was asked for, which the provider did not take.
@@ -27,23 +32,30 @@ func (t *transfer) failOver(e *exchange, refused *http.Response, body *payload) 
 			break
 		}
 		c, err := t.gateway.opener.OpenForUse(e.ctx, t.visit.Caller, t.service, name)
-		if err != nil || c.ID == first.ID {
+		if err != nil {
+			t.logStandby(e, name, c.ID, err)
+			continue
+		}
+		if c.ID == first.ID {
 			continue
 		}
 		if t.allowed(c, body) != nil {
 			t.result.Scope = "" // the request was allowed; this one just does not serve it
 			continue
 		}
-		if c.ready(e.ctx) != nil {
+		if err := c.ready(e.ctx); err != nil {
+			t.logStandby(e, name, c.ID, err)
 			continue
 		}
 		t.use(c)
 		answer, err := t.attempt(e, body)
 		if err != nil {
+			t.logStandby(e, name, c.ID, err)
 			continue
 		}
 		if failsOver(answer.StatusCode) || answer.StatusCode == http.StatusForbidden || answer.StatusCode >= http.StatusInternalServerError {
 			_ = answer.Body.Close()
+			t.logStandby(e, name, c.ID, fmt.Errorf("the service answered %d", answer.StatusCode))
 			continue
 		}
 		_ = refused.Body.Close()
@@ -57,6 +69,18 @@ func (t *transfer) failOver(e *exchange, refused *http.Response, body *payload) 
 	t.use(first)
 	t.result.RefusedVersion = version
 	return refused
+}
+
+// logStandby says why a credential did not step in: one that is broken is seen by
+// nobody else until all of them are. id is empty where none was found by the name.
+func (t *transfer) logStandby(e *exchange, name, id string, err error) {
+	if e.ctx.Err() != nil { // the caller left, or the time is over
+		return
+	}
+	if f, ours := fault.As(err); ours && f.Unwrap() != nil { // whose text is for callers
+		err = fmt.Errorf("%s: %w", f.Code, f.Unwrap())
+	}
+	_ = t.logUpstream("a credential could not step in for another", err, "credential", id, "name", name)
 }
 
 func failsOver(status int) bool {

@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -66,6 +67,43 @@ func TestFailover(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A standby that does not work is told of when it was needed, not only once none is left.
+func TestABrokenStandbyIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		opener := &named{missing: "gone", broken: "broken", failover: map[string][]string{"Default": {"gone", "broken", "cut", "refused", "last"}}}
+		b := newBubble(t, opener, func(o *gateway.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+		b.answer = func(w http.ResponseWriter, r *http.Request) {
+			switch keyName(r) {
+			case "Default":
+				status(429)(w, r)
+			case "cut":
+				panic(http.ErrAbortHandler)
+			case "refused":
+				status(401)(w, r)
+			default:
+				status(200)(w, r)
+			}
+		}
+		if w, r := b.visit(t.Context(), "acme", "", "POST"); w.Code != 200 || r.CredentialName != "last" {
+			t.Fatalf("answered %d, %+v", w.Code, r)
+		}
+		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+		want := [][2]string{
+			{`credential="" name=gone `, "there is none of that name"}, {"credential=cred_acme_broken ", "key_unavailable: sealed under a key that is gone"},
+			{"credential=cred_acme_cut ", "EOF"}, {"credential=cred_acme_refused ", "401"},
+		}
+		if len(lines) != len(want) || strings.Contains(log.String(), "0123456789") {
+			t.Fatalf("logged %s", log.String())
+		}
+		for i, line := range lines {
+			if !strings.Contains(line, "level=WARN") || !strings.Contains(line, want[i][0]) || !strings.Contains(line, want[i][1]) || !strings.Contains(line, "service=up") {
+				t.Errorf("logged %s", line)
+			}
+		}
+	})
 }
 
 // keyName gives the name of the credential that a request carries.

@@ -165,8 +165,9 @@ func withoutQuotes(text string) string {
 }
 
 // logUpstream says in the log what a caller is not told: addresses, DNS, TLS. It
-// gives err, or another where the text of err is not for a log either.
-func (t *transfer) logUpstream(message string, err error) error {
+// gives err, or another where the text of err is not for a log either. more are
+// further attributes.
+func (t *transfer) logUpstream(message string, err error, more ...any) error {
 	var operation *net.OpError
 	text := err.Error()
 	if !errors.As(err, &operation) { // which quotes nothing
@@ -179,7 +180,7 @@ func (t *transfer) logUpstream(message string, err error) error {
 	} else if text != err.Error() {
 		err = errors.New(text)
 	}
-	t.gateway.log.WarnContext(t.r.Context(), message, "service", t.visit.Service, "upstream", t.upstream.host,
-		"request", t.visit.RequestID, "error", err)
+	t.gateway.log.WarnContext(t.r.Context(), message, append(more, "service", t.visit.Service, "upstream", t.upstream.host,
+		"request", t.visit.RequestID, "error", err)...)
 	return err
 }
