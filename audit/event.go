@@ -131,6 +131,8 @@ const (
 	RetentionHold    Action = "retention.hold"    // a legal hold was placed
 	RetentionRelease Action = "retention.release" // and ended
 	RetentionSweep   Action = "retention.sweep"   // what was past its time was removed
+
+	RetentionAcceptClock Action = "retention.accept-clock" // an operator vouched for a clock that came far forward
 )
 
 // Actions lists every action, for validating a filter.
@@ -142,7 +144,7 @@ func Actions() []Action {
 		LimitExceed, LimitReset, LimitDegrade, LimitRecover, LimitObserve, PolicyCreate, PolicyUpdate, PolicyDelete, AccessDeny, TokenCreate, MemberDisable, MemberEnable,
 		KeyCreate, KeyStage, KeyRotate, KeyRetire, OrgCreate, OrgDelete, BackupCreate, BackupRestore,
 		CredentialWarn, WebhookCreate, WebhookUpdate, WebhookDelete, WebhookRotate, WebhookDisable, WebhookTest, WebhookReplay, WebhookFail,
-		RetentionUpdate, RetentionBound, RetentionHold, RetentionRelease, RetentionSweep,
+		RetentionUpdate, RetentionBound, RetentionHold, RetentionRelease, RetentionSweep, RetentionAcceptClock,
 		MemberUpdate, MemberDelete, RoleCreate, RoleUpdate, RoleDelete, TokenRevoke,
 		AuditExport, AuditErase, AuditLose,
 	}

@@ -386,6 +386,10 @@ func TestClockJumps(t *testing.T) {
 	if err := a.AcceptClock(t.Context(), commandLine); err != nil {
 		t.Fatal(err)
 	}
+	// What lets data go is not told as a change of the bounds.
+	if n := a.number(t, `SELECT count(*) FROM events WHERE organization = '_instance' AND action = 'retention.accept-clock'`); n != 1 {
+		t.Errorf("%d events say that the clock was accepted", n)
+	}
 	if n, err := a.Sweep(t.Context()); err != nil || n < 10 {
 		t.Fatalf("after it was accepted: %d, %v", n, err)
 	}

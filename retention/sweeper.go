@@ -244,7 +244,7 @@ func (r *Retention) AcceptClock(ctx context.Context, caller access.Caller) error
 			return err
 		}
 		return r.trail.Append(ctx, tx, caller, audit.Event{
-			Organization: access.InstanceOrganization, Action: audit.RetentionBound, Outcome: audit.Success, Reason: "clock_accepted",
+			Organization: access.InstanceOrganization, Action: audit.RetentionAcceptClock, Outcome: audit.Success,
 			Permission: access.RetentionManage.String(), Targets: []audit.Target{{Type: "instance", ID: access.InstanceOrganization}},
 		})
 	})
