@@ -14,6 +14,7 @@ var (
 
 const (
 	TailBacklog  = tailBacklog
+	TailEvery    = tailEvery
 	MaxSeries    = maxSeries
 	MaxSeriesOf  = maxSeriesOf
 	MaxCanonical = maxCanonical

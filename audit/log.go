@@ -28,7 +28,7 @@ var ErrFull = fault.New(fault.Unavailable, "audit_unavailable",
 	"The audit trail cannot take further events at the moment; try again shortly.").After(time.Second)
 
 // Log writes and reads the trail. [Log.Run] must be running for access and
-// security events to reach the disk.
+// security events to reach the disk, and for those who follow live.
 type Log struct {
 	db     *store.DB
 	opts   Options
@@ -210,16 +210,17 @@ func (l *Log) Flush(ctx context.Context) error {
 // batchSize is how many events one transaction writes at most.
 const batchSize = 1024
 
-// Run writes events until ctx ends, then writes what is left, with open series
-// ended, and returns. Events that cannot be written while the database is away
+// Run writes events and reads for followers until ctx ends, then writes what is
+// left, with open series ended, and returns. Events that cannot be written while the database is away
 // are kept and tried again; what is left ten seconds after ctx ended is given
 // up, with a log line that says how many.
 func (l *Log) Run(ctx context.Context) {
 	tick := time.NewTicker(l.opts.FlushEvery)
 	defer tick.Stop()
-	var older sync.WaitGroup
-	defer older.Wait()
-	older.Go(func() { l.addMissingTerms(ctx) })
+	var readers sync.WaitGroup
+	defer readers.Wait() // the database may be closed once this returns
+	readers.Go(func() { l.addMissingTerms(ctx) })
+	readers.Go(func() { l.feed(ctx) })
 	writing, end := outliving(ctx, maxFinish)
 	defer end()
 	var waiting []chan struct{} // who called Flush and has not been answered

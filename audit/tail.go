@@ -28,12 +28,10 @@ var (
 		"The trail has not come as far as the event that the client saw last: the database was put back to an older state. Read what came since with GET /api/audit/events, and follow without Last-Event-ID.")
 )
 
-// tails is who follows live on this instance. One goroutine reads for all, while
-// there is anybody.
+// tails is who follows live on this instance. One goroutine of [Log.Run] reads for all.
 type tails struct {
-	mu   sync.Mutex
-	of   map[string]*tailed
-	runs bool
+	mu sync.Mutex
+	of map[string]*tailed
 }
 
 type tailed struct {
@@ -53,8 +51,9 @@ type Follower struct {
 
 // Follow begins to follow an organization's trail (the caller's own when empty)
 // live, from a place on, or from now on where from is nil. It needs audit:read.
-// Events come once they are sealed, which takes about a second. Close the follower
-// when it is done with. Errors: [ErrFollowers], [ErrAhead].
+// Events come once they are sealed, which takes about a second, as long as [Log.Run]
+// is running. Close the follower when it is done with. Errors: [ErrFollowers],
+// [ErrAhead].
 func (l *Log) Follow(ctx context.Context, caller access.Caller, organization string, from *Positions) (*Follower, error) {
 	if organization == "" {
 		organization = caller.Organization
@@ -88,10 +87,6 @@ func (l *Log) Follow(ctx context.Context, caller access.Caller, organization str
 		f.at, f.behind = *from, from.before(of.at)
 	}
 	of.followers[f] = true
-	if !t.runs {
-		t.runs = true
-		go l.feed() //nolint:gosec // it outlives the request that begins it, for all who follow
-	}
 	return f, nil
 }
 
@@ -135,22 +130,20 @@ func (f *Follower) Next(ctx context.Context) ([]Sealed, error) {
 	}
 }
 
-// feed reads for all followers until there are none. It is nobody's request, so that it
-// has no values of one.
-func (l *Log) feed() {
-	ctx := context.Background()
+// feed reads for all followers until ctx ends.
+func (l *Log) feed(ctx context.Context) {
 	tick := time.NewTicker(tailEvery)
 	defer tick.Stop()
-	for range tick.C {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 		l.tails.mu.Lock()
 		at := make(map[string]Positions, len(l.tails.of))
 		for organization, of := range l.tails.of {
 			at[organization] = of.at
-		}
-		if len(at) == 0 {
-			l.tails.runs = false
-			l.tails.mu.Unlock()
-			return
 		}
 		l.tails.mu.Unlock()
 		for organization, from := range at {
@@ -164,6 +157,9 @@ func (l *Log) feedOne(ctx context.Context, organization string, from Positions) 
 		reading, cancel := context.WithTimeout(ctx, 5*time.Second)
 		some, err := l.Following(reading, organization, from, nil, tailBatch)
 		cancel()
+		if ctx.Err() != nil {
+			return
+		}
 		if err != nil {
 			l.opts.Logger.WarnContext(ctx, "clients that follow the trail wait for the database", "error", err)
 			return

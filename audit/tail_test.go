@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,6 +54,7 @@ func TestFollow(t *testing.T) {
 	gatehousetest.Databases(t, func(t *testing.T, url string) {
 		db := openStore(t, url)
 		l := audit.New(db, audit.Options{})
+		run(t, l)
 		put(t, db, l, change(0))
 		sealAll(t, db)
 		live, err := l.Follow(t.Context(), owner, "", nil)
@@ -111,6 +114,30 @@ func TestFollow(t *testing.T) {
 			t.Errorf("from a place that is to come: %v", err)
 		}
 	})
+}
+
+// Nobody reads for followers once Run has returned: the database may be closed then.
+func TestFollowingEndsWithRun(t *testing.T) {
+	db := openStore(t, t.TempDir()+"/gatehouse.db")
+	var log strings.Builder
+	l := audit.New(db, audit.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	stop := run(t, l)
+	f, err := l.Follow(t.Context(), owner, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	put(t, db, l, change(0))
+	sealAll(t, db)
+	take(t, f, 1) // it is being read for
+	stop()
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(3 * audit.TailEvery)
+	if log.Len() > 0 {
+		t.Errorf("after the stop: %s", log.String())
+	}
 }
 
 // There are only so many; one that does not read is dropped, and no other is held up.
