@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -52,11 +53,13 @@ func (v *verification) events(ctx context.Context, id logID, s *logState, marks 
 	}
 	w.begin()
 	end := w.marks[len(w.marks)-1].size
+	var readers sync.WaitGroup
+	defer readers.Wait() // whoever is told that it is over may close the database
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	workers := runtime.GOMAXPROCS(0)
 	queue := make(chan chan *chunk, workers)
-	go func() { // reads ahead, in order
+	readers.Go(func() { // reads ahead, in order
 		defer close(queue)
 		for from := w.tree.size; from < end; {
 			to := min(from-from%tileWidth+chunkSize, end)
@@ -66,10 +69,11 @@ func (v *verification) events(ctx context.Context, id logID, s *logState, marks 
 			case <-ctx.Done():
 				return
 			}
-			go func(from, to int64) { answer <- v.chunk(ctx, id, from, to) }(from, to)
+			first := from
+			readers.Go(func() { answer <- v.chunk(ctx, id, first, to) })
 			from = to
 		}
-	}()
+	})
 	for answer := range queue {
 		c := <-answer
 		if c.err != nil {
