@@ -21,29 +21,29 @@ type Columns struct {
 // binds the event's personal data, "" where the event has none. It names
 // "canonical" where the bytes are no event.
 func (c *Columns) Differ(canonical []byte) (column, commitment string) {
-	var said [8][]byte
+	var said struct{ id, occurredAt, recordedAt, organization, class, action, outcome, actorID []byte } // nil: nothing
 	ok := eachMember(canonical, func(name, value []byte) bool {
 		switch string(name) {
 		case "id":
-			said[0] = value
+			said.id = value
 		case "occurredAt":
-			said[1] = value
+			said.occurredAt = value
 		case "organization":
-			said[2] = value
+			said.organization = value
 		case "class":
-			said[3] = value
+			said.class = value
 		case "action":
-			said[4] = value
+			said.action = value
 		case "outcome":
-			said[5] = value
+			said.outcome = value
 		case "recordedAt":
-			said[7] = value
+			said.recordedAt = value
 		case "personal":
 			commitment = string(text(value))
 		case "actor":
 			return eachMember(value, func(name, value []byte) bool {
 				if string(name) == "id" {
-					said[6] = value
+					said.actorID = value
 				}
 				return true
 			})
@@ -54,16 +54,21 @@ func (c *Columns) Differ(canonical []byte) (column, commitment string) {
 		return "canonical", ""
 	}
 	var at [len(canonicalTime)]byte
-	for i, column := range [...]struct{ name, value string }{
-		{"id", c.ID}, {"occurred_at", string(appendTime(at[:0], c.OccurredAt))}, {"organization", c.Organization},
-		{"class", c.Class}, {"action", c.Action}, {"outcome", c.Outcome}, {"actor_id", c.ActorID},
+	for _, column := range [...]struct {
+		name  string
+		said  []byte
+		value string
+	}{
+		{"id", said.id, c.ID}, {"occurred_at", said.occurredAt, string(appendTime(at[:0], c.OccurredAt))},
+		{"organization", said.organization, c.Organization}, {"class", said.class, c.Class}, {"action", said.action, c.Action},
+		{"outcome", said.outcome, c.Outcome}, {"actor_id", said.actorID, c.ActorID},
 	} {
-		if string(text(said[i])) != column.value {
+		if string(text(column.said)) != column.value {
 			return column.name, commitment
 		}
 	}
 	// An event of version 1 does not say it.
-	if said[7] != nil && string(text(said[7])) != string(appendTime(at[:0], c.RecordedAt)) {
+	if said.recordedAt != nil && string(text(said.recordedAt)) != string(appendTime(at[:0], c.RecordedAt)) {
 		return "recorded_at", commitment
 	}
 	return "", commitment

@@ -203,11 +203,13 @@ func (q *streams) merged(low *place, each, skip int, compared bool) string {
 			conditions = append(conditions, c.text)
 		}
 	}
+	pick := "SELECT " + at + " AS at, " + id + " AS id FROM " + table
+	newest := " ORDER BY " + at + " DESC, " + id + " DESC"
+	part := " LIMIT " + strconv.Itoa(each) + " OFFSET " + strconv.Itoa(skip)
 	var all []string
 	for _, stream := range q.each {
 		conditions[0] = stream
-		all = append(all, fmt.Sprintf("SELECT * FROM (SELECT %[2]s AS at, %[3]s AS id FROM %[1]s WHERE %[4]s ORDER BY %[2]s DESC, %[3]s DESC LIMIT %[5]d OFFSET %[6]d) %[7]s",
-			table, at, id, strings.Join(conditions, " AND "), each, skip, "s"))
+		all = append(all, "SELECT * FROM ("+pick+" WHERE "+strings.Join(conditions, " AND ")+newest+part+") s")
 	}
 	between := " UNION ALL "
 	if q.terms { // two streams may have the same event

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/store"
@@ -65,6 +66,7 @@ func (l *Log) addMissingTerms(ctx context.Context) {
 }
 
 func (l *Log) addTermsOfBatch(ctx context.Context) (n int, err error) {
+	batch := `SELECT organization, event_id FROM event_terms_missing ORDER BY organization, event_id LIMIT ` + strconv.Itoa(missingBatch)
 	err = l.db.UpdateAcross(ctx, func(tx *store.Tx) error {
 		var events []Event
 		err := tx.Each(ctx, func(scan func(...any) error) error {
@@ -79,8 +81,7 @@ func (l *Log) addTermsOfBatch(ctx context.Context) (n int, err error) {
 			e.OccurredAt = at.Time
 			events = append(events, e)
 			return nil
-		}, `SELECT e.organization, e.id, e.occurred_at, e.actor_id, e.canonical FROM
-			(SELECT organization, event_id FROM event_terms_missing ORDER BY organization, event_id LIMIT 256) m
+		}, `SELECT e.organization, e.id, e.occurred_at, e.actor_id, e.canonical FROM (`+batch+`) m
 			JOIN events e ON e.organization = m.organization AND e.id = m.event_id`)
 		if err != nil {
 			return err
@@ -92,8 +93,7 @@ func (l *Log) addTermsOfBatch(ctx context.Context) (n int, err error) {
 		if err := insertTerms(ctx, tx, terms); err != nil {
 			return err
 		}
-		removed, err := tx.Exec(ctx, `DELETE FROM event_terms_missing WHERE (organization, event_id) IN
-			(SELECT organization, event_id FROM event_terms_missing ORDER BY organization, event_id LIMIT 256)`)
+		removed, err := tx.Exec(ctx, `DELETE FROM event_terms_missing WHERE (organization, event_id) IN (`+batch+`)`)
 		n = int(removed)
 		return err
 	})
