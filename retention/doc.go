@@ -46,6 +46,7 @@ package retention
 
 import (
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
@@ -60,7 +61,7 @@ import (
 var (
 	ErrStale        = fault.New(fault.Stale, "stale", "It was changed since; read it again and send the new ETag.")
 	ErrHoldNotFound = fault.New(fault.NotFound, "hold_not_found", "There is no such hold.")
-	ErrTooManyHolds = fault.New(fault.Conflict, "too_many_holds", "There may be at most 100 holds at a time; release one first.")
+	ErrTooManyHolds = fault.New(fault.Conflict, "too_many_holds", "There may be at most "+strconv.Itoa(MaxHolds)+" holds at a time; release one first.")
 	ErrClock        = fault.New(fault.Unavailable, "clock_doubted",
 		"This machine's clock is far from the time that was believed last, so nothing is removed; where it is right, run `gatehouse retention sweep --accept-clock`.")
 )
