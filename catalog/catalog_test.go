@@ -281,3 +281,15 @@ func FuzzParseHosts(f *testing.F) {
 		}
 	})
 }
+
+// Providers are called as the OpenTelemetry conventions call them, where these know them.
+func TestGenAIProvider(t *testing.T) {
+	for name, want := range map[string]string{
+		"openai": "openai", "anthropic": "anthropic", "gemini": "gcp.gemini", "azure-openai": "azure.ai.openai", "mistral": "mistral_ai",
+		"codestral": "mistral_ai", "xai": "x_ai", "local": "local",
+	} {
+		if got := service(t, name).GenAIProvider(); got != want {
+			t.Errorf("%s is called %s", name, got)
+		}
+	}
+}

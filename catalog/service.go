@@ -25,6 +25,21 @@ type Service struct {
 	// read it in two ways.
 	EncodedSlashes bool
 
+	// AsksUsage says that its streams of chat completions say usage only when
+	// stream_options.include_usage asks, and that it takes that option. The others say it
+	// in any case (Mistral, Groq, xAI, DeepSeek, OpenRouter), or might refuse a member
+	// that they do not know. UsageSince is the first api-version that takes it, of a
+	// service that has such.
+	AsksUsage  bool
+	UsageSince string
+
+	// What its SDKs need to raise an error. NamedErrors: inside a stream an event that is
+	// named so, in Anthropic's shape, and not OpenAI's. No502: another status than 502 and
+	// 504, which node-zendesk takes for a success that says nothing.
+	NamedErrors, No502 bool
+
+	genAI string // see [Service.GenAIProvider]
+
 	// Alternatives are the ways to be a whole credential, where there are
 	// several: beside the required fields, all fields of one of these must be
 	// given. The first that is whole is put on requests.
@@ -100,6 +115,15 @@ func (f Format) String() string {
 		return "unknown"
 	}
 	return names[f]
+}
+
+// GenAIProvider gives what the OpenTelemetry conventions for generative AI call the
+// provider: a well-known value, or the service's own name where there is none.
+func (s *Service) GenAIProvider() string {
+	if s.genAI != "" {
+		return s.genAI
+	}
+	return s.Name // OpenAI, Anthropic, Cohere, Groq, DeepSeek and Perplexity are called as theirs are
 }
 
 // Field gives the field of a name, and whether there is one.

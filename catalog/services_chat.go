@@ -7,7 +7,7 @@ package catalog
 // are asked about where they can be used.
 func openai() *Service {
 	return &Service{
-		Name: "openai", Title: "OpenAI", Chat: true,
+		Name: "openai", Title: "OpenAI", Chat: true, AsksUsage: true,
 		Docs: "https://platform.openai.com/api-keys",
 		Fields: []Field{
 			{
@@ -49,7 +49,7 @@ func openai() *Service {
 // anthropic's admin keys are asked about as openai's are.
 func anthropic() *Service {
 	return &Service{
-		Name: "anthropic", Title: "Anthropic", Chat: true,
+		Name: "anthropic", Title: "Anthropic", Chat: true, NamedErrors: true,
 		Docs: "https://console.anthropic.com/settings/keys",
 		Fields: []Field{{
 			Name: "apiKey", Title: "API key", Secret: true, Required: true, MaxLength: maxKey,
@@ -71,7 +71,7 @@ func anthropic() *Service {
 // gemini sends the key in a header: in the query it would stand in logs.
 func gemini() *Service {
 	return &Service{
-		Name: "gemini", Title: "Google Gemini", Chat: true,
+		Name: "gemini", Title: "Google Gemini", Chat: true, genAI: "gcp.gemini",
 		Docs: "https://aistudio.google.com/apikey",
 		Fields: []Field{apiKey("From Google AI Studio: an auth key (AQ.) or a classic key (AIza).",
 			`^(AIza[A-Za-z0-9_-]{35}|AQ\.[A-Za-z0-9_-]{10,})$`, "AQ.…",
@@ -85,7 +85,7 @@ func gemini() *Service {
 
 func azureOpenAI() *Service {
 	return &Service{
-		Name: "azure-openai", Title: "Azure OpenAI", Chat: true,
+		Name: "azure-openai", Title: "Azure OpenAI", Chat: true, genAI: "azure.ai.openai", AsksUsage: true, UsageSince: "2024-09-01-preview",
 		Docs: "https://learn.microsoft.com/azure/ai-foundry/openai/reference",
 		Fields: []Field{
 			{
@@ -119,7 +119,7 @@ func azureOpenAI() *Service {
 
 func mistral() *Service {
 	return &Service{
-		Name: "mistral", Title: "Mistral", Chat: true,
+		Name: "mistral", Title: "Mistral", Chat: true, genAI: "mistral_ai",
 		Docs:   "https://console.mistral.ai/api-keys",
 		Fields: []Field{apiKey("A key of one workspace; keys of the Codestral endpoint are the service codestral.", "", "", "MISTRAL_API_KEY")},
 		origin: fixed("https://api.mistral.ai"),
@@ -134,7 +134,7 @@ func mistral() *Service {
 // is refused for the key (401) or for what it lacks (422) and completes nothing.
 func codestral() *Service {
 	return &Service{
-		Name: "codestral", Title: "Codestral", Chat: true,
+		Name: "codestral", Title: "Codestral", Chat: true, genAI: "mistral_ai",
 		Docs:   "https://console.mistral.ai/codestral",
 		Fields: []Field{apiKey("A key of the Codestral endpoint; Mistral's other keys do not work there.", "", "", "CODESTRAL_API_KEY")},
 		origin: fixed("https://codestral.mistral.ai"),

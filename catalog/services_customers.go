@@ -4,7 +4,7 @@ package catalog
 
 func zendesk() *Service {
 	return &Service{
-		Name: "zendesk", Title: "Zendesk",
+		Name: "zendesk", Title: "Zendesk", No502: true,
 		Docs: "https://support.zendesk.com/hc/en-us/articles/4408889192858",
 		Fields: []Field{
 			{

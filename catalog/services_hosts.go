@@ -5,7 +5,7 @@ package catalog
 
 func xai() *Service {
 	return &Service{
-		Name: "xai", Title: "xAI", Chat: true,
+		Name: "xai", Title: "xAI", Chat: true, genAI: "x_ai",
 		Docs:   "https://console.x.ai",
 		Fields: []Field{apiKey("A key of one team; a management key does not chat.", `^xai-[A-Za-z0-9_-]{70,}$`, "xai-…", "XAI_API_KEY")},
 		origin: fixed("https://api.x.ai"),

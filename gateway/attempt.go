@@ -18,6 +18,7 @@ import (
 // several, one after the other.
 type Attempt struct {
 	Service   string // of the catalogue, or app
+	Provider  string // what the OpenTelemetry conventions call whose model is asked; "" where none is
 	Operation string // chat, text_completion, embeddings or generate_content; "" for what asks nothing of a model
 	Model     string // that is asked for, through [tokens.ModelName]; may be empty
 	Stream    bool   // a stream is asked for
@@ -68,6 +69,9 @@ func (t *transfer) roundTrip(e *exchange, out *http.Request) (*http.Response, er
 		a.Service = t.service.Name
 		if t.watched {
 			a.Operation = operationName(t.visit.Path)
+		}
+		if a.Operation != "" {
+			a.Provider = t.service.GenAIProvider()
 		}
 	}
 	t.outgoing = &outgoing{end: t.gateway.attempted(t.r.Context(), a), before: before, sent: time.Now()}

@@ -74,7 +74,7 @@ func TestAttempts(t *testing.T) {
 	f := serve(t, upstream, func(o *gateway.Options) { o.Opener, o.Attempted = &rotating{}, l.begun })
 	end := gateway.AttemptEnd{Status: 200, Outcome: audit.Success, Model: "m-1", FirstChunk: 1}
 	for path, want := range map[string][]told{
-		"/api/chat/up/v1/chat/completions": {{gateway.Attempt{Service: "up", Operation: "chat", Model: "m", Method: "POST"}, end, 1}},
+		"/api/chat/up/v1/chat/completions": {{gateway.Attempt{Service: "up", Provider: "up", Operation: "chat", Model: "m", Method: "POST"}, end, 1}},
 		"/api/chat/app/answer":             {{gateway.Attempt{Service: "app", Model: "m", Method: "POST"}, gateway.AttemptEnd{Status: 200, Outcome: audit.Success, FirstChunk: 1}, 1}},
 		"/api/proxy/stripe/v1/empty":       {{gateway.Attempt{Service: "stripe", Method: "POST"}, gateway.AttemptEnd{Status: 200, Outcome: audit.Success}, 1}},
 		"/api/proxy/stripe/v1/cut":         {{gateway.Attempt{Service: "stripe", Method: "POST"}, gateway.AttemptEnd{Outcome: audit.Failure, Reason: "upstream_interrupted"}, 1}},

@@ -123,7 +123,7 @@
 // Answers to POST on a chat service are watched as they pass, after each write,
 // for the tokens that the provider says ([Result.Usage], package usage/tokens);
 // such a request asks for an answer that is not compressed. Streams of chat
-// completions at the services of the table in usage.go are asked to say usage,
+// completions at services that need it (catalog.Service.AsksUsage) are asked to say usage,
 // by bytes inserted into the request, and what that adds to the stream is taken
 // out again, line by line. Streams that are open are counted by organization, in
 // this process's memory, and refused past [Options.StreamsPerOrganization].

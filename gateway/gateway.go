@@ -240,7 +240,7 @@ type Gateway struct {
 	buffered   buffers         // large request bodies in memory
 	spool      *spool          // larger ones on disk; nil: refused
 	streams    streams         // that are open
-	asks       map[string]bool // services that take stream_options, beside asksUsage
+	asks       map[string]bool // services that take stream_options, beside those of the catalogue that do
 	tellsIP    map[string]bool // services that are told the caller's address
 	workspaces sync.Pool       // of *workspace
 

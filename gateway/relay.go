@@ -216,7 +216,7 @@ func (t *transfer) interrupted(e *exchange, answer *http.Response, s *stream) {
 
 // errorEvent gives the event in the shape that the service's SDKs raise as an error.
 func (t *transfer) errorEvent(code, message string) string {
-	if t.service != nil && t.service.Name == "anthropic" {
+	if t.service != nil && t.service.NamedErrors {
 		return `event: error` + "\n" +
 			`data: {"type":"error","error":{"type":"api_error","message":"` + message + `","code":"` + code + `"}}` + "\n\n"
 	}

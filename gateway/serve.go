@@ -244,11 +244,10 @@ func (t *transfer) answer(err error) {
 	}
 }
 
-// understood gives err as one that the service's SDK raises: node-zendesk takes
-// 502 and 504 for a success that says nothing.
+// understood gives err as one that the service's SDK raises ([catalog.Service.No502]).
 func (t *transfer) understood(err error) error {
 	f, ok := fault.As(err)
-	if !ok || t.service == nil || t.service.Name != "zendesk" || f.Kind != fault.BadUpstream && f.Kind != fault.SlowUpstream {
+	if !ok || t.service == nil || !t.service.No502 || f.Kind != fault.BadUpstream && f.Kind != fault.SlowUpstream {
 		return err
 	}
 	unavailable := *f

@@ -24,18 +24,6 @@ type Usage struct {
 var errStreams = fault.New(fault.Limited, "too_many_streams",
 	"Your organization has as many streams open as it may. Try again when one of them has ended.").After(time.Second)
 
-// asksUsage lists the services of the catalogue whose streams of chat
-// completions say usage only when stream_options.include_usage asks, and take
-// that option. The others say it in any case (Mistral, Groq, xAI, DeepSeek,
-// OpenRouter), or might refuse a member that they do not know.
-var asksUsage = map[string]bool{"openai": true, azureOpenAI: true}
-
-const (
-	azureOpenAI = "azure-openai"
-	// azureSince is the first api-version of Azure OpenAI with stream_options.
-	azureSince = "2024-09-01-preview"
-)
-
 // operation is what the path of a request says.
 type operation struct {
 	expected    bool   // its answer says tokens
@@ -128,10 +116,11 @@ func (t *transfer) account(p *payload) error {
 }
 
 func (t *transfer) takesStreamOptions(asked tokens.Request) bool {
-	if t.service == nil || !asksUsage[t.service.Name] && !t.gateway.asks[t.service.Name] {
+	if t.service == nil || !t.service.AsksUsage && !t.gateway.asks[t.service.Name] {
 		return false
 	}
-	if t.service.Name != azureOpenAI {
+	since := t.service.UsageSince
+	if since == "" {
 		return true
 	}
 	if asked.DataSource {
@@ -139,7 +128,7 @@ func (t *transfer) takesStreamOptions(asked tokens.Request) bool {
 	}
 	versions := t.r.URL.Query()["api-version"]
 	// A dated version sorts by its date, and "preview" and "latest" are newer than all.
-	return len(versions) == 0 && strings.HasPrefix(t.visit.Path, "openai/v1/") || len(versions) == 1 && versions[0] >= azureSince
+	return len(versions) == 0 && strings.HasPrefix(t.visit.Path, "openai/v1/") || len(versions) == 1 && versions[0] >= since
 }
 
 func acceptsEvents(accept []string) bool {

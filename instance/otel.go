@@ -45,7 +45,7 @@ func attempted(t *telemetry.OTel) gateway.Attempted {
 	}
 	return func(ctx context.Context, a gateway.Attempt) func(gateway.AttemptEnd) {
 		span := t.StartClient(ctx, telemetry.ClientRequest{
-			Service: a.Service, Operation: a.Operation, Model: a.Model, Stream: a.Stream,
+			Service: a.Service, Provider: a.Provider, Operation: a.Operation, Model: a.Model, Stream: a.Stream,
 			Method: a.Method, Scheme: a.Scheme, Host: a.Host, Resend: a.Before, Header: a.Header,
 		})
 		return func(how gateway.AttemptEnd) {

@@ -11,22 +11,6 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
 )
 
-// provider gives gen_ai.provider.name for a service of the catalogue: the
-// well-known value, or the service's own name where there is none.
-func provider(service string) string {
-	switch service {
-	case "azure-openai":
-		return "azure.ai.openai"
-	case "gemini":
-		return "gcp.gemini"
-	case "mistral", "codestral":
-		return "mistral_ai"
-	case "xai":
-		return "x_ai"
-	}
-	return service // openai, anthropic, cohere, groq, deepseek and perplexity are called as theirs are
-}
-
 // answered appends what is known of a model's answer.
 func answered(to []attribute.KeyValue, a ClientAnswer) []attribute.KeyValue {
 	to = add(to, semconv.GenAIResponseModelKey, a.Model)
@@ -95,7 +79,7 @@ func (s *ClientSpan) count(a ClientAnswer, kind string, took time.Duration) {
 		return
 	}
 	worked := a.Status != 0 && a.Status < http.StatusBadRequest
-	set = append(set[:0:0], semconv.GenAIOperationNameKey.String(r.Operation), semconv.GenAIProviderNameKey.String(provider(r.Service)))
+	set = append(set[:0:0], semconv.GenAIOperationNameKey.String(r.Operation), semconv.GenAIProviderNameKey.String(r.Provider))
 	set = add(set, semconv.GenAIRequestModelKey, i.requestModels.bounded(r.Model, worked))
 	set = add(set, semconv.GenAIResponseModelKey, i.answerModel.bounded(a.Model, worked))
 	if a.FirstChunk > 0 && r.Stream {

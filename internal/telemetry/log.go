@@ -6,7 +6,7 @@
 //	otlp, err := telemetry.ReadOTLP(environ)
 //	otel, err := telemetry.NewOTel(ctx, telemetry.OTelOptions{OTLP: otlp, Metrics: metrics}) // nil where it is off
 //	ctx, span := otel.StartServer(ctx, r.Header, r.Method, "https", start)
-//	out := otel.StartClient(ctx, telemetry.ClientRequest{Service: "openai", Operation: "chat", Model: "gpt-5"})
+//	out := otel.StartClient(ctx, telemetry.ClientRequest{Service: "openai", Provider: "openai", Operation: "chat", Model: "gpt-5"})
 //	out.End(telemetry.ClientAnswer{Status: 200, Input: 12, Output: 340})
 //	span.End(telemetry.ServerAnswer{Route: route, Status: 200})
 //	err = otel.Shutdown(ctx)

@@ -43,7 +43,7 @@ func open(t testing.TB, url string, o telemetry.OTelOptions, environ ...string) 
 // request is what one chat request does to telemetry.
 func request(otel *telemetry.OTel, header http.Header) {
 	ctx, span := otel.StartServer(context.Background(), header, "POST", "https", time.Now())
-	up := otel.StartClient(ctx, telemetry.ClientRequest{Service: "openai", Operation: "chat", Model: "gpt-5", Method: "POST", Scheme: "https", Host: "api.openai.com", Header: header})
+	up := otel.StartClient(ctx, telemetry.ClientRequest{Service: "openai", Provider: "openai", Operation: "chat", Model: "gpt-5", Method: "POST", Scheme: "https", Host: "api.openai.com", Header: header})
 	up.End(telemetry.ClientAnswer{Status: 200, Model: "gpt-5-1", Input: 12, Output: 34, CacheRead: -1, CacheWrite: -1, Reasoning: -1})
 	_ = span.TraceID()
 	span.End(telemetry.ServerAnswer{Route: "/api/chat/{service}/{path...}", Status: 200, Organization: "acme", RequestID: "req_1", Service: "openai", Outcome: "success", Took: time.Millisecond})

@@ -121,6 +121,7 @@ func (s *ServerSpan) End(a ServerAnswer) {
 // ClientRequest is one request to an upstream.
 type ClientRequest struct {
 	Service   string // of the catalogue, or app
+	Provider  string // gen_ai.provider.name; only with an Operation
 	Operation string // what a model is asked to do; "" for anything else
 	Model     string // that is asked for; may be empty
 	Stream    bool   // a stream is asked for
@@ -159,7 +160,7 @@ func (t *OTel) StartClient(ctx context.Context, r ClientRequest) *ClientSpan {
 		if r.Model != "" {
 			name += " " + r.Model
 		}
-		about = append(about, semconv.GenAIOperationNameKey.String(r.Operation), semconv.GenAIProviderNameKey.String(provider(r.Service)))
+		about = append(about, semconv.GenAIOperationNameKey.String(r.Operation), semconv.GenAIProviderNameKey.String(r.Provider))
 		about = add(about, semconv.GenAIRequestModelKey, r.Model)
 		if r.Stream {
 			about = append(about, semconv.GenAIRequestStreamKey.Bool(true))
