@@ -4,9 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"net/url"
-	"path"
-	"strings"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/audit"
@@ -67,10 +64,7 @@ func (t *transfer) roundTrip(e *exchange, out *http.Request) (*http.Response, er
 	}
 	if t.service != nil {
 		a.Service = t.service.Name
-		if t.watched {
-			a.Operation = operationName(t.visit.Path)
-		}
-		if a.Operation != "" {
+		if a.Operation = t.operation.name; a.Operation != "" {
 			a.Provider = t.service.GenAIProvider()
 		}
 	}
@@ -127,27 +121,4 @@ func (b *timedBody) Read(p []byte) (int, error) {
 		b.attempt.chunk = max(time.Since(b.attempt.sent), 1)
 	}
 	return n, err
-}
-
-// operationName gives the name by which the OpenTelemetry conventions for
-// generative AI call what a POST to path asks for, or "".
-func operationName(p string) string {
-	if !operationOf(p).expected {
-		return ""
-	}
-	if plain, err := url.PathUnescape(p); err == nil {
-		p = plain
-	}
-	p = strings.TrimSuffix(p, "/")
-	switch last := path.Base(p); {
-	case strings.HasSuffix(p, "chat/completions"):
-		return "chat"
-	case last == "completions", last == "generate":
-		return "text_completion"
-	case last == "embeddings", last == "embed", strings.HasSuffix(last, "mbedContent"), strings.HasSuffix(last, "EmbedContents"):
-		return "embeddings"
-	case strings.HasSuffix(last, "enerateContent"):
-		return "generate_content"
-	}
-	return "chat" // OpenAI's responses, Anthropic's messages, Cohere's chat
 }

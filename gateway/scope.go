@@ -122,6 +122,8 @@ func saysJSON(h http.Header) bool {
 // pathModels gives the models that a path names: Azure OpenAI's deployment, and
 // what stands before Gemini's :method, whatever it is called there (models, tunedModels,
 // dynamic). What only reads may have an action of another kind. The path has passed validPath.
+// It takes more for a model than [operationOf] does, which reads paths as their service does:
+// here any server's reading counts.
 func pathModels(path string, reads bool) []string {
 	if plain, err := url.PathUnescape(path); err == nil {
 		path = plain

@@ -63,9 +63,10 @@ type transfer struct {
 	result   Result
 	outgoing *outgoing // the last one; nil where nobody wants to know
 
-	watched   bool // the answer's tokens are counted
-	streaming bool // the visit holds one of the organization's streams
-	hiding    bool // the request asks for usage, and the caller did not
+	operation operation // zero where no model is asked
+	watched   bool      // the answer's tokens are counted
+	streaming bool      // the visit holds one of the organization's streams
+	hiding    bool      // the request asks for usage, and the caller did not
 }
 
 // upstream is where a request goes. Nothing in a request has a part in it.

@@ -24,9 +24,9 @@ type Usage struct {
 var errStreams = fault.New(fault.Limited, "too_many_streams",
 	"Your organization has as many streams open as it may. Try again when one of them has ended.").After(time.Second)
 
-// operation is what the path of a request says.
+// operation is what the path of a request to a model says.
 type operation struct {
-	expected    bool   // its answer says tokens
+	name        string // as the OpenTelemetry conventions for generative AI call it; "": none whose answer says tokens
 	completions bool   // chat completions or completions: takes stream_options
 	stream      bool   // its answer is a stream
 	model       string // where the path names it
@@ -49,18 +49,25 @@ func operationOf(path string) operation {
 	}
 	switch last {
 	case "completions":
-		o.expected, o.completions = true, true
-	case "responses", "embeddings", // OpenAI
-		"messages",                  // Anthropic
-		"chat", "embed", "generate": // Cohere
-		o.expected = true
+		o.name, o.completions = "text_completion", true
+		if strings.HasSuffix(path, "chat/completions") {
+			o.name = "chat"
+		}
+	case "responses", "messages", "chat": // OpenAI, Anthropic, Cohere
+		o.name = "chat"
+	case "embeddings", "embed": // OpenAI, Cohere
+		o.name = "embeddings"
+	case "generate": // Cohere
+		o.name = "text_completion"
 	}
 	if model, method, ok := strings.Cut(last, ":"); ok { // Gemini: models/gemini-2.5-flash:generateContent
 		switch method {
 		case "streamGenerateContent":
-			o.expected, o.stream, o.model = true, true, tokens.ModelName(model)
-		case "generateContent", "embedContent", "batchEmbedContents":
-			o.expected, o.model = true, tokens.ModelName(model)
+			o.name, o.stream, o.model = "generate_content", true, tokens.ModelName(model)
+		case "generateContent":
+			o.name, o.model = "generate_content", tokens.ModelName(model)
+		case "embedContent", "batchEmbedContents":
+			o.name, o.model = "embeddings", tokens.ModelName(model)
 		}
 	}
 	return o
@@ -77,23 +84,22 @@ func (t *transfer) account(p *payload) error {
 		return nil
 	}
 	body := p.inMemory()
-	var o operation
 	var asked tokens.Request
 	if t.r.Method == http.MethodPost {
 		if t.service != nil {
-			o = operationOf(t.visit.Path)
+			t.operation = operationOf(t.visit.Path)
 			t.watched = true
 		}
 		asked = tokens.ReadRequest(body)
 	}
-	u := &t.result.Usage
-	u.Expected, u.Model = o.expected, asked.Model
+	o, u := &t.operation, &t.result.Usage
+	u.Expected, u.Model = o.name != "", asked.Model
 	if u.Model == "" {
 		u.Model = o.model
 	}
 	u.Model = t.harmless(u.Model)
 	u.Stream = asked.Stream || o.stream || acceptsEvents(t.r.Header["Accept"])
-	if u.Stream || p.spooled() && o.expected {
+	if u.Stream || p.spooled() && u.Expected {
 		if !t.gateway.streams.enter(t.visit.Caller.Organization) {
 			return errStreams
 		}
