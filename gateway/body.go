@@ -171,13 +171,10 @@ func (p *patience) Read(b []byte) (int, error) {
 // is in the way of another request, so the connection ends. The server reads on what
 // still comes, so that the caller gets to read the answer.
 func (t *transfer) refuseBody(err error) {
-	if t.r.ProtoMajor != 1 {
-		t.answer(err) // the stream alone is reset
-		return
+	if t.r.ProtoMajor == 1 { // over HTTP/2 the stream alone is reset
+		t.w.Header().Set("Connection", "close")
 	}
-	t.w.Header().Set("Connection", "close")
-	// Not fail: a caller who closed its side may still read ours.
-	t.answer(err)
+	t.answer(err) // not fail: a caller who closed its side may still read ours
 }
 
 func bodyError(err error) error {

@@ -12,14 +12,14 @@ type buffers struct {
 	max, share int64 // of all, and of one organization
 }
 
-// buffersOfOne is the part of the room for bodies that one organization may take.
-const buffersOfOne = 4
+// bufferShares are the shares of the room for bodies, of which one organization may take one.
+const bufferShares = 4
 
 // init gives b room for most bytes, and for one body of the largest size at least.
 func (b *buffers) init(most, largest int64) {
 	b.of = make(map[string]int64)
 	b.max = max(most, largest+1)
-	b.share = max(b.max/buffersOfOne, largest+1)
+	b.share = max(b.max/bufferShares, largest+1)
 }
 
 func (b *buffers) taken() int64 {

@@ -28,7 +28,9 @@
 // host, port, base path) is pinned. The escaped path after the name is appended
 // byte for byte, the query goes along as it is. A path that could mean another
 // one to some server (dot segments, encoded slashes, backslashes, control
-// characters, in any number of encodings) is refused and never repaired.
+// characters, in any number of encodings) is refused and never repaired; only a
+// service whose API has slashes inside of segments takes one that is encoded once
+// ([catalog.Service.EncodedSlashes], docs/adr/040-encoded-slashes.md).
 // Redirects are handed to the caller and not followed.
 //
 // Two names are not third parties: echo answers here, without a network, in

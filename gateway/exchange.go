@@ -149,20 +149,20 @@ func (e *exchange) expire() {
 // http.Server takes the deadline off after the answer.
 func (e *exchange) renew() {
 	now := time.Now()
-	if now.Sub(e.renewed) < e.gateway.limits.write/stale {
+	if now.Sub(e.renewed) < e.gateway.limits.write/renewalsOfWrite {
 		return
 	}
 	e.renewed = now
 	e.allow(now, e.longWrite())
 }
 
-// stale is the part of the time for a write after which the deadline is set again.
-const stale = 4
+// renewalsOfWrite is how often the deadline is set again within the time for a write.
+const renewalsOfWrite = 4
 
 // longWrite gives the time for the writes that begin before renew sets another: the
 // last of them has the whole, too.
 func (e *exchange) longWrite() time.Duration {
-	return e.gateway.limits.write + e.gateway.limits.write/stale
+	return e.gateway.limits.write + e.gateway.limits.write/renewalsOfWrite
 }
 
 // allow gives the writes to the caller from now on the time d, or what a stop leaves.

@@ -45,7 +45,7 @@ func (t *transfer) answerHeader(answer *http.Response) {
 	h := t.w.Header()
 	t.toCaller(answer.Header)
 	answerHeader(h, answer.Header, t.secrets())
-	sayWhen(h, answer)
+	addRetryAfter(h, answer)
 	if answer.StatusCode == http.StatusNoContent {
 		delete(h, "Content-Length")
 	}

@@ -11,10 +11,10 @@ import (
 // seconds or as a date, and what is neither must keep nobody waiting.
 const longestReset = 24 * time.Hour
 
-// sayWhen adds Retry-After to a refusal by a service's own limit that says when to
+// addRetryAfter adds Retry-After to a refusal by a service's own limit that says when to
 // come back only in a header of its own. That of the usual name is passed on as
 // Upstream-NAME, and Intercom's SDK, for one, goes by X-RateLimit-Reset.
-func sayWhen(out http.Header, answer *http.Response) {
+func addRetryAfter(out http.Header, answer *http.Response) {
 	in := answer.Header
 	limited := answer.StatusCode == http.StatusTooManyRequests ||
 		answer.StatusCode == http.StatusForbidden && in.Get("X-Ratelimit-Remaining") == "0" // GitHub
