@@ -37,10 +37,11 @@ const (
 	promptTokens     // OpenAI: with what was cached
 	completionTokens // OpenAI: with reasoning; at xAI without
 	totalTokens
-	cachedTokens    // OpenAI: part of the prompt
-	cacheHitTokens  // DeepSeek: the same
-	reasoningTokens // part of the completion
-	inputTokens     // OpenAI responses: with what was cached; Anthropic: without
+	cachedTokens     // OpenAI: part of the prompt
+	cacheWriteTokens // OpenAI, OpenRouter: the same
+	cacheHitTokens   // DeepSeek: the same
+	reasoningTokens  // part of the completion
+	inputTokens      // OpenAI responses: with what was cached; Anthropic: without
 	outputTokens
 	cacheCreationTokens // Anthropic, beside input_tokens
 	cacheReadTokens     // Anthropic, beside input_tokens
@@ -75,7 +76,7 @@ var (
 	cohereBilled = &node{members: []member{{"input_tokens", leaf(cohereBilledInput)}, {"output_tokens", leaf(cohereBilledOutput)}}}
 	cohereMeta   = &node{members: []member{{"tokens", cohereTokens}, {"billed_units", cohereBilled}}}
 
-	promptDetails = &node{members: []member{{"cached_tokens", leaf(cachedTokens)}}}
+	promptDetails = &node{members: []member{{"cached_tokens", leaf(cachedTokens)}, {"cache_write_tokens", leaf(cacheWriteTokens)}}}
 	outputDetails = &node{members: []member{{"reasoning_tokens", leaf(reasoningTokens)}, {"thinking_tokens", leaf(reasoningTokens)}}}
 
 	usage = &node{members: []member{
@@ -165,7 +166,7 @@ func (v *values) counts() Counts {
 	case v.get(promptTokens).Known || v.get(completionTokens).Known:
 		c := Counts{
 			Input: v.get(promptTokens), Output: v.get(completionTokens),
-			CacheRead: v.first(cachedTokens, cacheHitTokens), Reasoning: v.get(reasoningTokens),
+			CacheRead: v.first(cachedTokens, cacheHitTokens), CacheWrite: v.get(cacheWriteTokens), Reasoning: v.get(reasoningTokens),
 		}
 		// xAI's completion is without the reasoning; its total says so.
 		if total := v.get(totalTokens); total.Known && c.Output.Known && c.Reasoning.N > 0 &&
@@ -176,7 +177,7 @@ func (v *values) counts() Counts {
 	case v.get(inputTokens).Known || v.get(outputTokens).Known:
 		return Counts{
 			Input: v.sum(inputTokens, cacheCreationTokens, cacheReadTokens), Output: v.get(outputTokens),
-			CacheRead: v.first(cacheReadTokens, cachedTokens), CacheWrite: v.get(cacheCreationTokens),
+			CacheRead: v.first(cacheReadTokens, cachedTokens), CacheWrite: v.first(cacheCreationTokens, cacheWriteTokens),
 			Reasoning: v.get(reasoningTokens),
 		}
 	case v.get(geminiPrompt).Known || v.get(geminiCandidates).Known:
