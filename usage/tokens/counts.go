@@ -10,6 +10,11 @@ type Count struct {
 // Of gives a known count.
 func Of(n int64) Count { return Count{N: n, Known: true} }
 
+// and adds more, where either is known.
+func (c Count) and(more Count) Count {
+	return Count{N: c.N + more.N, Known: c.Known || more.Known}
+}
+
 // Counts is what a provider said of one answer. The meaning is the same for all
 // providers, whatever theirs is: CacheRead and CacheWrite are parts of Input,
 // Reasoning is a part of Output.
@@ -34,6 +39,7 @@ type field uint8
 const (
 	fieldNone field = iota
 	fieldModel
+	fieldIteration   // what an entry of Anthropic's iterations is about
 	promptTokens     // OpenAI: with what was cached
 	completionTokens // OpenAI: with reasoning; at xAI without
 	totalTokens
@@ -45,7 +51,15 @@ const (
 	outputTokens
 	cacheCreationTokens // Anthropic, beside input_tokens
 	cacheReadTokens     // Anthropic, beside input_tokens
-	geminiPrompt        // with what was cached
+	iterationInput      // Anthropic: of one entry of iterations, as the four above of the answer
+	iterationOutput
+	iterationCreation
+	iterationRead
+	compactionInput // the sums of those that are compactions, beside all of the above
+	compactionOutput
+	compactionCreation
+	compactionRead
+	geminiPrompt // with what was cached
 	geminiCached
 	geminiTool       // beside the prompt: results of tools that Gemini ran
 	geminiCandidates // without thoughts
@@ -57,10 +71,12 @@ const (
 	fieldCount
 )
 
-// node is a place in a JSON value: a member of interest, or an object with such.
+// node is a place in a JSON value: a member of interest, an object with such, or an
+// array of such objects.
 type node struct {
-	field   field
-	members []member
+	field    field
+	members  []member
+	elements *node
 }
 
 type member struct {
@@ -79,6 +95,14 @@ var (
 	promptDetails = &node{members: []member{{"cached_tokens", leaf(cachedTokens)}, {"cache_write_tokens", leaf(cacheWriteTokens)}}}
 	outputDetails = &node{members: []member{{"reasoning_tokens", leaf(reasoningTokens)}, {"thinking_tokens", leaf(reasoningTokens)}}}
 
+	iterations = &node{elements: &node{members: []member{
+		{"type", leaf(fieldIteration)},
+		{"input_tokens", leaf(iterationInput)},
+		{"output_tokens", leaf(iterationOutput)},
+		{"cache_creation_input_tokens", leaf(iterationCreation)},
+		{"cache_read_input_tokens", leaf(iterationRead)},
+	}}}
+
 	usage = &node{members: []member{
 		{"prompt_tokens", leaf(promptTokens)},
 		{"completion_tokens", leaf(completionTokens)},
@@ -92,6 +116,7 @@ var (
 		{"output_tokens_details", outputDetails},
 		{"cache_creation_input_tokens", leaf(cacheCreationTokens)},
 		{"cache_read_input_tokens", leaf(cacheReadTokens)},
+		{"iterations", iterations},
 		{"cached_tokens", leaf(cachedTokens)},
 		{"tokens", cohereTokens},
 		{"billed_units", cohereBilled},
@@ -119,14 +144,14 @@ var (
 
 // The bounds of the table above, which a test holds.
 const (
-	maxDepth = 4  // objects inside one another
+	maxDepth = 5  // objects and arrays inside one another
 	maxName  = 32 // bytes of a member's name
 )
 
 // values is what was read, by field.
 type values struct {
 	n     [fieldCount]int64
-	known uint32 // bit f: field f
+	known uint64 // bit f: field f
 }
 
 func (v *values) set(f field, n int64) {
@@ -136,6 +161,28 @@ func (v *values) set(f field, n int64) {
 
 func (v *values) get(f field) Count {
 	return Count{N: v.n[f], Known: v.known&(1<<f) != 0}
+}
+
+// beginIteration forgets the entry of Anthropic's iterations that was before.
+func (v *values) beginIteration() {
+	for f := iterationInput; f <= iterationRead; f++ {
+		v.n[f] = 0
+	}
+}
+
+// endCompaction adds the entry at hand to the compactions.
+func (v *values) endCompaction() {
+	for f := iterationInput; f <= iterationRead; f++ {
+		sum := f + compactionInput - iterationInput
+		v.set(sum, min(v.n[sum]+v.n[f], maxTokens))
+	}
+}
+
+// noCompaction forgets the compactions.
+func (v *values) noCompaction() {
+	for f := compactionInput; f <= compactionRead; f++ {
+		v.n[f], v.known = 0, v.known&^(1<<f)
+	}
 }
 
 // sum adds up what is known of fs; it is known when the first is.
@@ -175,10 +222,14 @@ func (v *values) counts() Counts {
 		}
 		return c
 	case v.get(inputTokens).Known || v.get(outputTokens).Known:
+		// Anthropic's own sums are without the compactions, and without what other models than
+		// the one that answered took, which is not added here: usage is told by model.
 		return Counts{
-			Input: v.sum(inputTokens, cacheCreationTokens, cacheReadTokens), Output: v.get(outputTokens),
-			CacheRead: v.first(cacheReadTokens, cachedTokens), CacheWrite: v.first(cacheCreationTokens, cacheWriteTokens),
-			Reasoning: v.get(reasoningTokens),
+			Input:      v.sum(inputTokens, cacheCreationTokens, cacheReadTokens, compactionInput, compactionCreation, compactionRead),
+			Output:     v.sum(outputTokens, compactionOutput),
+			CacheRead:  v.first(cacheReadTokens, cachedTokens).and(v.get(compactionRead)),
+			CacheWrite: v.first(cacheCreationTokens, cacheWriteTokens).and(v.get(compactionCreation)),
+			Reasoning:  v.get(reasoningTokens),
 		}
 	case v.get(geminiPrompt).Known || v.get(geminiCandidates).Known:
 		output := v.sum(geminiCandidates, geminiThoughts)

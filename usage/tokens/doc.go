@@ -18,7 +18,7 @@
 //   - OpenAI's responses, images and transcriptions: usage.input_tokens, in a
 //     stream inside response;
 //   - Anthropic's messages: usage, in a stream from message_start and the
-//     cumulative message_delta;
+//     cumulative message_delta, with the compactions of usage.iterations;
 //   - Gemini: usageMetadata, as events, as a JSON array, or whole;
 //   - Cohere: usage.tokens of version 2, meta.tokens of version 1, or the billed
 //     units where there is nothing else.

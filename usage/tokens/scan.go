@@ -19,6 +19,8 @@ const (
 	atValue                // a member's value
 	inString               // the rest of a string that nobody wants
 	inModel                // the rest of a model's name
+	inWord                 // the rest of a string of few letters that says what is meant
+	atElement              // an object of an array of interest, or the array's end
 	inLiteral              // the rest of a number, true, false or null
 	inNested               // inside a value that nobody wants
 )
@@ -38,13 +40,16 @@ type scanner struct {
 	hex     uint8 // digits of a \u that are to come, in a name or a model
 	code    rune  // what those before them are
 
-	depth   int             // objects that are open and of interest
+	depth   int             // objects and arrays that are open and of interest
 	objects [maxDepth]*node // what they are
 	nested  int             // objects and arrays that are open and not of interest
 	found   *node           // of the name just read; nil: nobody wants it
 
-	name       [maxName]byte
-	nameLen    int // past maxName: too long
+	first      bool // the array at hand had no object yet
+	compaction bool // the iteration at hand is one
+
+	name       [maxName]byte // or a word
+	nameLen    int           // past maxName: too long
 	literal    [24]byte
 	literalLen int // past its size: too long
 }
@@ -75,7 +80,7 @@ func (s *scanner) scan(p []byte) {
 				s.nested++
 			case '}', ']':
 				if s.nested--; s.nested == 0 {
-					s.state = atMember
+					s.state = s.within()
 				}
 			}
 		case atTop:
@@ -90,7 +95,7 @@ func (s *scanner) scan(p []byte) {
 			case '"':
 				s.state, s.nameLen = inName, 0
 			case '}':
-				s.close()
+				s.endObject()
 			case '{', '[': // no JSON; at least the brackets stay paired
 				s.state, s.nested = inNested, 1
 			}
@@ -109,8 +114,12 @@ func (s *scanner) scan(p []byte) {
 			}
 		case atValue:
 			s.value(c)
+		case atElement:
+			s.element(c)
 		case inModel:
 			s.inModel(c)
+		case inWord:
+			s.inWord(c)
 		case inLiteral:
 			switch c {
 			case ',', '}', ']', ' ', '\t', '\n', '\r':
@@ -165,12 +174,43 @@ func (s *scanner) open(n *node) {
 	}
 	s.objects[s.depth] = n
 	s.depth++
-	s.state = atMember
+	s.state = s.within()
 }
 
+// close ends the innermost object or array.
 func (s *scanner) close() {
-	if s.depth--; s.depth == 0 {
-		s.state = atTop
+	s.depth--
+	s.state = s.within()
+}
+
+// within gives what comes next in the innermost object or array.
+func (s *scanner) within() state {
+	switch {
+	case s.depth == 0:
+		return atTop
+	case s.objects[s.depth-1].elements != nil:
+		return atElement
+	}
+	return atMember
+}
+
+// element takes a byte of an array of interest that is in none of its elements.
+func (s *scanner) element(c byte) {
+	switch c {
+	case '{':
+		if s.first {
+			s.first = false
+			s.noCompaction() // each event tells of all
+		}
+		s.compaction = false
+		s.beginIteration()
+		s.open(s.objects[s.depth-1].elements)
+	case '"':
+		s.state, s.after = inString, atElement
+	case '[':
+		s.state, s.nested = inNested, 1
+	case ']', '}': // the latter is no JSON; at least the brackets stay paired
+		s.close()
 	}
 }
 
@@ -253,9 +293,13 @@ func (s *scanner) value(c byte) {
 	case ' ', '\t', '\n', '\r':
 	case '"':
 		s.state, s.after = inString, atMember
-		if s.found != nil && s.found.field == fieldModel {
+		switch {
+		case s.found == nil:
+		case s.found.field == fieldModel:
 			s.state = inModel
 			s.model.begin()
+		case s.found.field == fieldIteration:
+			s.state, s.nameLen = inWord, 0
 		}
 	case '{':
 		if s.found != nil && s.found.members != nil {
@@ -264,9 +308,14 @@ func (s *scanner) value(c byte) {
 		}
 		s.state, s.nested = inNested, 1
 	case '[':
+		if s.found != nil && s.found.elements != nil {
+			s.first = true
+			s.open(s.found)
+			return
+		}
 		s.state, s.nested = inNested, 1
 	case '}':
-		s.close()
+		s.endObject()
 	case ',':
 		s.state = atMember
 	default:
@@ -296,9 +345,46 @@ func (s *scanner) inModel(c byte) {
 	}
 }
 
+func (s *scanner) inWord(c byte) {
+	if s.escaped {
+		stands, taken := s.unescape(c)
+		if !s.escaped {
+			s.addName(stands)
+		}
+		if taken {
+			return
+		}
+	}
+	switch c {
+	case '\\':
+		s.escaped = true
+	case '"':
+		s.state = atMember
+		if s.nameLen <= maxName {
+			s.word(string(s.name[:s.nameLen]))
+		}
+	default:
+		s.addName(c)
+	}
+}
+
+// word takes the whole of a word.
+func (s *scanner) word(word string) {
+	s.compaction = word == "compaction"
+}
+
+// endObject ends an object.
+func (s *scanner) endObject() {
+	s.close()
+	if s.compaction && s.state == atElement {
+		s.compaction = false
+		s.endCompaction()
+	}
+}
+
 // endLiteral takes a number where one is wanted; null and all else says nothing.
 func (s *scanner) endLiteral() {
-	if s.found == nil || s.found.field <= fieldModel || s.literalLen > len(s.literal) {
+	if s.found == nil || s.found.field < promptTokens || s.literalLen > len(s.literal) {
 		return
 	}
 	n, err := strconv.ParseFloat(string(s.literal[:s.literalLen]), 64)
