@@ -47,6 +47,10 @@ const (
 	cacheWriteTokens // OpenAI, OpenRouter: the same
 	cacheHitTokens   // DeepSeek: the same
 	reasoningTokens  // part of the completion
+	bareReasoning    // Perplexity: beside the completion; SGLang: part of it
+	citationTokens   // Perplexity's deep research
+	searchQueries    // Perplexity's deep research
+	details          // there are some
 	inputTokens      // OpenAI responses: with what was cached; Anthropic: without
 	outputTokens
 	cacheCreationTokens // Anthropic, beside input_tokens
@@ -92,8 +96,8 @@ var (
 	cohereBilled = &node{members: []member{{"input_tokens", leaf(cohereBilledInput)}, {"output_tokens", leaf(cohereBilledOutput)}}}
 	cohereMeta   = &node{members: []member{{"tokens", cohereTokens}, {"billed_units", cohereBilled}}}
 
-	promptDetails = &node{members: []member{{"cached_tokens", leaf(cachedTokens)}, {"cache_write_tokens", leaf(cacheWriteTokens)}}}
-	outputDetails = &node{members: []member{{"reasoning_tokens", leaf(reasoningTokens)}, {"thinking_tokens", leaf(reasoningTokens)}}}
+	promptDetails = &node{field: details, members: []member{{"cached_tokens", leaf(cachedTokens)}, {"cache_write_tokens", leaf(cacheWriteTokens)}}}
+	outputDetails = &node{field: details, members: []member{{"reasoning_tokens", leaf(reasoningTokens)}, {"thinking_tokens", leaf(reasoningTokens)}}}
 
 	iterations = &node{elements: &node{members: []member{
 		{"type", leaf(fieldIteration)},
@@ -110,6 +114,9 @@ var (
 		{"prompt_tokens_details", promptDetails},
 		{"completion_tokens_details", outputDetails},
 		{"prompt_cache_hit_tokens", leaf(cacheHitTokens)},
+		{"reasoning_tokens", leaf(bareReasoning)},
+		{"citation_tokens", leaf(citationTokens)},
+		{"num_search_queries", leaf(searchQueries)},
 		{"input_tokens", leaf(inputTokens)},
 		{"output_tokens", leaf(outputTokens)},
 		{"input_tokens_details", promptDetails},
@@ -207,18 +214,30 @@ func (v *values) first(fs ...field) Count {
 	return Count{}
 }
 
+// besideCompletion gives what of the answer the completion's tokens, c.Output, leave out.
+func (v *values) besideCompletion(c Counts) int64 {
+	total, sum := v.get(totalTokens), c.Input.N+c.Output.N
+	switch {
+	case c.Reasoning.N > 0 && total.Known && total.N == sum+c.Reasoning.N: // xAI
+		return c.Reasoning.N
+	case !v.get(reasoningTokens).Known && (v.get(citationTokens).Known || v.get(searchQueries).Known || c.Reasoning.N > c.Output.N): // Perplexity
+		return c.Reasoning.N
+	case c.Input.Known && !c.Reasoning.Known && !v.get(details).Known && total.N > sum: // Gemini's thoughts, which nothing else says
+		return total.N - sum
+	}
+	return 0
+}
+
 // counts puts the dialects' numbers into the one meaning of Counts.
 func (v *values) counts() Counts {
 	switch {
 	case v.get(promptTokens).Known || v.get(completionTokens).Known:
 		c := Counts{
 			Input: v.get(promptTokens), Output: v.get(completionTokens),
-			CacheRead: v.first(cachedTokens, cacheHitTokens), CacheWrite: v.get(cacheWriteTokens), Reasoning: v.get(reasoningTokens),
+			CacheRead: v.first(cachedTokens, cacheHitTokens), CacheWrite: v.get(cacheWriteTokens), Reasoning: v.first(reasoningTokens, bareReasoning),
 		}
-		// xAI's completion is without the reasoning; its total says so.
-		if total := v.get(totalTokens); total.Known && c.Output.Known && c.Reasoning.N > 0 &&
-			total.N == c.Input.N+c.Output.N+c.Reasoning.N {
-			c.Output.N += c.Reasoning.N
+		if c.Output.Known {
+			c.Output.N += v.besideCompletion(c)
 		}
 		return c
 	case v.get(inputTokens).Known || v.get(outputTokens).Known:

@@ -303,6 +303,9 @@ func (s *scanner) value(c byte) {
 		}
 	case '{':
 		if s.found != nil && s.found.members != nil {
+			if s.found.field != fieldNone {
+				s.set(s.found.field, 1)
+			}
 			s.open(s.found)
 			return
 		}
