@@ -27,7 +27,7 @@ const everything = "/**"
 
 // inferencePaths are the default paths of the services that chat: what asks a
 // model, and what lists models. Left out on purpose is what reads, changes or
-// deletes stored data (files, batches, responses, fine-tuned models), what an
+// deletes stored data (files, batches, responses, interactions, fine-tuned models), what an
 // account's keys, members and bills are managed by, and what gives out further
 // keys (OpenAI's realtime client_secrets). Uploads are in, since requests refer
 // to what was uploaded.
@@ -90,7 +90,7 @@ func hostPaths(base string) []string {
 }
 
 func geminiPaths(base string) []string {
-	paths := []string{"GET " + base + "/models", "GET " + base + "/models/*"}
+	paths := []string{"GET " + base + "/models", "GET " + base + "/models/*", "POST " + base + "/interactions"}
 	for _, method := range []string{"generateContent", "streamGenerateContent", "countTokens", "embedContent", "batchEmbedContents", "predict"} {
 		paths = append(paths, "POST "+base+"/models/*:"+method)
 	}

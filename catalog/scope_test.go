@@ -129,6 +129,7 @@ func TestDefaultScopes(t *testing.T) {
 		"gemini": {
 			"POST /v1beta/models/gemini-2.5-flash:generateContent", "POST /v1/models/g:streamGenerateContent", "POST /v1beta/models/g:countTokens",
 			"POST /v1beta/models/g:embedContent", "GET /v1beta/models", "POST /v1beta/openai/chat/completions",
+			"POST /v1beta/interactions", "POST /v1/interactions",
 		},
 		"azure-openai": {
 			"POST /openai/deployments/my-gpt/chat/completions", "POST /openai/deployments/e/embeddings", "POST /openai/v1/responses",
@@ -147,6 +148,7 @@ func TestDefaultScopes(t *testing.T) {
 		"POST /v1/fine_tuning/jobs", "POST /v1/organization/admin_api_keys", "GET /v1/organization/users", "POST /v1/realtime/client_secrets", "POST /v1/messages/batches",
 		"GET /v1/organizations/api_keys", "POST /openai/files", "DELETE /openai/deployments/d", "POST /v1beta/models/g:setIamPolicy", "POST /v1beta/cachedContents", "GET /api/v1/key",
 		"GET /user/balance", "GET /", "POST /v1/chat/completions/", "GET /v1/chat/completions", "POST /v1/datasets",
+		"GET /v1beta/interactions/i", "DELETE /v1beta/interactions/i", "POST /v1beta/interactions/i/cancel",
 	}
 	allows := func(s *catalog.Service, request string) bool {
 		method, path, _ := strings.Cut(request, " ")

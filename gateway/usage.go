@@ -55,6 +55,8 @@ func operationOf(path string) operation {
 		}
 	case "responses", "messages", "chat": // OpenAI, Anthropic, Cohere
 		o.name = "chat"
+	case "interactions": // Gemini
+		o.name = "generate_content"
 	case "embeddings", "embed": // OpenAI, Cohere
 		o.name = "embeddings"
 	case "generate": // Cohere

@@ -31,6 +31,7 @@ func TestUsageOfEverySavedAnswer(t *testing.T) {
 		"openrouter_stream": "/api/v1/chat/completions", "xai_chat": "/v1/chat/completions",
 		"openai_cache_write": "/v1/chat/completions", "openai_responses_cache_write": "/v1/responses", "openrouter_cache_write": "/api/v1/chat/completions",
 		"anthropic_compaction": "/v1/messages", "anthropic_compaction_stream": "/v1/messages", "anthropic_fallback": "/v1/messages", "anthropic_advisor_stream": "/v1/messages",
+		"gemini_interaction": "/v1beta/interactions", "gemini_interaction_stream": "/v1/interactions",
 		"perplexity_research": "/chat/completions", "gemini_compatible": "/v1beta/openai/chat/completions", "gemini_compatible_stream": "/v1beta/openai/chat/completions",
 	}
 	const folder = "../usage/tokens/testdata/answers"

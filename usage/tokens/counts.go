@@ -68,6 +68,11 @@ const (
 	geminiTool       // beside the prompt: results of tools that Gemini ran
 	geminiCandidates // without thoughts
 	geminiThoughts
+	interactionInput // Gemini's interactions: with what was cached
+	interactionCached
+	interactionTool   // beside the input
+	interactionOutput // without thoughts
+	interactionThoughts
 	cohereInput
 	cohereOutput
 	cohereBilledInput
@@ -124,6 +129,11 @@ var (
 		{"cache_creation_input_tokens", leaf(cacheCreationTokens)},
 		{"cache_read_input_tokens", leaf(cacheReadTokens)},
 		{"iterations", iterations},
+		{"total_input_tokens", leaf(interactionInput)},
+		{"total_cached_tokens", leaf(interactionCached)},
+		{"total_tool_use_tokens", leaf(interactionTool)},
+		{"total_output_tokens", leaf(interactionOutput)},
+		{"total_thought_tokens", leaf(interactionThoughts)},
 		{"cached_tokens", leaf(cachedTokens)},
 		{"tokens", cohereTokens},
 		{"billed_units", cohereBilled},
@@ -135,6 +145,7 @@ var (
 		{"model", model},
 		{"message", &node{members: []member{{"usage", usage}, {"model", model}}}},                        // Anthropic's message_start
 		{"response", &node{members: []member{{"usage", usage}, {"model", model}, {"meta", cohereMeta}}}}, // OpenAI's responses; Cohere's version 1
+		{"interaction", &node{members: []member{{"usage", usage}, {"model", model}}}},                    // Gemini's interactions
 		{"delta", &node{members: []member{{"usage", usage}}}},                                            // Cohere's message-end
 		{"meta", cohereMeta},
 		{"x_groq", &node{members: []member{{"usage", usage}}}},
@@ -204,6 +215,14 @@ func (v *values) sum(fs ...field) Count {
 	return total
 }
 
+// withThoughts gives the output of an answer, all of which may be thought.
+func (v *values) withThoughts(output, thoughts field) Count {
+	if !v.get(output).Known {
+		return v.get(thoughts)
+	}
+	return v.sum(output, thoughts)
+}
+
 // first gives the first of fs that is known.
 func (v *values) first(fs ...field) Count {
 	for _, f := range fs {
@@ -251,13 +270,14 @@ func (v *values) counts() Counts {
 			Reasoning:  v.get(reasoningTokens),
 		}
 	case v.get(geminiPrompt).Known || v.get(geminiCandidates).Known:
-		output := v.sum(geminiCandidates, geminiThoughts)
-		if !output.Known { // all of it was thought
-			output = v.get(geminiThoughts)
-		}
 		return Counts{
-			Input: v.sum(geminiPrompt, geminiTool), Output: output,
+			Input: v.sum(geminiPrompt, geminiTool), Output: v.withThoughts(geminiCandidates, geminiThoughts),
 			CacheRead: v.get(geminiCached), Reasoning: v.get(geminiThoughts),
+		}
+	case v.get(interactionInput).Known || v.get(interactionOutput).Known:
+		return Counts{
+			Input: v.sum(interactionInput, interactionTool), Output: v.withThoughts(interactionOutput, interactionThoughts),
+			CacheRead: v.get(interactionCached), Reasoning: v.get(interactionThoughts),
 		}
 	default:
 		return Counts{

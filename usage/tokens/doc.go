@@ -20,6 +20,8 @@
 //   - Anthropic's messages: usage, in a stream from message_start and the
 //     cumulative message_delta, with the compactions of usage.iterations;
 //   - Gemini: usageMetadata, as events, as a JSON array, or whole;
+//   - Gemini's interactions: usage.total_input_tokens and so on, in a stream inside
+//     interaction;
 //   - Cohere: usage.tokens of version 2, meta.tokens of version 1, or the billed
 //     units where there is nothing else.
 //

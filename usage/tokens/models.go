@@ -9,7 +9,8 @@ import (
 )
 
 // RequestedModels gives every model that a request's JSON body asks for: its
-// model and OpenRouter's models, which are tried in turn; and, as inner, those that its
+// model, OpenRouter's models, which are tried in turn, and Gemini's agent, which stands
+// in place of a model; and, as inner, those that its
 // tools, plugins and the like name for themselves, such as one that makes images. It is for
 // deciding whether the request may be sent, so it is not ok where two readers could
 // understand the body in two ways: no JSON object by RFC 8259 in UTF-8, a name
@@ -21,7 +22,7 @@ func RequestedModels(body []byte) (models, inner []string, ok bool) {
 	}
 	ok = true
 	budget := maxValues
-	seenModel, seenModels := false, false
+	seenModel, seenModels, seenAgent := false, false, false
 	whole := eachMember(body, func(m part) bool {
 		value := body[m.value:m.end]
 		switch {
@@ -37,10 +38,20 @@ func RequestedModels(body []byte) (models, inner []string, ok bool) {
 				models = append(models, names...)
 			}
 			seenModels = true
+		case bytes.EqualFold(m.name, []byte("agent")):
+			if ok = !seenAgent && string(m.name) == "agent"; !ok {
+				break
+			}
+			seenAgent = true
+			if value[0] != '"' { // not Gemini's
+				inner, ok = addInner(inner, m.name, value, &budget)
+				break
+			}
+			var name string
+			ok = json.Unmarshal(value, &name) == nil
+			models = append(models, name)
 		case !ofTheConversation[strings.ToLower(string(m.name))]:
-			var more []string
-			more, ok = innerModels(string(m.name), value, &budget)
-			inner = append(inner, more...)
+			inner, ok = addInner(inner, m.name, value, &budget)
 		}
 		return ok
 	})
@@ -104,6 +115,12 @@ func innerModels(name string, text []byte, budget *int) (models []string, ok boo
 	}
 	root.walk(ofFunctions[strings.ToLower(name)], func(model string) { models = append(models, model) })
 	return models, true
+}
+
+// addInner adds the [innerModels] of a member to those before.
+func addInner(inner []string, name, text []byte, budget *int) ([]string, bool) {
+	more, ok := innerModels(string(name), text, budget)
+	return append(inner, more...), ok
 }
 
 // readValue reads the next value, without what is skipped; errEnd where it is the end of what it

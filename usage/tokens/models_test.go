@@ -18,6 +18,11 @@ func TestRequestedModels(t *testing.T) {
 		`{"models":["a","b"],"model":"c"}`:      {"a", "b", "c"},
 		`{"input":"x"}`:                         {},
 		` {"model" : "a\/b" } `:                 {"a/b"},
+		`{"agent":"research","model":"m"}`:      {"m", "research"},
+		`{"agent":{"model":"x"}}`:               {},
+		`{"agent":"a","agent":{}}`:              nil,
+		`{"agent":"a","Agent":"b"}`:             nil,
+		`{"Agent":"b"}`:                         nil,
 		`{"model":""}`:                          {""},
 		`{"model":"a","model":"b"}`:             nil,
 		`{"model":"a","mod\u0065l":"b"}`:        nil,
@@ -92,7 +97,7 @@ func TestManyInnerValues(t *testing.T) {
 
 // What is told of a body is what encoding/json reads, whatever the body is.
 func FuzzRequestedModels(f *testing.F) {
-	for _, seed := range []string{`{"model":"a"}`, `{"model":"a","model":"b"}`, `{"models":["a"],"x":{"model":"b"}}`, `{"MODEL":"a"}`, `{"a\u0000":"\"model\":"}`, `{"model":"m","tools":[{"model":"a","models":[["b"]]}]}`, `{"model":"m","plugins":[1e999,{"type":"function","parameters":{}}]}`} {
+	for _, seed := range []string{`{"model":"a"}`, `{"model":"a","model":"b"}`, `{"models":["a"],"x":{"model":"b"}}`, `{"agent":"a"}`, `{"MODEL":"a"}`, `{"a\u0000":"\"model\":"}`, `{"model":"m","tools":[{"model":"a","models":[["b"]]}]}`, `{"model":"m","plugins":[1e999,{"type":"function","parameters":{}}]}`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -103,6 +108,7 @@ func FuzzRequestedModels(f *testing.F) {
 		var read struct {
 			Model  *string  `json:"model"`
 			Models []string `json:"models"`
+			Agent  any      `json:"agent"`
 		}
 		if err := json.Unmarshal(body, &read); err != nil {
 			t.Fatalf("taken, and encoding/json does not read it: %v", err)
@@ -110,6 +116,9 @@ func FuzzRequestedModels(f *testing.F) {
 		want := slices.Clone(read.Models)
 		if read.Model != nil {
 			want = append(want, *read.Model)
+		}
+		if agent, named := read.Agent.(string); named {
+			want = append(want, agent)
 		}
 		if !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
 			t.Errorf("%q, and encoding/json reads %q", got, want)
