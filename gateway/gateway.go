@@ -196,7 +196,7 @@ type Result struct {
 	Outcome audit.Outcome
 	// Reason is empty for Success and otherwise a stable word: the code of our
 	// problem, or upstream_status, upstream_interrupted, upstream_idle,
-	// client_closed, client_slow, server_stopping.
+	// upstream_error (told of inside of a stream), client_closed, client_slow, server_stopping.
 	Reason string
 
 	CredentialID      string // empty where none was found

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/internal/bearer"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/usage/tokens"
@@ -165,6 +166,10 @@ func (t *transfer) counted(e *exchange) {
 	u.Tokens, u.Events = e.watcher.Counts(), e.watcher.Events()
 	if model := e.watcher.Model(); model != "" && model != u.Model {
 		u.Model = t.harmless(model)
+	}
+	if e.watcher.Failed() && (u.Stream || u.Events > 0) && t.result.Outcome == audit.Success {
+		// The status was sent before the provider broke off, so only the stream tells.
+		t.result.Outcome, t.result.Reason = audit.Partial, "upstream_error"
 	}
 }
 

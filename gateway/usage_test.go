@@ -185,6 +185,39 @@ func TestUsageOfStreamsThatEndEarly(t *testing.T) {
 	})
 }
 
+// A provider that tells of an error inside of a stream broke it off, though its
+// status was a success; what was counted until then stays.
+func TestStreamsThatTellOfAnError(t *testing.T) {
+	const start = `data: {"type":"message_start","message":{"model":"m","usage":{"input_tokens":25,"output_tokens":1}}}` + "\n\n"
+	for _, test := range []struct {
+		path, contentType, body string
+		outcome                 audit.Outcome
+	}{
+		{"v1/messages", "text/event-stream", start + "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n", audit.Partial},
+		{"v1/chat/completions", "text/event-stream", start + "data: {\"error\":{\"code\":502}}\n\ndata: [DONE]\n\n", audit.Partial},
+		{"v1/responses", "text/event-stream", start + "data: {\"type\":\"response.failed\",\"response\":{\"error\":{}}}\n\n", audit.Partial},
+		{"v1beta/models/g:streamGenerateContent", "application/json", `[{"usage":{"input_tokens":25}},{"error":{"code":503}}]`, audit.Partial},
+		{"v1/messages", "text/event-stream", start, audit.Success},
+		{"v1/messages", "application/json", `{"usage":{"input_tokens":25},"error":{}}`, audit.Success}, // which is whole
+	} {
+		upstream, _ := recorder(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", test.contentType)
+			_, _ = io.WriteString(w, test.body)
+		})
+		f := serve(t, upstream)
+		if _, body := f.call(t, "POST", "/api/chat/up/"+test.path, `{}`); body != test.body {
+			t.Errorf("%s: the caller got %q", test.path, body)
+		}
+		reason := ""
+		if test.outcome == audit.Partial {
+			reason = "upstream_error"
+		}
+		if r := f.result(t); r.Outcome != test.outcome || r.Reason != reason || r.Usage.Tokens.Input != tokens.Of(25) || r.Status != 200 || r.Abort {
+			t.Errorf("%s of %s: %+v", test.contentType, test.path, r)
+		}
+	}
+}
+
 // Whatever an upstream answers reaches the caller unchanged, and is counted as
 // far as it can be read.
 func TestCountingNeverChangesAnAnswer(t *testing.T) {

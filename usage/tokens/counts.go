@@ -39,6 +39,8 @@ type field uint8
 const (
 	fieldNone field = iota
 	fieldModel
+	fieldEvent       // what an event of a stream says it is
+	fieldFailure     // why an answer ends
 	fieldIteration   // what an entry of Anthropic's iterations is about
 	promptTokens     // OpenAI: with what was cached
 	completionTokens // OpenAI: with reasoning; at xAI without
@@ -138,15 +140,18 @@ var (
 		{"tokens", cohereTokens},
 		{"billed_units", cohereBilled},
 	}}
-	model = leaf(fieldModel)
+	model   = leaf(fieldModel)
+	failure = leaf(fieldFailure)
 
 	answer = &node{members: []member{
+		{"type", leaf(fieldEvent)},
+		{"error", failure},
 		{"usage", usage},
 		{"model", model},
 		{"message", &node{members: []member{{"usage", usage}, {"model", model}}}},                        // Anthropic's message_start
 		{"response", &node{members: []member{{"usage", usage}, {"model", model}, {"meta", cohereMeta}}}}, // OpenAI's responses; Cohere's version 1
 		{"interaction", &node{members: []member{{"usage", usage}, {"model", model}}}},                    // Gemini's interactions
-		{"delta", &node{members: []member{{"usage", usage}}}},                                            // Cohere's message-end
+		{"delta", &node{members: []member{{"usage", usage}, {"error", failure}}}},                        // Cohere's message-end
 		{"meta", cohereMeta},
 		{"x_groq", &node{members: []member{{"usage", usage}}}},
 		{"modelVersion", model},

@@ -47,6 +47,7 @@ type scanner struct {
 
 	first      bool // the array at hand had no object yet
 	compaction bool // the iteration at hand is one
+	failed     bool // an error was told of
 
 	name       [maxName]byte // or a word
 	nameLen    int           // past maxName: too long
@@ -298,7 +299,7 @@ func (s *scanner) value(c byte) {
 		case s.found.field == fieldModel:
 			s.state = inModel
 			s.model.begin()
-		case s.found.field == fieldIteration:
+		case s.found.field == fieldIteration, s.found.field == fieldEvent, s.found.field == fieldFailure:
 			s.state, s.nameLen = inWord, 0
 		}
 	case '{':
@@ -308,6 +309,9 @@ func (s *scanner) value(c byte) {
 			}
 			s.open(s.found)
 			return
+		}
+		if s.found != nil && s.found.field == fieldFailure {
+			s.failed = true
 		}
 		s.state, s.nested = inNested, 1
 	case '[':
@@ -363,17 +367,27 @@ func (s *scanner) inWord(c byte) {
 		s.escaped = true
 	case '"':
 		s.state = atMember
-		if s.nameLen <= maxName {
-			s.word(string(s.name[:s.nameLen]))
-		}
+		s.word(s.name[:min(s.nameLen, maxName)])
 	default:
 		s.addName(c)
 	}
 }
 
-// word takes the whole of a word.
-func (s *scanner) word(word string) {
-	s.compaction = word == "compaction"
+// word takes the beginning of a word, which is longer than any that is looked for
+// where it is not all.
+func (s *scanner) word(word []byte) {
+	switch s.found.field {
+	case fieldIteration:
+		s.compaction = string(word) == "compaction"
+	case fieldEvent:
+		if string(word) == "error" || string(word) == "response.failed" {
+			s.failed = true
+		}
+	case fieldFailure:
+		if len(word) > 0 {
+			s.failed = true
+		}
+	}
 }
 
 // endObject ends an object.

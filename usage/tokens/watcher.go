@@ -81,6 +81,10 @@ func (w *Watcher) Counts() Counts { return w.scanner.counts() }
 // it names none.
 func (w *Watcher) Model() string { return w.scanner.model.String() }
 
+// Failed reports whether the answer told of an error, which ends a stream: an error
+// event of Anthropic's, a member error, or OpenAI's response.failed.
+func (w *Watcher) Failed() bool { return w.scanner.failed }
+
 // Events gives how many server-sent events with data came whole.
 func (w *Watcher) Events() int64 { return w.events }
 
