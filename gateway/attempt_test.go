@@ -63,7 +63,7 @@ func TestAttempts(t *testing.T) {
 		case strings.HasSuffix(r.URL.Path, "/empty"):
 		case strings.HasSuffix(r.URL.Path, "/cut"):
 			panic(http.ErrAbortHandler)
-		case r.Header.Get("Authorization") == "Bearer "+injectedKey && strings.HasSuffix(r.URL.Path, "/rotated"):
+		case r.Header.Get("Authorization") == "Bearer "+injectedKey && strings.HasSuffix(r.URL.Path, "/rotated/rerank"):
 			w.WriteHeader(http.StatusUnauthorized)
 			_, _ = io.WriteString(w, wrongKeyBody)
 		default:
@@ -78,7 +78,7 @@ func TestAttempts(t *testing.T) {
 		"/api/chat/app/answer":             {{gateway.Attempt{Service: "app", Model: "m", Method: "POST"}, gateway.AttemptEnd{Status: 200, Outcome: audit.Success, FirstChunk: 1}, 1}},
 		"/api/proxy/stripe/v1/empty":       {{gateway.Attempt{Service: "stripe", Method: "POST"}, gateway.AttemptEnd{Status: 200, Outcome: audit.Success}, 1}},
 		"/api/proxy/stripe/v1/cut":         {{gateway.Attempt{Service: "stripe", Method: "POST"}, gateway.AttemptEnd{Outcome: audit.Failure, Reason: "upstream_interrupted"}, 1}},
-		"/api/chat/up/rotated": {
+		"/api/chat/up/rotated/rerank": {
 			{gateway.Attempt{Service: "up", Model: "m", Method: "POST"}, gateway.AttemptEnd{Status: 401, Outcome: audit.Failure, Reason: "resent", FirstChunk: 1}, 1},
 			{gateway.Attempt{Service: "up", Model: "m", Method: "POST", Before: 1}, end, 1},
 		},

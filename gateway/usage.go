@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -25,57 +24,6 @@ type Usage struct {
 var errStreams = fault.New(fault.Limited, "too_many_streams",
 	"Your organization has as many streams open as it may. Try again when one of them has ended.").After(time.Second)
 
-// operation is what the path of a request to a model says.
-type operation struct {
-	name        string // as the OpenTelemetry conventions for generative AI call it; "": none whose answer says tokens
-	completions bool   // chat completions or completions: takes stream_options
-	stream      bool   // its answer is a stream
-	model       string // where the path names it
-}
-
-// operationOf reads the path after the service, which may have the letters
-// escaped that need not be.
-func operationOf(path string) operation {
-	if strings.IndexByte(path, '%') >= 0 {
-		if plain, err := url.PathUnescape(path); err == nil {
-			path = plain
-		}
-	}
-	path = strings.TrimSuffix(path, "/")
-	last := path[strings.LastIndexByte(path, '/')+1:]
-	var o operation
-	if _, deployment, ok := strings.Cut(path, "deployments/"); ok { // Azure OpenAI
-		name, _, _ := strings.Cut(deployment, "/")
-		o.model = tokens.ModelName(name)
-	}
-	switch last {
-	case "completions":
-		o.name, o.completions = "text_completion", true
-		if strings.HasSuffix(path, "chat/completions") {
-			o.name = "chat"
-		}
-	case "responses", "messages", "chat": // OpenAI, Anthropic, Cohere
-		o.name = "chat"
-	case "interactions": // Gemini
-		o.name = "generate_content"
-	case "embeddings", "embed": // OpenAI, Cohere
-		o.name = "embeddings"
-	case "generate": // Cohere
-		o.name = "text_completion"
-	}
-	if model, method, ok := strings.Cut(last, ":"); ok { // Gemini: models/gemini-2.5-flash:generateContent
-		switch method {
-		case "streamGenerateContent":
-			o.name, o.stream, o.model = "generate_content", true, tokens.ModelName(model)
-		case "generateContent":
-			o.name, o.model = "generate_content", tokens.ModelName(model)
-		case "embedContent", "batchEmbedContents":
-			o.name, o.model = "embeddings", tokens.ModelName(model)
-		}
-	}
-	return o
-}
-
 // account reads what a request asks for, takes one of the organization's streams
 // where it asks for one, and makes the body ask for usage where it does not and the
 // service would keep quiet otherwise. What that adds to the answer is hidden again.
@@ -91,7 +39,7 @@ func (t *transfer) account(p *payload) error {
 	if t.r.Method == http.MethodPost {
 		if t.service != nil {
 			t.operation = operationOf(t.visit.Path)
-			t.watched = true
+			t.watched = t.operation.spends
 		}
 		asked = tokens.ReadRequest(body)
 	}

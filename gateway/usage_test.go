@@ -301,6 +301,25 @@ func TestModelsAndStreamsOfPaths(t *testing.T) {
 	}
 }
 
+// An answer to a POST that changes what is stored tells once more what was counted
+// when it was made.
+func TestStoredUsageIsNotCountedAgain(t *testing.T) {
+	upstream, _ := recorder(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"model":"m-1","usage":{"prompt_tokens":5,"completion_tokens":6}}`)
+	})
+	f := serve(t, upstream)
+	for path, want := range map[string]bool{
+		"v1/chat/completions": true, "v1/chat/completions/chatcmpl-1": false, "v1/threads/t/runs": true, "v1/threads/t/runs/r": false,
+		"v1/batches/b/cancel": false, "v1/images/edits": true, "v1/responses/compact": true, "v1/responses/r/cancel": false,
+	} {
+		f.call(t, "POST", "/api/chat/up/"+path, `{"metadata":{}}`)
+		if u := f.result(t).Usage; u.Tokens.Known() != want {
+			t.Errorf("%s: counted %+v", path, u.Tokens)
+		}
+	}
+}
+
 // A token that was put where the model belongs is recorded nowhere.
 func TestATokenIsNoModel(t *testing.T) {
 	said, status := "", 0
