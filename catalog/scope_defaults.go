@@ -71,7 +71,7 @@ var inferencePaths = map[string][]string{
 func openAIPaths(base string) []string {
 	var paths []string
 	for _, p := range []string{
-		"chat/completions", "completions", "responses", "responses/input_tokens", "embeddings", "moderations",
+		"chat/completions", "completions", "responses", "responses/compact", "responses/input_tokens", "embeddings", "moderations",
 		"audio/speech", "audio/transcriptions", "audio/translations",
 		"images/generations", "images/edits", "images/variations", "files",
 	} {

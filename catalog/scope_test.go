@@ -124,7 +124,7 @@ func TestModelsAndCallers(t *testing.T) {
 func TestDefaultScopes(t *testing.T) {
 	services := newCatalog(t, catalog.Options{Echo: true, ChatHosts: map[string]string{"bare": "http://10.0.0.1:8000", "v1": "http://10.0.0.1:8000/x/v1"}})
 	allowed := map[string][]string{
-		"openai":    {"POST /v1/chat/completions", "POST /v1/responses", "POST /v1/embeddings", "GET /v1/models", "GET /v1/models/gpt-4o", "POST /v1/files"},
+		"openai":    {"POST /v1/chat/completions", "POST /v1/responses", "POST /v1/responses/compact", "POST /v1/embeddings", "GET /v1/models", "GET /v1/models/gpt-4o", "POST /v1/files"},
 		"anthropic": {"POST /v1/messages", "POST /v1/messages/count_tokens", "GET /v1/models"},
 		"gemini": {
 			"POST /v1beta/models/gemini-2.5-flash:generateContent", "POST /v1/models/g:streamGenerateContent", "POST /v1beta/models/g:countTokens",
@@ -144,7 +144,7 @@ func TestDefaultScopes(t *testing.T) {
 		"stripe": {"DELETE /v1/customers/c", "GET /v1/charges"}, "zendesk": {"PUT /api/v2/tickets/1"},
 	}
 	never := []string{
-		"DELETE /v1/models/ft:gpt-4o", "GET /v1/files", "GET /v1/files/file-1/content", "DELETE /v1/files/file-1", "POST /v1/batches", "GET /v1/responses/resp_1",
+		"DELETE /v1/models/ft:gpt-4o", "GET /v1/files", "GET /v1/files/file-1/content", "DELETE /v1/files/file-1", "POST /v1/batches", "GET /v1/responses/resp_1", "POST /v1/responses/resp_1/cancel",
 		"POST /v1/fine_tuning/jobs", "POST /v1/organization/admin_api_keys", "GET /v1/organization/users", "POST /v1/realtime/client_secrets", "POST /v1/messages/batches",
 		"GET /v1/organizations/api_keys", "POST /openai/files", "DELETE /openai/deployments/d", "POST /v1beta/models/g:setIamPolicy", "POST /v1beta/cachedContents", "GET /api/v1/key",
 		"GET /user/balance", "GET /", "POST /v1/chat/completions/", "GET /v1/chat/completions", "POST /v1/datasets",
