@@ -42,6 +42,9 @@ func (t *transfer) account(p *payload) error {
 			t.watched = t.operation.spends
 		}
 		asked = tokens.ReadRequest(body)
+		if forms := t.r.Header["Content-Type"]; asked.Model == "" && len(forms) == 1 {
+			asked.Model = tokens.FormModel(body, forms[0])
+		}
 	}
 	o, u := &t.operation, &t.result.Usage
 	u.Expected, u.Model = o.name != "", asked.Model

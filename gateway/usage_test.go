@@ -301,6 +301,28 @@ func TestModelsAndStreamsOfPaths(t *testing.T) {
 	}
 }
 
+// The model of a form, which the answers to sound and images do not name.
+func TestModelsOfForms(t *testing.T) {
+	upstream, got := recorder(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"text":"hello","usage":{"type":"tokens","input_tokens":14,"output_tokens":45,"total_tokens":59}}`)
+	})
+	f := serve(t, upstream)
+	body := "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\nContent-Type: audio/wav\r\n\r\n" + strings.Repeat("RIFF", 20_000) +
+		"\r\n--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\ngpt-4o-transcribe\r\n--b--\r\n"
+	f.call(t, "POST", "/api/chat/up/v1/audio/transcriptions", body, "Content-Type", "multipart/form-data; boundary=b")
+	if r := <-got; r.Body != body {
+		t.Error("the upstream got another form")
+	}
+	if u := f.result(t).Usage; u.Model != "gpt-4o-transcribe" || u.Tokens.Output != tokens.Of(45) {
+		t.Errorf("%+v", u)
+	}
+	f.call(t, "POST", "/api/chat/up/v1/audio/transcriptions", strings.Replace(body, "gpt-4o-transcribe", injectedKey, 1), "Content-Type", "multipart/form-data; boundary=b")
+	if u := f.result(t).Usage; u.Model != tokens.OtherModel {
+		t.Errorf("the credential is recorded as the model: %+v", u)
+	}
+}
+
 // An answer to a POST that changes what is stored tells once more what was counted
 // when it was made.
 func TestStoredUsageIsNotCountedAgain(t *testing.T) {
