@@ -35,34 +35,41 @@ var (
 
 // headersOf are a service's own, beside the base: of requests, and of answers.
 var headersOf = map[string][2][]string{
-	"openai":       {openAIRequest, openAIAnswer},
-	"anthropic":    {{"Anthropic-*", "X-App"}, {"Anthropic-*"}},
-	"gemini":       {{"X-Goog-Api-Client", "X-Goog-Request-Params", "X-Goog-Fieldmask", "X-Goog-Upload-*", "X-Server-Timeout"}, {"X-Goog-*", "X-Gemini-*"}},
-	"azure-openai": {append([]string{"X-Ms-*", "Extra-Parameters"}, openAIRequest...), append([]string{"X-Ms-*", "Ms-*", "Apim-Request-Id", "Azureml-*", "Operation-Location"}, openAIAnswer...)},
-	"mistral":      {nil, []string{"Mistral-*", "X-Kong-*", "X-Mistral-*"}},
-	"codestral":    {nil, []string{"Mistral-*", "X-Kong-*", "X-Mistral-*"}},
-	"cohere":       {{"X-Client-Name", "Request-Source"}, {"X-Debug-Trace-Id", "X-Endpoint-*", "X-Trial-Endpoint-*", "Num_chars", "Num_tokens"}},
-	"groq":         {append([]string{"Groq-*"}, openAIRequest...), append([]string{"X-Groq-*"}, openAIAnswer...)},
-	"xai":          {append([]string{"X-Grok-*", "Anthropic-*"}, openAIRequest...), append([]string{"X-Grok-*", "X-Zero-*"}, openAIAnswer...)},
-	"deepseek":     {append([]string{"Anthropic-*"}, openAIRequest...), append([]string{"X-Ds-*"}, openAIAnswer...)},
-	"openrouter":   {append([]string{"Http-Referer", "X-Title", "X-Openrouter-*", "Anthropic-*"}, openAIRequest...), append([]string{"X-Generation-Id", "X-Openrouter-*"}, openAIAnswer...)},
-	"huggingface":  {append([]string{"X-Hf-*", "X-Use-Cache", "X-Wait-For-Model"}, openAIRequest...), append([]string{"X-Hf-*", "X-Inference-*", "X-Compute-*", "Inference-Id", "X-Error-*"}, openAIAnswer...)},
-	"perplexity":   {openAIRequest, openAIAnswer},
-	"stripe":       {{"Stripe-*", "X-Stripe-Client-*"}, {"Stripe-*", "X-Stripe-*"}},
-	"zendesk":      {{"X-Zendesk-*", "X-On-Behalf-Of"}, {"X-Zendesk-*", "Zendesk-*"}},
-	"intercom":     {{"Intercom-Version"}, {"Intercom-*", "X-Intercom-*", "X-Runtime"}},
-	"hubspot":      {nil, {"X-Hubspot-*"}},
-	"slack":        {nil, {"X-Slack-*", "X-Oauth-Scopes", "X-Accepted-Oauth-Scopes"}},
-	"github":       {{"X-Github-*"}, {"X-Github-*", "Github-Authentication-Token-Expiration", "X-Oauth-Scopes", "X-Accepted-*", "X-Poll-Interval"}},
-	"sendgrid":     {{"On-Behalf-Of"}, {"X-Message-Id"}},
-	"twilio":       {{"I-Twilio-Idempotency-Token", "X-Twilio-*"}, {"Twilio-*", "X-Twilio-*"}},
-	"replicate":    {{"Cancel-After"}, {"Replicate-*", "X-Replicate-*"}},
+	"openai":    {openAIRequest, openAIAnswer},
+	"anthropic": {append([]string{"X-App"}, anthropicHeaders...), anthropicHeaders},
+	"gemini":    {geminiRequest, geminiAnswer},
+	"azure-openai": { // whose services.ai.azure.com speaks Anthropic's API too
+		slices.Concat([]string{"X-Ms-*", "Extra-Parameters"}, openAIRequest, anthropicHeaders),
+		slices.Concat([]string{"X-Ms-*", "Ms-*", "Apim-Request-Id", "Azureml-*", "Operation-Location"}, openAIAnswer, anthropicHeaders),
+	},
+	"mistral":     {nil, []string{"Mistral-*", "X-Kong-*", "X-Mistral-*"}},
+	"codestral":   {nil, []string{"Mistral-*", "X-Kong-*", "X-Mistral-*"}},
+	"cohere":      {{"X-Client-Name", "Request-Source"}, {"X-Debug-Trace-Id", "X-Endpoint-*", "X-Trial-Endpoint-*", "Num_chars", "Num_tokens"}},
+	"groq":        {append([]string{"Groq-*"}, openAIRequest...), append([]string{"X-Groq-*"}, openAIAnswer...)},
+	"xai":         {append([]string{"X-Grok-*", "Anthropic-*"}, openAIRequest...), append([]string{"X-Grok-*", "X-Zero-*"}, openAIAnswer...)},
+	"deepseek":    {append([]string{"Anthropic-*"}, openAIRequest...), append([]string{"X-Ds-*"}, openAIAnswer...)},
+	"openrouter":  {append([]string{"Http-Referer", "X-Title", "X-Openrouter-*", "Anthropic-*"}, openAIRequest...), append([]string{"X-Generation-Id", "X-Openrouter-*"}, openAIAnswer...)},
+	"huggingface": {append([]string{"X-Hf-*", "X-Use-Cache", "X-Wait-For-Model"}, openAIRequest...), append([]string{"X-Hf-*", "X-Inference-*", "X-Compute-*", "Inference-Id", "X-Error-*"}, openAIAnswer...)},
+	"perplexity":  {openAIRequest, openAIAnswer},
+	"stripe":      {{"Stripe-*", "X-Stripe-Client-*"}, {"Stripe-*", "X-Stripe-*"}},
+	"zendesk":     {{"X-Zendesk-*", "X-On-Behalf-Of"}, {"X-Zendesk-*", "Zendesk-*"}},
+	"intercom":    {{"Intercom-Version"}, {"Intercom-*", "X-Intercom-*", "X-Runtime"}},
+	"hubspot":     {nil, {"X-Hubspot-*"}},
+	"slack":       {nil, {"X-Slack-*", "X-Oauth-Scopes", "X-Accepted-Oauth-Scopes"}},
+	"github":      {{"X-Github-*"}, {"X-Github-*", "Github-Authentication-Token-Expiration", "X-Oauth-Scopes", "X-Accepted-*", "X-Poll-Interval"}},
+	"sendgrid":    {{"On-Behalf-Of"}, {"X-Message-Id"}},
+	"twilio":      {{"I-Twilio-Idempotency-Token", "X-Twilio-*"}, {"Twilio-*", "X-Twilio-*"}},
+	"replicate":   {{"Cancel-After"}, {"Replicate-*", "X-Replicate-*"}},
 }
 
-// What OpenAI documents, which hosts that speak its API get too.
+// What is documented of the APIs that hosts of others speak too. Gemini's requests have no
+// prefix: a proxy of Google's before us puts who somebody is into headers of the same.
 var (
-	openAIRequest = []string{"Openai-*", "X-Openai-*", "X-Client-Request-Id"}
-	openAIAnswer  = []string{"Openai-*", "X-Openai-*"}
+	openAIRequest    = []string{"Openai-*", "X-Openai-*", "X-Client-Request-Id"}
+	openAIAnswer     = []string{"Openai-*", "X-Openai-*"}
+	anthropicHeaders = []string{"Anthropic-*"}
+	geminiRequest    = []string{"X-Goog-Api-Client", "X-Goog-Request-Params", "X-Goog-Fieldmask", "X-Goog-Upload-*", "X-Server-Timeout"}
+	geminiAnswer     = []string{"X-Goog-*", "X-Gemini-*"}
 )
 
 // headerList is a compiled list of names.
@@ -94,8 +101,11 @@ func (l *headerList) has(canonical string) bool {
 // both ways.
 func (s *Service) listHeaders(more []string) {
 	own, known := headersOf[s.Name]
-	if !known && s.Chat {
-		own = [2][]string{openAIRequest, openAIAnswer}
+	if !known && s.Chat { // what the dialects of hostPaths need
+		own = [2][]string{
+			slices.Concat(openAIRequest, anthropicHeaders, geminiRequest),
+			slices.Concat(openAIAnswer, anthropicHeaders, geminiAnswer),
+		}
 	}
 	s.requestHeaders = newHeaderList(requestBase, own[0], s.fileHeaders, more)
 	s.answerHeaders = newHeaderList(answerBase, own[1], s.fileHeaders, more)

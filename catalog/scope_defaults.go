@@ -41,7 +41,8 @@ var inferencePaths = map[string][]string{
 		"GET /v1beta/openai/models", "GET /v1beta/openai/models/*")...),
 	"azure-openai": append(append(openAIPaths("/openai/v1"), azureDeploymentPaths()...),
 		"POST /openai/responses", "GET /openai/models", "GET /openai/models/*",
-		"POST /models/chat/completions", "POST /models/embeddings", "GET /models/info"),
+		"POST /models/chat/completions", "POST /models/embeddings", "GET /models/info",
+		"POST /anthropic/v1/messages", "POST /anthropic/v1/messages/count_tokens"),
 	"mistral": {
 		"POST /v1/chat/completions", "POST /v1/fim/completions", "POST /v1/embeddings", "POST /v1/moderations", "POST /v1/chat/moderations",
 		"POST /v1/classifications", "POST /v1/chat/classifications", "POST /v1/ocr", "POST /v1/audio/transcriptions",

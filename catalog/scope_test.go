@@ -133,7 +133,7 @@ func TestDefaultScopes(t *testing.T) {
 		},
 		"azure-openai": {
 			"POST /openai/deployments/my-gpt/chat/completions", "POST /openai/deployments/e/embeddings", "POST /openai/v1/responses",
-			"POST /openai/v1/chat/completions", "GET /openai/models", "GET /openai/v1/models",
+			"POST /openai/v1/chat/completions", "GET /openai/models", "GET /openai/v1/models", "POST /anthropic/v1/messages",
 		},
 		"mistral":   {"POST /v1/chat/completions", "POST /v1/fim/completions", "POST /v1/embeddings", "GET /v1/models"},
 		"codestral": {"POST /v1/fim/completions"}, "cohere": {"POST /v2/chat", "POST /v1/embed", "POST /v2/rerank", "GET /v1/models"},

@@ -83,6 +83,9 @@ func TestWhatARequestLoses(t *testing.T) {
 		"Content-Type":        {"application/json"},
 		"Accept":              {"text/event-stream", "application/json"},
 		"Openai-Organization": {"org-1"},
+		"Anthropic-Version":   {"2023-06-01"}, // the host may speak any of the three APIs
+		"Anthropic-Beta":      {"compact-2026-01-12"},
+		"X-Goog-Api-Client":   {"genai-js/1"},
 		"Idempotency-Key":     {"k"},
 		"User-Agent":          {"sdk/1"},
 		"X-Stainless-Lang":    {"go"},
@@ -233,6 +236,7 @@ RateLimit: "p";r=1
 RateLimit-Policy: "p";q=1
 Retry-After: 3
 Anthropic-Ratelimit-Requests-Limit: 9
+X-Groq-Region: us
 X-Request-Id: provider-1
 OpenAI-Processing-Ms: 12
 X-Reflected: your key is `+injectedKey+`!
@@ -255,7 +259,7 @@ ok`, "\n", "\r\n"))
 		// Not renamed: they are nobody's but the provider's, whose clients look for them under these names.
 		"X-Ratelimit-Remaining-Tokens": {"7"}, "X-Ratelimit-Resource": {"core"}, "Ratelimit-Limit": {"5"},
 		"Upstream-Ratelimit": {`"p";r=1`}, "Upstream-Ratelimit-Policy": {`"p";q=1`}, "Retry-After": {"3"},
-		"X-Request-Id": {"provider-1"}, "Openai-Processing-Ms": {"12"},
+		"X-Request-Id": {"provider-1"}, "Openai-Processing-Ms": {"12"}, "Anthropic-Ratelimit-Requests-Limit": {"9"},
 		"X-Reflected": {"your key is [removed by Gatehouse]!"}, "X-Several": {"fine", "Bearer [removed by Gatehouse]"},
 	}
 	if diff := cmp.Diff(want, answer.Header); diff != "" {
