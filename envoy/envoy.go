@@ -16,6 +16,12 @@
 // that names neither passes. Limits come from Gatehouse alone: an override that a
 // descriptor carries is not read.
 //
+// A request counts once. It is only looked at, and not counted, where every
+// descriptor that names an address or an organization has a hits_addend of 0, which
+// overrides the request's own as Envoy documents; that of the request cannot say so,
+// since 0 is what it is where nothing was said. Some with 0 and some without, more
+// than 1, and negative hits are InvalidArgument.
+//
 // A denied request is OVER_LIMIT, and so is one that a policy blocks, which has
 // the header gatehouse-limit: blocked in the answer. Errors are InvalidArgument
 // for a request that cannot be read and Unavailable while the limiter does not
@@ -53,7 +59,7 @@ const (
 )
 
 // NewHandler gives a handler of gRPC over HTTP/2 that decides by limits.
-// decided, which may be nil, is told of each decision.
+// decided, which may be nil, is told of each decision that counts.
 func NewHandler(limits *policy.Limits, decided func(outcome, store string)) http.Handler {
 	if decided == nil {
 		decided = func(string, string) {}
@@ -96,7 +102,9 @@ func (s *service) ShouldRateLimit(ctx context.Context, in *servicev3.RateLimitRe
 		}
 		return nil, status.Error(codes.Unavailable, "the rate limiter does not answer")
 	}
-	s.decided(string(r.Outcome), r.Decision.Store)
+	if check.Consume {
+		s.decided(string(r.Outcome), r.Decision.Store)
+	}
 	if !r.Decision.Admitted {
 		out.OverallCode = servicev3.RateLimitResponse_OVER_LIMIT
 	}
@@ -116,7 +124,7 @@ func read(in *servicev3.RateLimitRequest) (c policy.Check, err error) {
 	if n := len(in.GetDescriptors()); n == 0 || n > maxDescriptors {
 		return c, bad("1 to " + strconv.Itoa(maxDescriptors) + " descriptors are needed")
 	}
-	c.Consume = true
+	looks, counts := 0, 0 // descriptors with a subject, by what they ask for
 	set := func(to *string, value string) error {
 		if *to != "" && *to != value {
 			return bad("two descriptors contradict each other")
@@ -129,12 +137,16 @@ func read(in *servicev3.RateLimitRequest) (c policy.Check, err error) {
 		if d.GetHitsAddend().GetValue() > 1 {
 			return c, bad("hits_addend must be 0 or 1")
 		}
+		if d.GetIsNegativeHits() {
+			return c, bad("negative hits are not taken: what was counted stays counted")
+		}
+		subject := false
 		for _, e := range d.GetEntries() {
 			switch e.GetKey() {
 			case "remote_address":
-				err = set(&address, e.GetValue())
+				subject, err = true, set(&address, e.GetValue())
 			case "organization":
-				err = set(&c.Organization, e.GetValue())
+				subject, err = true, set(&c.Organization, e.GetValue())
 			case "service":
 				err = set(&c.Service, e.GetValue())
 			case "path":
@@ -144,7 +156,18 @@ func read(in *servicev3.RateLimitRequest) (c policy.Check, err error) {
 				return c, err
 			}
 		}
+		switch {
+		case !subject:
+		case d.GetHitsAddend() != nil && d.GetHitsAddend().GetValue() == 0:
+			looks++
+		default:
+			counts++
+		}
 	}
+	if looks > 0 && counts > 0 {
+		return c, bad("all descriptors are about one request: hits_addend must be 0 in each with a remote_address or an organization, or in none")
+	}
+	c.Consume = looks == 0
 	if address != "" {
 		if c.Addr, err = netip.ParseAddr(address); err != nil {
 			return c, bad("remote_address must be an address")

@@ -127,6 +127,24 @@ func TestShouldRateLimit(t *testing.T) {
 	if out := ask(descriptor("generic_key", "x")); out.OverallCode != ok || len(out.Statuses) != 1 {
 		t.Errorf("a request that names nobody: %v", out)
 	}
+	// Descriptors that say 0 look, at a full limit too, and use up nothing.
+	with := func(hits uint64, pairs ...string) *ratelimitv3.RateLimitDescriptor {
+		d := descriptor(pairs...)
+		d.HitsAddend = wrapperspb.UInt64(hits)
+		return d
+	}
+	for range 5 {
+		look := ask(with(0, "remote_address", "192.0.2.77"), with(0, "organization", "gamma"), descriptor("service", "app"))
+		if look.OverallCode != ok || look.Statuses[0].LimitRemaining != 3 || look.Statuses[1].LimitRemaining != 4 {
+			t.Fatalf("a look: %v", look)
+		}
+	}
+	if out := ask(with(0, "organization", "acme")); out.OverallCode != over || out.Statuses[0].Code != over {
+		t.Errorf("a look at a full limit: %v", out)
+	}
+	if out := ask(with(1, "remote_address", "192.0.2.77"), descriptor("organization", "gamma"), with(0, "service", "app")); out.Statuses[0].LimitRemaining != 2 {
+		t.Errorf("a hit after looks: %v", out)
+	}
 	// The counts are those of chat requests and of the status routes.
 	c := api.Client{BaseURL: s.URL, Token: s.Token(t, "acme", "u", access.Viewer)}
 	if got, err := c.OwnLimits(t.Context()); err != nil || got.Organization.Used != 4 {
@@ -139,6 +157,10 @@ func TestShouldRateLimit(t *testing.T) {
 		"no address":         {Descriptors: []*ratelimitv3.RateLimitDescriptor{descriptor("remote_address", "10.0.0.0/8")}},
 		"no organization":    {Descriptors: []*ratelimitv3.RateLimitDescriptor{descriptor("organization", "_instance")}},
 		"several hits":       {HitsAddend: 2, Descriptors: []*ratelimitv3.RateLimitDescriptor{ip}},
+		"some only look":     {Descriptors: []*ratelimitv3.RateLimitDescriptor{with(0, "remote_address", "192.0.2.1"), org}},
+		"some say 1":         {Descriptors: []*ratelimitv3.RateLimitDescriptor{with(0, "remote_address", "192.0.2.1"), with(1, "organization", "acme")}},
+		"negative hits":      {Descriptors: []*ratelimitv3.RateLimitDescriptor{{Entries: ip.Entries, HitsAddend: wrapperspb.UInt64(1), IsNegativeHits: true}}},
+		"negative none":      {Descriptors: []*ratelimitv3.RateLimitDescriptor{{Entries: ip.Entries, HitsAddend: wrapperspb.UInt64(0), IsNegativeHits: true}}},
 		"hits of descriptor": {Descriptors: []*ratelimitv3.RateLimitDescriptor{{Entries: ip.Entries, HitsAddend: wrapperspb.UInt64(5)}}},
 	} {
 		if _, err := client.ShouldRateLimit(t.Context(), in); status.Code(err) != codes.InvalidArgument || strings.Contains(err.Error(), "10.0.0.0") {
