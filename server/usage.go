@@ -26,7 +26,7 @@ const usageRoute = "/api/usage"
 type usageIn struct {
 	From         string   `query:"from" doc:"From the hour on that this time is in (RFC 3339); 24 hours before to when left out"`
 	To           string   `query:"to" doc:"Hours that begin before this time (RFC 3339); now when left out"`
-	GroupBy      []string `query:"groupBy" doc:"Of hour, organization, service, model, credential and member, separated by commas; one row over all when left out" example:"service,model"`
+	GroupBy      []string `query:"groupBy,explode" doc:"Of hour, organization, service, model, credential and member, separated by commas or given several times; one row over all when left out" example:"service,model"`
 	Service      string   `query:"service" doc:"One service"`
 	Model        string   `query:"model" doc:"One model"`
 	Credential   string   `query:"credential" doc:"One credential's id"`
@@ -66,8 +66,10 @@ func (s *Server) usage(ctx context.Context, caller access.Caller, in *usageIn) (
 		Organization: in.Organization, From: from, To: to, Service: in.Service, Model: in.Model, Credential: in.Credential, Member: in.Member,
 		Limit: in.Limit, Cursor: in.Cursor,
 	}
-	for _, name := range in.GroupBy {
-		q.GroupBy = append(q.GroupBy, usage.Dimension(strings.TrimSpace(name)))
+	for _, names := range in.GroupBy {
+		for name := range strings.SplitSeq(names, ",") {
+			q.GroupBy = append(q.GroupBy, usage.Dimension(strings.TrimSpace(name)))
+		}
 	}
 	if q.Limit == 0 && asCSV {
 		q.Limit = usage.MaxLimit
