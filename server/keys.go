@@ -18,6 +18,11 @@ func (s *Server) getKeys(ctx context.Context, caller access.Caller, _ *struct{})
 	if err != nil {
 		return nil, err
 	}
+	return &keysOut{WireKeyStatus(st)}, nil
+}
+
+// WireKeyStatus gives the answer of GET /api/keys, for the command line too.
+func WireKeyStatus(st masterkey.Status) api.KeyStatus {
 	out := api.KeyStatus{Environment: st.Environment, Keys: []api.MasterKey{}, Instances: []api.RunningInstance{},
 		Unknown: wireKeyColumns(st.Unknown), Unregistered: st.Unregistered}
 	for _, k := range st.Keys {
@@ -35,7 +40,7 @@ func (s *Server) getKeys(ctx context.Context, caller access.Caller, _ *struct{})
 		r := wireRotation(*st.Rotation)
 		out.Rotation = &r
 	}
-	return &keysOut{out}, nil
+	return out
 }
 
 type stageKeyIn struct{ Body api.KeyStage }

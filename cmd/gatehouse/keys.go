@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/seal"
+	"github.com/gatehouse-io/gatehouse/server"
 )
 
 type keysCommand struct {
@@ -55,7 +56,7 @@ func withKeys(ctx context.Context, fn func(*masterkey.Keys) error) error {
 }
 
 type keysStatusCommand struct {
-	JSON bool `name:"json" help:"Print it as JSON."`
+	JSON bool `name:"json" help:"Print it as JSON, as GET /api/keys answers."`
 }
 
 // Help is printed by --help.
@@ -77,7 +78,7 @@ func (k keysStatusCommand) Run(ctx context.Context) error {
 			return err
 		}
 		if k.JSON {
-			return json.NewEncoder(os.Stdout).Encode(statusJSON(s))
+			return json.NewEncoder(os.Stdout).Encode(server.WireKeyStatus(s))
 		}
 		return printKeyStatus(os.Stdout, s)
 	})
@@ -128,26 +129,6 @@ func printKeyStatus(out io.Writer, s masterkey.Status) error {
 		fmt.Fprintf(out, "\nThis version does not know the sealed columns %s: no key retires.\n", strings.Join(s.Unregistered, ", "))
 	}
 	return nil
-}
-
-// statusJSON gives what GET /api/keys answers.
-func statusJSON(s masterkey.Status) map[string]any {
-	keys := []map[string]any{}
-	for _, k := range s.Keys {
-		keys = append(keys, map[string]any{"id": k.ID, "state": k.State, "rows": k.Rows, "source": k.Source, "iterations": k.Iterations})
-	}
-	instances := []map[string]any{}
-	for _, in := range s.Instances {
-		instances = append(instances, map[string]any{"name": in.Name, "keys": in.Keys, "sealing": in.Sealing, "live": in.Live})
-	}
-	out := map[string]any{"environment": s.Environment, "keys": keys, "instances": instances}
-	if r := s.Rotation; r != nil {
-		out["rotation"] = map[string]any{"id": r.ID, "key": r.Key, "state": r.State, "total": r.Total, "rewrapped": r.Rewrapped, "unreadable": r.Unreadable}
-	}
-	if len(s.Unregistered) > 0 {
-		out["unregistered"] = s.Unregistered
-	}
-	return out
 }
 
 type keysStageCommand struct {
