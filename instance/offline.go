@@ -64,7 +64,7 @@ func (c *Config) offline(ctx context.Context, db *store.DB, log *slog.Logger, or
 		return nil, err
 	}
 	trail := audit.New(db, audit.Options{Logger: log})
-	err = org.New(db, trail, org.Options{}).Admit(ctx, access.NewCaller(organization, access.System, "command line"))
+	err = org.New(db, trail, org.Options{StaleMax: c.staleMax()}).Admit(ctx, access.NewCaller(organization, access.System, "command line"))
 	if err != nil {
 		return nil, err
 	}
@@ -72,9 +72,7 @@ func (c *Config) offline(ctx context.Context, db *store.DB, log *slog.Logger, or
 	if err != nil {
 		return nil, err
 	}
-	return &Offline{DB: db, Audit: trail, Vault: vault.New(db, trail, services, ring, vault.Options{
-		Environment: c.Environment, StaleMax: c.SecretStaleMax, Probe: out.probe, Logger: log,
-	})}, nil
+	return &Offline{DB: db, Audit: trail, Vault: vault.New(db, trail, services, ring, c.vaultOptions(out, log))}, nil
 }
 
 // openForCommand checks the configuration and opens its database, which has to be

@@ -118,15 +118,20 @@ func (w *wiring) makeVault(context.Context) (err error) {
 	if w.out, err = newOutside(w.services, w.upstream); err != nil {
 		return err
 	}
-	w.Vault = vault.New(w.DB, w.Audit, w.services, w.Keys.Ring(), vault.Options{
-		Environment: w.c.Environment,
-		Reveal:      w.c.CredentialReveal,
-		StaleMax:    w.c.staleMax(),
-		Probe:       w.out.probe,
-		TestReuse:   w.c.TestReuse,
-		Logger:      w.log,
-	})
+	w.Vault = vault.New(w.DB, w.Audit, w.services, w.Keys.Ring(), w.c.vaultOptions(w.out, w.log))
 	return nil
+}
+
+// vaultOptions gives the vault its settings, in a server as in a command.
+func (c *Config) vaultOptions(out *outside, log *slog.Logger) vault.Options {
+	return vault.Options{
+		Environment: c.Environment,
+		Reveal:      c.CredentialReveal,
+		StaleMax:    c.staleMax(),
+		Probe:       out.probe,
+		TestReuse:   c.TestReuse,
+		Logger:      log,
+	}
 }
 
 // makeUpkeep makes what seals the trail, how long it is kept, and what looks after
