@@ -150,23 +150,7 @@ func (q *Query) allow(caller access.Caller) error {
 
 // complete fills in what was left out, and says what is wrong with the rest.
 func (q *Query) complete(now time.Time) error {
-	if q.To.IsZero() {
-		q.To = now
-	}
-	if q.From.IsZero() {
-		q.From = q.To.Add(-24 * time.Hour)
-	}
-	var wrong []fault.Field
-	switch {
-	case !q.From.Before(q.To):
-		wrong = append(wrong, fault.Field{Name: "from", Message: "must be before to"})
-	case q.To.Sub(q.From) > MaxSpan || q.From.Year() < 1970 || q.To.Year() > 9999:
-		wrong = append(wrong, fault.Field{Name: "from", Message: "must be at most 400 days before to"})
-	}
-	q.From = hourOf(q.From)
-	if end := hourOf(q.To); end.Before(q.To) {
-		q.To = end.Add(time.Hour)
-	}
+	wrong := q.completeSpan(now)
 	if q.Limit == 0 {
 		q.Limit = DefaultLimit
 	}
@@ -190,6 +174,39 @@ func (q *Query) complete(now time.Time) error {
 		return fault.InvalidFields(wrong...)
 	}
 	return nil
+}
+
+// completeSpan does so for From and To, and makes whole hours of them.
+func (q *Query) completeSpan(now time.Time) []fault.Field {
+	epoch := time.Unix(0, 0).UTC()
+	if q.To.IsZero() {
+		q.To = now
+	}
+	if q.From.IsZero() {
+		if q.From = q.To.Add(-24 * time.Hour); q.From.Before(epoch) {
+			q.From = epoch
+		}
+	}
+	name, message := "from", ""
+	const years = "must be within the years 1970 to 9999 of UTC"
+	switch {
+	case q.To.Before(epoch) || q.To.UTC().Year() > 9999:
+		name, message = "to", years
+	case q.From.Before(epoch):
+		message = years
+	case !q.From.Before(q.To):
+		message = "must be before to"
+	case q.To.Sub(q.From) > MaxSpan:
+		message = fmt.Sprintf("must be at most %d days before to", MaxSpan/(24*time.Hour))
+	}
+	q.From = hourOf(q.From)
+	if end := hourOf(q.To); end.Before(q.To) {
+		q.To = end.Add(time.Hour)
+	}
+	if message == "" {
+		return nil
+	}
+	return []fault.Field{{Name: name, Message: message}}
 }
 
 // build gives the query for one row more than the page.
