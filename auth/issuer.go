@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
 )
 
 // IssuerConfig is an issuer of JWTs whose keys are fetched from it (JWKS, RFC
@@ -52,9 +53,9 @@ func ParseIssuers(data []byte, plain bool) ([]IssuerConfig, error) {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&all); err != nil {
 		if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-			return nil, fmt.Errorf("%s is no field of an issuer; see docs/access.md", name)
+			return nil, fault.Mistakef("see docs/access.md", "%s is no field of an issuer", name)
 		}
-		return nil, errors.New("must be a JSON array of issuers; see docs/access.md")
+		return nil, fault.Mistakef("see docs/access.md", "must be a JSON array of issuers")
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("must hold nothing after the array")

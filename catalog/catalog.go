@@ -177,7 +177,7 @@ func (c *Catalog) moveTo(name, raw string) error {
 	}
 	s, ok := c.byName[name]
 	if !ok || !s.Injectable() {
-		return fmt.Errorf("entry %q: no such service; it can be one of %s", name, strings.Join(c.injectable(), ", "))
+		return mistakef("it can be one of "+strings.Join(c.injectable(), ", "), "entry %q: no such service", name)
 	}
 	u, err := parseOrigin(raw)
 	if err != nil {
@@ -193,10 +193,10 @@ func (c *Catalog) addChatHost(name, raw string, taken map[string]*Service) error
 		return errName
 	}
 	if name == EchoName || name == AppName {
-		return fmt.Errorf("entry %q: the name is reserved; choose another", name)
+		return mistakef("choose another", "entry %q: the name is reserved", name)
 	}
 	if taken[name] != nil {
-		return fmt.Errorf("entry %q: the catalogue has a service of this name; choose another, or set its origin in SERVICE_HOSTS", name)
+		return mistakef("choose another, or set its origin in SERVICE_HOSTS", "entry %q: the catalogue has a service of this name", name)
 	}
 	u, err := parseOrigin(raw)
 	if err != nil {

@@ -64,7 +64,7 @@ var basePath = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$`)
 func parseOrigin(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return nil, errors.New("the origin is not a URL; write it as https://host or http://host:port")
+		return nil, mistakef("write it as https://host or http://host:port", "the origin is not a URL")
 	}
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
@@ -120,3 +120,16 @@ func onlyBytes(s string, ok func(byte) bool) bool {
 	}
 	return true
 }
+
+// mistake is an error that tells what is wrong from what to do about it.
+type mistake struct{ what, mend string }
+
+func mistakef(mend, format string, args ...any) error {
+	return mistake{fmt.Sprintf(format, args...), mend}
+}
+
+// Error gives both on one line.
+func (m mistake) Error() string { return m.what + "; " + m.mend }
+
+// Parts gives both, for who lists mistakes.
+func (m mistake) Parts() (what, mend string) { return m.what, m.mend }

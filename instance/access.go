@@ -10,6 +10,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/auth"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
@@ -34,11 +35,11 @@ func (c *Config) issuers() ([]auth.IssuerConfig, error) {
 	}
 	all, err := auth.ParseIssuers(data, c.Environment == developmentEnvironment)
 	if err != nil {
-		return nil, eachOf(variable, err)
+		return nil, fault.EachOf(variable, err)
 	}
 	for i, issuer := range all {
 		if issuer.Issuer == c.JWTIssuer {
-			return nil, fmt.Errorf("%s: issuer %d: issuer is JWT_ISSUER too, which signs with JWT_SECRET; the two must differ", variable, i+1)
+			return nil, fault.Mistakef("the two must differ", "%s: issuer %d: issuer is JWT_ISSUER too, which signs with JWT_SECRET", variable, i+1)
 		}
 	}
 	return all, nil

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/internal/netguard"
 	"github.com/gatehouse-io/gatehouse/vault"
 	"github.com/gatehouse-io/gatehouse/webhook"
@@ -83,7 +84,7 @@ func (c *Config) operatorSink() (webhook.OperatorSink, error) {
 	}
 	secret, err := webhook.ParseSecret(c.AuditSinkSecret)
 	if err != nil {
-		return webhook.OperatorSink{}, errors.New("AUDIT_SINK_SECRET must be whsec_ and the base64 of 24 to 64 random bytes; make one with `echo whsec_$(openssl rand -base64 32)`")
+		return webhook.OperatorSink{}, fault.Mistakef("make one with `echo whsec_$(openssl rand -base64 32)`", "AUDIT_SINK_SECRET must be whsec_ and the base64 of 24 to 64 random bytes")
 	}
 	return webhook.OperatorSink{URL: c.AuditSinkURL, Secret: secret}, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gateway"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
 )
 
 const boundsPrefix = "GATEHOUSE_BOUNDS_"
@@ -45,7 +46,7 @@ func (c *Config) serviceBounds() (map[string]gateway.Bounds, error) {
 	for _, service := range slices.Sorted(maps.Keys(c.Bounds)) {
 		b, err := parseBounds(c.Bounds[service])
 		all[service] = b
-		mistakes = append(mistakes, eachOf(boundsVariable(service), err))
+		mistakes = append(mistakes, fault.EachOf(boundsVariable(service), err))
 	}
 	return all, errors.Join(mistakes...)
 }

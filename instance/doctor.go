@@ -3,9 +3,9 @@ package instance
 import (
 	"context"
 	"fmt"
-	"log/slog"
-	"strings"
 	"time"
+
+	"github.com/gatehouse-io/gatehouse/internal/fault"
 )
 
 // A Level says how bad a [Finding] is.
@@ -36,13 +36,24 @@ func (d *diagnosis) add(check string, level Level, mend, format string, args ...
 	d.findings = append(d.findings, Finding{check, level, fmt.Sprintf(format, args...), mend})
 }
 
+// failed adds what an error says, and warn what a start would warn of.
+func (d *diagnosis) failed(check string, err error) {
+	for _, m := range fault.Mistakes(err) {
+		d.add(check, Failed, m.Mend, "%s", m.What)
+	}
+}
+
+func (d *diagnosis) warn(check string, w fault.Warning) {
+	d.add(check, Doubtful, w.Mend, "%s", w.Text())
+}
+
 // Diagnose looks at everything that an instance of this configuration stands
 // on: the settings, the database, the master keys, Redis, the clocks, the modes
 // of files, the ports and the trusted proxies. It changes nothing: it runs no
 // migration and makes no key. mistakes are those of reading the environment.
 func Diagnose(ctx context.Context, c Config, mistakes error) []Finding {
 	d := &diagnosis{config: &c}
-	d.settings(ctx, mistakes)
+	d.settings(mistakes)
 	d.database(ctx)
 	d.redis(ctx)
 	d.files()
@@ -52,63 +63,27 @@ func Diagnose(ctx context.Context, c Config, mistakes error) []Finding {
 }
 
 // settings reports every mistake, and what a start would warn of.
-func (d *diagnosis) settings(ctx context.Context, mistakes error) {
-	seen := make(map[string]bool)
+func (d *diagnosis) settings(mistakes error) {
+	seen := make(map[fault.Mistake]bool)
 	for _, err := range []error{mistakes, d.config.Check()} {
-		if err == nil {
-			continue
-		}
-		for line := range strings.SplitSeq(err.Error(), "\n") {
-			if !seen[line] {
-				text, mend := cutMend(line)
-				d.add("configuration", Failed, mend, "%s", text)
+		for _, m := range fault.Mistakes(err) {
+			if !seen[m] {
+				d.add("configuration", Failed, m.Mend, "%s", m.What)
 			}
-			seen[line] = true
+			seen[m] = true
 		}
 	}
 	if len(seen) > 0 {
 		return
 	}
-	before := len(d.findings)
-	d.config.warn(slog.New(warnings{d, "configuration"}))
-	if len(d.findings) == before {
+	warnings := d.config.warnings()
+	for _, w := range warnings {
+		d.warn("configuration", w)
+	}
+	if len(warnings) == 0 {
 		d.add("configuration", Fine, "", "every setting can be used (environment %s)", d.config.Environment)
 	}
 }
-
-// cutMend parts a message of this package, "what is wrong; what to do".
-func cutMend(text string) (what, mend string) {
-	if i := strings.LastIndex(text, "; "); i > 0 {
-		return text[:i], text[i+2:]
-	}
-	return text, ""
-}
-
-// warnings is a [slog.Handler] that makes findings of warnings.
-type warnings struct {
-	d     *diagnosis
-	check string
-}
-
-// Enabled implements [slog.Handler].
-func (warnings) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
-
-// Handle implements [slog.Handler].
-func (w warnings) Handle(_ context.Context, r slog.Record) error {
-	text, mend := cutMend(r.Message)
-	r.Attrs(func(a slog.Attr) bool {
-		text += fmt.Sprintf(" (%s: %v)", a.Key, a.Value)
-		return true
-	})
-	w.d.add(w.check, Doubtful, mend, "%s", text)
-	return nil
-}
-
-// WithAttrs implements [slog.Handler]; no warning uses it.
-func (w warnings) WithAttrs([]slog.Attr) slog.Handler { return w }
-
-// WithGroup implements [slog.Handler]; no warning uses it.
-func (w warnings) WithGroup(string) slog.Handler { return w }
 
 // The bounds of a clock that differs from another: past the first limits and
 // events are told in a confusing order, past the second tokens are refused that

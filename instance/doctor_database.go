@@ -13,6 +13,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/ledger"
 	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/seal"
@@ -23,8 +24,7 @@ import (
 func (d *diagnosis) database(ctx context.Context) {
 	const check = "database"
 	if err := d.config.CheckDatabaseFile(); err != nil {
-		text, mend := cutMend(err.Error())
-		d.add(check, Failed, mend, "%s", text)
+		d.failed(check, err)
 		return
 	}
 	connecting, cancel := context.WithTimeout(ctx, checkTimeout)
@@ -152,10 +152,11 @@ func (d *diagnosis) keys(ctx context.Context, db *store.DB) {
 		d.add(check, Fine, "", "nothing is sealed yet; the first start makes a master key of ENCRYPTION_KEY")
 		return
 	}
-	keys, err := masterkey.Open(ctx, db, audit.New(db, audit.Options{}), d.config.keyOptions(slog.New(warnings{d, check})))
+	opts := d.config.keyOptions(slog.New(slog.DiscardHandler))
+	opts.Warn = func(w fault.Warning) { d.warn(check, w) }
+	keys, err := masterkey.Open(ctx, db, audit.New(db, audit.Options{}), opts)
 	if err != nil {
-		text, mend := cutMend(err.Error())
-		d.add(check, Failed, mend, "%s", text)
+		d.failed(check, err)
 		return
 	}
 	if id, under, err := masterkey.SealsUnder(ctx, db, seal.NewSecret(d.config.JWTSecret)); err == nil && under {

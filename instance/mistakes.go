@@ -15,6 +15,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/auth"
 	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/ratelimit"
 	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
@@ -83,29 +84,31 @@ func mistakeOf[T any](_ T, err error) error { return err }
 func (c *Config) checkSecrets() error {
 	const mend = "make one with `openssl rand -base64 48`"
 	var mistakes []error
-	add := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
+	add := func(mend, format string, args ...any) {
+		mistakes = append(mistakes, fault.Mistakef(mend, format, args...))
+	}
 	switch {
 	case c.JWTSecret == "":
-		add("JWT_SECRET is not set; give the secret that your application signs tokens with, or %s", mend)
+		add("give the secret that your application signs tokens with, or "+mend, "JWT_SECRET is not set")
 	case len(c.JWTSecret) < auth.MinSecret:
-		add("JWT_SECRET is shorter than %d bytes; %s", auth.MinSecret, mend)
+		add(mend, "JWT_SECRET is shorter than %d bytes", auth.MinSecret)
 	case isExample(c.JWTSecret):
-		add("JWT_SECRET is an example out of public documentation, so anybody can sign with it; %s", mend)
+		add(mend, "JWT_SECRET is an example out of public documentation, so anybody can sign with it")
 	case isOneCharacter(c.JWTSecret):
-		add("JWT_SECRET is one character over and over, so anybody can guess it; %s", mend)
+		add(mend, "JWT_SECRET is one character over and over, so anybody can guess it")
 	}
 	switch {
 	case c.EncryptionKey == "":
 	case len(c.EncryptionKey) < seal.MinSecret:
-		add("ENCRYPTION_KEY is shorter than %d bytes; %s", seal.MinSecret, mend)
+		add(mend, "ENCRYPTION_KEY is shorter than %d bytes", seal.MinSecret)
 	case isExample(c.EncryptionKey):
-		add("ENCRYPTION_KEY is an example out of public documentation; %s", mend)
+		add(mend, "ENCRYPTION_KEY is an example out of public documentation")
 	case isOneCharacter(c.EncryptionKey):
-		add("ENCRYPTION_KEY is one character over and over, so anybody can guess it; %s", mend)
+		add(mend, "ENCRYPTION_KEY is one character over and over, so anybody can guess it")
 	}
 	for i, old := range c.EncryptionKeysOld {
 		if len(old) < seal.MinSecret {
-			add("ENCRYPTION_KEYS_OLD: entry %d is shorter than %d bytes; it cannot have been a key", i+1, seal.MinSecret)
+			add("", "ENCRYPTION_KEYS_OLD: entry %d is shorter than %d bytes; it cannot have been a key", i+1, seal.MinSecret)
 		}
 	}
 	return errors.Join(mistakes...)
@@ -172,7 +175,7 @@ func (c *Config) checkAddress(variable, address string) error {
 		return fmt.Errorf("%s must be host:port, such as 127.0.0.1:8080", variable)
 	}
 	if ip, err := netip.ParseAddr(host); c.dev && host != "localhost" && (err != nil || !ip.IsLoopback()) {
-		return fmt.Errorf("%s must be a loopback address in dev, such as 127.0.0.1:8080; use `gatehouse serve` to be reached from elsewhere", variable)
+		return fault.Mistakef("use `gatehouse serve` to be reached from elsewhere", "%s must be a loopback address in dev, such as 127.0.0.1:8080", variable)
 	}
 	return nil
 }
@@ -213,7 +216,7 @@ func (c *Config) trustedProxies() ([]netip.Prefix, error) {
 			continue
 		}
 		if prefix.Bits() == 0 {
-			mistakes = append(mistakes, fmt.Errorf("TRUSTED_PROXIES: entry %d trusts every address, so that each client could choose its own; name your proxies", i+1))
+			mistakes = append(mistakes, fault.Mistakef("name your proxies", "TRUSTED_PROXIES: entry %d trusts every address, so that each client could choose its own", i+1))
 			continue
 		}
 		prefixes = append(prefixes, prefix.Masked())
@@ -242,12 +245,4 @@ func (c *Config) withoutRedis() (ratelimit.Without, error) {
 		return ratelimit.Deny, nil
 	}
 	return 0, errors.New("LIMITS_WITHOUT_REDIS must be share, full or deny")
-}
-
-// eachOf puts the variable in front of every line of err.
-func eachOf(variable string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return errors.New(variable + ": " + strings.ReplaceAll(err.Error(), "\n", "\n"+variable+": "))
 }

@@ -3,13 +3,13 @@ package instance
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"sync"
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/internal/telemetry"
 	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/org"
@@ -123,7 +123,7 @@ func (c *Config) CheckDatabaseFile() error {
 		return nil
 	}
 	path, _ := store.FilePath(c.Database())
-	return fmt.Errorf("there is no database at %s; set GATEHOUSE_DATA or DATABASE_URL as the server has it, or start the server once", path)
+	return fault.Mistakef("set GATEHOUSE_DATA or DATABASE_URL as the server has it, or start the server once", "there is no database at %s", path)
 }
 
 // Close writes what is left of the trail and closes the database.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gateway"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/internal/telemetry"
 	"github.com/gatehouse-io/gatehouse/usage/tokens"
 )
@@ -92,7 +93,7 @@ func (c *Config) checkOTel(services *catalog.Catalog) error {
 		}
 	}
 	if len(c.traceUpstreams()) > 0 && c.OTLP.Traces == "" {
-		mistakes = append(mistakes, errors.New("GATEHOUSE_TRACE_UPSTREAMS needs traces to tell of; set OTEL_EXPORTER_OTLP_ENDPOINT"))
+		mistakes = append(mistakes, fault.Mistakef("set OTEL_EXPORTER_OTLP_ENDPOINT", "GATEHOUSE_TRACE_UPSTREAMS needs traces to tell of"))
 	}
 	return errors.Join(mistakes...)
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/redis/rueidis"
+
+	"github.com/gatehouse-io/gatehouse/internal/fault"
 )
 
 // redisParameters are those of a REDIS_URL: what rueidis reads, which passes over
@@ -32,7 +34,7 @@ func (c *Config) redis() (rueidis.ClientOption, error) {
 	}
 	for name := range query {
 		if !slices.Contains(redisParameters, name) {
-			return rueidis.ClientOption{}, errors.New("REDIS_URL: one of its parameters is not known; there are " + strings.Join(redisParameters, ", "))
+			return rueidis.ClientOption{}, fault.Mistakef("there are "+strings.Join(redisParameters, ", "), "REDIS_URL: one of its parameters is not known")
 		}
 	}
 	for _, address := range append([]string{u.Host}, query["addr"]...) {
@@ -57,7 +59,7 @@ func (c *Config) redis() (rueidis.ClientOption, error) {
 // another where it cannot read it. A missing host or port has a default.
 func redisAddress(address string) error {
 	if strings.Contains(address, ",") {
-		return errors.New("REDIS_URL: it names one address; write further nodes of a cluster as redis://a:6379?addr=b:6379&addr=c:6379")
+		return fault.Mistakef("write further nodes of a cluster as redis://a:6379?addr=b:6379&addr=c:6379", "REDIS_URL: it names one address")
 	}
 	_, port, err := net.SplitHostPort(address)
 	if err != nil { // no port, or more than one

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
 )
 
 // services makes the catalogue of the configuration. Every mistake is in the
@@ -24,7 +25,7 @@ func (c *Config) services() (*catalog.Catalog, error) {
 	services, err := catalog.New(catalog.Options{
 		ChatHosts: chat, ServiceHosts: other, GitHubHosts: c.GitHubHosts, Custom: custom, ForwardHeaders: forward, Echo: c.dev,
 	})
-	err = errors.Join(eachOf("CHAT_HOSTS", chatErr), eachOf("SERVICE_HOSTS", otherErr), customErr, forwardErr, err)
+	err = errors.Join(fault.EachOf("CHAT_HOSTS", chatErr), fault.EachOf("SERVICE_HOSTS", otherErr), customErr, forwardErr, err)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
@@ -23,47 +24,10 @@ func (c *Config) logLevel() (slog.Level, error) {
 	return level, nil
 }
 
-// warn says at start what is allowed and should not stay.
+// warn says at start what there is to warn of, and what the operator opened.
 func (c *Config) warn(log *slog.Logger) {
-	switch c.EncryptionKey {
-	case "":
-		log.Warn("ENCRYPTION_KEY is not set: credentials are sealed under JWT_SECRET, so whoever can sign tokens can open them; set a key of its own")
-	case c.JWTSecret:
-		log.Warn("ENCRYPTION_KEY and JWT_SECRET are the same, so whoever can sign tokens can open credentials; set a key of its own")
-	}
-	if _, file := store.FilePath(c.Database()); c.RedisURL == "" && !file {
-		log.Warn("REDIS_URL is not set: each instance counts for itself, so that several admit several times the limits")
-	}
-	for _, port := range []struct{ variable, address string }{{"GATEHOUSE_METRICS_ADDR", c.MetricsAddr}, {"GATEHOUSE_ENVOY_ADDR", c.EnvoyAddr}} {
-		if host, _, err := net.SplitHostPort(port.address); err == nil && !isLoopback(host) {
-			log.Warn("this port asks for no token and is open beyond this machine: keep it inside your network", "variable", port.variable)
-		}
-	}
-	if proxies, err := c.trustedProxies(); err == nil {
-		for _, p := range proxies {
-			if p.Addr().Is4() && p.Bits() < 8 || p.Addr().Is6() && p.Bits() < 16 {
-				log.Warn("TRUSTED_PROXIES holds a very wide range: whoever is in it chooses the address that limits and the trail go by", "range", p.String())
-			}
-		}
-	}
-	for _, name := range c.unknown {
-		if nearest := nearestVariable(name); nearest != "" {
-			log.Warn("this variable is no setting and does nothing; it may be meant to be the other one", "variable", name, "nearest", nearest)
-		} else {
-			log.Warn("this variable is no setting and does nothing; `gatehouse serve --help` lists them", "variable", name)
-		}
-	}
-	if c.CredentialReveal && !c.dev {
-		log.Warn("CREDENTIAL_REVEAL is on: owners can read credentials in the clear")
-	}
-	if len(c.WebhookHosts) > 0 {
-		log.Warn("WEBHOOK_HOSTS lets every organization's webhooks reach these origins", "origins", c.webhookOrigins())
-	}
-	if c.CredentialTestEvery == 0 {
-		log.Warn("CREDENTIAL_TEST_EVERY is 0: no stored credential is opened or tested by itself, so that one that died is found by its users")
-	}
-	if c.ServiceHosts != "" {
-		log.Warn("SERVICE_HOSTS sends keys of catalogue services to origins of your own", "services", entryNames(c.ServiceHosts))
+	for _, w := range c.warnings() {
+		w.Log(log)
 	}
 	if len(c.GitHubHosts) > 0 {
 		log.Info("GITHUB_HOSTS lets organizations send GitHub tokens to servers of your own", "count", len(c.GitHubHosts))
@@ -71,6 +35,55 @@ func (c *Config) warn(log *slog.Logger) {
 	if c.ChatHosts != "" {
 		log.Info("CHAT_HOSTS adds services of your own", "services", entryNames(c.ChatHosts))
 	}
+}
+
+// warnings gives what there is to warn of; it holds no secret.
+func (c *Config) warnings() []fault.Warning {
+	var all []fault.Warning
+	add := func(mend, what string, details ...any) {
+		all = append(all, fault.Warning{Mistake: fault.Mistake{What: what, Mend: mend}, Details: details})
+	}
+	switch c.EncryptionKey {
+	case "":
+		add("set a key of its own", "ENCRYPTION_KEY is not set: credentials are sealed under JWT_SECRET, so whoever can sign tokens can open them")
+	case c.JWTSecret:
+		add("set a key of its own", "ENCRYPTION_KEY and JWT_SECRET are the same, so whoever can sign tokens can open credentials")
+	}
+	if _, file := store.FilePath(c.Database()); c.RedisURL == "" && !file {
+		add("", "REDIS_URL is not set: each instance counts for itself, so that several admit several times the limits")
+	}
+	for _, port := range []struct{ variable, address string }{{"GATEHOUSE_METRICS_ADDR", c.MetricsAddr}, {"GATEHOUSE_ENVOY_ADDR", c.EnvoyAddr}} {
+		if host, _, err := net.SplitHostPort(port.address); err == nil && !isLoopback(host) {
+			add("", "this port asks for no token and is open beyond this machine: keep it inside your network", "variable", port.variable)
+		}
+	}
+	if proxies, err := c.trustedProxies(); err == nil {
+		for _, p := range proxies {
+			if p.Addr().Is4() && p.Bits() < 8 || p.Addr().Is6() && p.Bits() < 16 {
+				add("", "TRUSTED_PROXIES holds a very wide range: whoever is in it chooses the address that limits and the trail go by", "range", p.String())
+			}
+		}
+	}
+	for _, name := range c.unknown {
+		if nearest := nearestVariable(name); nearest != "" {
+			add("it may be meant to be the other one", "this variable is no setting and does nothing", "variable", name, "nearest", nearest)
+		} else {
+			add("`gatehouse serve --help` lists them", "this variable is no setting and does nothing", "variable", name)
+		}
+	}
+	if c.CredentialReveal && !c.dev {
+		add("", "CREDENTIAL_REVEAL is on: owners can read credentials in the clear")
+	}
+	if len(c.WebhookHosts) > 0 {
+		add("", "WEBHOOK_HOSTS lets every organization's webhooks reach these origins", "origins", c.webhookOrigins())
+	}
+	if c.CredentialTestEvery == 0 {
+		add("", "CREDENTIAL_TEST_EVERY is 0: no stored credential is opened or tested by itself, so that one that died is found by its users")
+	}
+	if c.ServiceHosts != "" {
+		add("", "SERVICE_HOSTS sends keys of catalogue services to origins of your own", "services", entryNames(c.ServiceHosts))
+	}
+	return all
 }
 
 // warnFolder says when a data folder that was there already is open to others: what

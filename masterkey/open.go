@@ -14,6 +14,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
 )
@@ -40,6 +41,7 @@ type Options struct {
 	Lease      time.Duration // how long a worker that says nothing keeps others out; 10 s when 0
 	Now        func() time.Time
 	Logger     *slog.Logger
+	Warn       func(fault.Warning) // told of secrets that do not do what they seem to; Logger when nil
 }
 
 // Keys is the keyring of a database and what looks after it. [Keys.Run] must be
@@ -84,6 +86,9 @@ func Open(ctx context.Context, db *store.DB, log *audit.Log, opts Options) (*Key
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
+	if opts.Warn == nil {
+		opts.Warn = func(w fault.Warning) { w.Log(opts.Logger) }
+	}
 	for i := range opts.Columns {
 		if err := opts.Columns[i].check(); err != nil {
 			return nil, err
@@ -102,8 +107,8 @@ func Open(ctx context.Context, db *store.DB, log *audit.Log, opts Options) (*Key
 		return nil, fmt.Errorf("the master keys could not be read: %w", err)
 	}
 	if st.environment != opts.Environment {
-		return nil, fmt.Errorf("this database belongs to the environment %q, and GATEHOUSE_ENV says %q; use that environment's database, or set GATEHOUSE_ENV=%s",
-			st.environment, opts.Environment, st.environment)
+		return nil, fault.Mistakef("use that environment's database, or set GATEHOUSE_ENV="+st.environment,
+			"this database belongs to the environment %q, and GATEHOUSE_ENV says %q", st.environment, opts.Environment)
 	}
 	if err := k.take(st); err != nil {
 		return nil, err
@@ -310,7 +315,7 @@ func (k *Keys) try(r *record) error {
 func (k *Keys) complete(ctx context.Context, st state) error {
 	const mend = "give the secret that it was made of in ENCRYPTION_KEY or ENCRYPTION_KEYS_OLD"
 	if !k.ring.Holds(st.sealing) {
-		return fmt.Errorf("this database is sealed under %s, which is neither ENCRYPTION_KEY nor among ENCRYPTION_KEYS_OLD; %s", st.sealing, mend)
+		return fault.Mistakef(mend, "this database is sealed under %s, which is neither ENCRYPTION_KEY nor among ENCRYPTION_KEYS_OLD", st.sealing)
 	}
 	for i := range st.records {
 		r := &st.records[i]
@@ -323,31 +328,36 @@ func (k *Keys) complete(ctx context.Context, st state) error {
 			return err
 		}
 		if len(left) > 0 {
-			return fmt.Errorf("values in this database are still sealed under %s, which is neither ENCRYPTION_KEY nor among ENCRYPTION_KEYS_OLD; %s, or see `gatehouse keys status`", r.ID, mend)
+			return fault.Mistakef(mend+", or see `gatehouse keys status`", "values in this database are still sealed under %s, which is neither ENCRYPTION_KEY nor among ENCRYPTION_KEYS_OLD", r.ID)
 		}
-		k.opts.Logger.Warn("nothing is sealed under this old master key any more; retire it with `gatehouse keys retire`", "key", r.ID.String())
+		k.tell("retire it with `gatehouse keys retire`", "nothing is sealed under this old master key any more", "key", r.ID.String())
 	}
 	return nil
+}
+
+// tell warns of one thing.
+func (k *Keys) tell(mend, what string, details ...any) {
+	k.opts.Warn(fault.Warning{Mistake: fault.Mistake{What: what, Mend: mend}, Details: details})
 }
 
 // warn tells of secrets that do not do what they seem to.
 func (k *Keys) warn(st state) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	log, own := k.opts.Logger, !k.opts.Secret.IsZero() && !k.opts.Secret.Equal(k.opts.Fallback)
+	own := !k.opts.Secret.IsZero() && !k.opts.Secret.Equal(k.opts.Fallback)
 	known := false
 	for _, source := range k.sources {
 		known = known || source == FromKey
 	}
 	if own && !known {
-		log.Warn("ENCRYPTION_KEY is not a key of this database yet, so that nothing is sealed under it; `gatehouse keys stage` and `gatehouse keys rotate` move to it", "sealing", st.sealing)
+		k.tell("`gatehouse keys stage` and `gatehouse keys rotate` move to it", "ENCRYPTION_KEY is not a key of this database yet, so that nothing is sealed under it", "sealing", st.sealing)
 	}
 	if own && known && k.sources[st.sealing] == FromFallback {
-		log.Warn("credentials are still sealed under JWT_SECRET; `gatehouse keys rotate` moves them to ENCRYPTION_KEY", "sealing", st.sealing)
+		k.tell("`gatehouse keys rotate` moves them to ENCRYPTION_KEY", "credentials are still sealed under JWT_SECRET", "sealing", st.sealing)
 	}
 	for i := range k.opts.Old {
 		if !k.used[i] {
-			log.Warn("a key in ENCRYPTION_KEYS_OLD opens nothing in this database and can be taken out", "position", i+1)
+			k.tell("", "a key in ENCRYPTION_KEYS_OLD opens nothing in this database and can be taken out", "position", i+1)
 		}
 	}
 }
