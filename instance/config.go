@@ -143,6 +143,12 @@ func FromEnvironment(environ map[string]string) (Config, error) {
 	return c, errors.Join(append(mistakes, err)...)
 }
 
+// DefaultLimits gives CHAT_IP_LIMIT and CHAT_ORG_LIMIT where they are not set.
+func DefaultLimits() (ip, organization ratelimit.Limit) {
+	c, _ := FromEnvironment(map[string]string{}) // nothing that is set can be wrong
+	return c.ChatIPLimit, c.ChatOrgLimit
+}
+
 // parseMistake says which variable could not be read and what it must be.
 // The library's own text would repeat the value.
 // The variable keeps its default, so that Check finds no second fault in it.

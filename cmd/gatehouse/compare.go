@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/api"
+	"github.com/gatehouse-io/gatehouse/instance"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/policy"
 	"github.com/gatehouse-io/gatehouse/policy/compare"
@@ -22,7 +23,7 @@ import (
 )
 
 // policyFile is a file of policies: an answer of GET /api/rate-limit/policies,
-// with the environment's limits where they are not 100/1m and 1000/1h.
+// with the environment's limits where they are not [instance.DefaultLimits].
 type policyFile struct {
 	Defaults   json.RawMessage   `json:"defaults"`
 	Policies   []json.RawMessage `json:"policies"`
@@ -139,11 +140,12 @@ func (f *policyFile) defaults() (policy.Defaults, error) {
 		}
 	}
 	defaults := policy.Defaults{IP: given.IP, Organization: given.Organization}
+	ip, organization := instance.DefaultLimits()
 	if len(defaults.IP) == 0 {
-		defaults.IP = []ratelimit.Limit{{Requests: 100, Window: time.Minute}}
+		defaults.IP = []ratelimit.Limit{ip}
 	}
 	if len(defaults.Organization) == 0 {
-		defaults.Organization = []ratelimit.Limit{{Requests: 1000, Window: time.Hour}}
+		defaults.Organization = []ratelimit.Limit{organization}
 	}
 	return defaults, nil
 }
