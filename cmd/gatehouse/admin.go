@@ -39,15 +39,15 @@ Examples:
 
 // Run prints a token.
 func (t tokenCommand) Run() error {
-	c, err := instance.FromEnvironment(environment())
+	c, err := readConfig()
 	if err != nil {
-		return fmt.Errorf("%w: %s", errUsage, listMistakes(err))
+		return err
 	}
 	if c.WithDevSecret() {
 		fmt.Fprintf(os.Stderr, "JWT_SECRET is not set; signing with dev mode's secret in %s.\n", c.Data)
 	}
 	if err := t.check(c); err != nil {
-		return fmt.Errorf("%w: gatehouse: %w", errUsage, err)
+		return usagef("%v", err)
 	}
 	roles := make([]access.Role, len(t.Role))
 	for i, r := range t.Role {
@@ -163,7 +163,7 @@ Example:
 // Run deletes the organization.
 func (o orgDeleteCommand) Run(ctx context.Context) error {
 	if !o.Yes {
-		return fmt.Errorf("%w: gatehouse: this destroys every credential of %s for good; say --yes to do it", errUsage, forTerminal(o.ID))
+		return usagef("this destroys every credential of %s for good; say --yes to do it", forTerminal(o.ID))
 	}
 	return withDirectory(ctx, func(d *org.Directory) error {
 		if err := d.Delete(ctx, commandLine(), o.ID, o.ID); err != nil {
@@ -224,16 +224,11 @@ func (m memberArgs) set(ctx context.Context, disabled bool) error {
 	})
 }
 
-// commandLine is the caller behind commands: who can run them has the database.
-func commandLine() access.Caller {
-	return access.NewCaller(access.InstanceOrganization, access.System, "command line", access.Operator)
-}
-
 // withDirectory opens the database for a command that needs no keys.
 func withDirectory(ctx context.Context, fn func(*org.Directory) error) error {
-	c, err := instance.FromEnvironment(environment())
+	c, err := readConfig()
 	if err != nil {
-		return fmt.Errorf("%w: %s", errUsage, listMistakes(err))
+		return err
 	}
 	isNew := c.NewDatabase()
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))

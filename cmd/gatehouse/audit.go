@@ -72,7 +72,7 @@ func (a auditVerifyCommand) Run(ctx context.Context) error {
 	o := ledger.VerifyOptions{All: a.Org == ""}
 	caller := commandLine()
 	if a.Org != "" && a.Org != access.InstanceOrganization && !access.ValidOrganization(a.Org) {
-		return fmt.Errorf("%w: gatehouse: --org must be the id of an organization; see gatehouse org list", errUsage)
+		return usagef("--org must be the id of an organization; see gatehouse org list")
 	}
 	if a.Org != "" {
 		o.Organization, caller = a.Org, access.NewCaller(a.Org, access.System, "command line", access.Auditor)
@@ -140,7 +140,7 @@ func sinceTime(text string, now time.Time) (time.Time, error) {
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
 		return at, nil
 	}
-	return time.Time{}, fmt.Errorf("%w: gatehouse: --since must be a time such as 2026-11-23T08:41:00Z, or a duration such as 24h", errUsage)
+	return time.Time{}, usagef("--since must be a time such as 2026-11-23T08:41:00Z, or a duration such as 24h")
 }
 
 func printVerification(out io.Writer, r ledger.Report) {

@@ -14,7 +14,6 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/audit"
-	"github.com/gatehouse-io/gatehouse/instance"
 	"github.com/gatehouse-io/gatehouse/org"
 	"github.com/gatehouse-io/gatehouse/store"
 )
@@ -167,9 +166,9 @@ func printEvent(out io.Writer, e *audit.Event, asJSON bool) error {
 
 // withTrail opens the database for a command that reads the trail.
 func withTrail(ctx context.Context, organization string, fn func(*audit.Log) error) error {
-	c, err := instance.FromEnvironment(environment())
+	c, err := readConfig()
 	if err != nil {
-		return fmt.Errorf("%w: %s", errUsage, listMistakes(err))
+		return err
 	}
 	if err := c.CheckDatabaseFile(); err != nil {
 		return err

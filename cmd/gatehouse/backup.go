@@ -56,9 +56,9 @@ func (b backupCreateCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c, err := instance.FromEnvironment(environment())
+	c, err := readConfig()
 	if err != nil {
-		return fmt.Errorf("%w: %s", errUsage, listMistakes(err))
+		return err
 	}
 	if err := c.CheckDatabaseFile(); err != nil {
 		return err

@@ -60,10 +60,6 @@ func (p passphrase) read(ask, twice bool) ([]byte, error) {
 	return first, err
 }
 
-func usageError(format string, args ...any) error {
-	return fmt.Errorf("%w: gatehouse: %s", errUsage, fmt.Sprintf(format, args...))
-}
-
 // recipients gives to whom a backup is encrypted, and what its event says of
 // them. No error holds what was given: it may be a secret key, by mistake.
 func (b backupCreateCommand) recipients() ([]age.Recipient, map[string]any, error) {
@@ -71,7 +67,7 @@ func (b backupCreateCommand) recipients() ([]age.Recipient, map[string]any, erro
 	for i, text := range b.Recipient {
 		r, err := age.ParseRecipients(bytes.NewReader([]byte(text)))
 		if err != nil || len(r) != 1 {
-			return nil, nil, usageError("--recipient %d is no age public key; one looks like age1..., and a secret key (AGE-SECRET-KEY-1...) is none", i+1)
+			return nil, nil, usagef("--recipient %d is no age public key; one looks like age1..., and a secret key (AGE-SECRET-KEY-1...) is none", i+1)
 		}
 		all = append(all, r...)
 	}
@@ -83,13 +79,13 @@ func (b backupCreateCommand) recipients() ([]age.Recipient, map[string]any, erro
 		r, err := age.ParseRecipients(f)
 		_ = f.Close() // it was only read
 		if err != nil {
-			return nil, nil, usageError("%s is no file of age public keys, one a line", path)
+			return nil, nil, usagef("%s is no file of age public keys, one a line", path)
 		}
 		all = append(all, r...)
 	}
 	if len(all) > 0 {
 		if b.PassphraseFile != "" {
-			return nil, nil, usageError("a backup is for recipients or for a passphrase, not for both")
+			return nil, nil, usagef("a backup is for recipients or for a passphrase, not for both")
 		}
 		return all, map[string]any{"recipients": len(all)}, nil
 	}
@@ -98,10 +94,10 @@ func (b backupCreateCommand) recipients() ([]age.Recipient, map[string]any, erro
 		return nil, nil, err
 	}
 	if secret == nil {
-		return nil, nil, usageError("say who can open the backup: --recipient age1..., --recipients-file, --passphrase-file or %s", passphraseEnv)
+		return nil, nil, usagef("say who can open the backup: --recipient age1..., --recipients-file, --passphrase-file or %s", passphraseEnv)
 	}
 	if len(secret) < minPassphrase {
-		return nil, nil, usageError("the passphrase is shorter than %d bytes; whoever has the file can try as often as they like", minPassphrase)
+		return nil, nil, usagef("the passphrase is shorter than %d bytes; whoever has the file can try as often as they like", minPassphrase)
 	}
 	r, err := age.NewScryptRecipient(string(secret))
 	if err != nil {
@@ -147,7 +143,7 @@ func (b readBackup) identities() ([]age.Identity, error) {
 		ids, err := age.ParseIdentities(f)
 		_ = f.Close()   // it was only read
 		if err != nil { // whose text can repeat a line
-			return nil, usageError("%s is no file of age secret keys, as `gatehouse backup keygen` and age-keygen write them", path)
+			return nil, usagef("%s is no file of age secret keys, as `gatehouse backup keygen` and age-keygen write them", path)
 		}
 		all = append(all, ids...)
 	}
@@ -163,7 +159,7 @@ func (b readBackup) identities() ([]age.Identity, error) {
 		all = append(all, id)
 	}
 	if len(all) == 0 {
-		return nil, usageError("say what opens the backup: --identity, --passphrase-file or %s", passphraseEnv)
+		return nil, usagef("say what opens the backup: --identity, --passphrase-file or %s", passphraseEnv)
 	}
 	return all, nil
 }

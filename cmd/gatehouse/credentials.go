@@ -9,9 +9,6 @@ import (
 	"os"
 	"strings"
 
-	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
-
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/instance"
@@ -114,7 +111,7 @@ func (i credentialsImportCommand) Run(ctx context.Context) error {
 	done()
 	err = errors.Join(err, offline.Close())
 	if fault.KindOf(err) == fault.Invalid { // --only
-		return fmt.Errorf("%w: gatehouse: --%w", errUsage, describe(err))
+		return usagef("--%v", describe(err))
 	}
 	if err != nil {
 		return describe(err)
@@ -147,20 +144,4 @@ func readVariables(path string, parse func(io.Reader) (map[string]string, error)
 		return nil, fmt.Errorf("%s: %w; nothing was imported", path, err)
 	}
 	return variables, nil
-}
-
-// showProgress gives a bar on standard error when that is a terminal. update
-// takes a total of -1 where it is not known; done takes the bar away.
-func showProgress(what, unit string) (update func(n, total int64), done func()) {
-	if !term.IsTerminal(int(os.Stderr.Fd())) {
-		return func(int64, int64) {}, func() {}
-	}
-	bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription(what),
-		progressbar.OptionShowBytes(unit == "bytes"), progressbar.OptionClearOnFinish())
-	return func(n, total int64) {
-		if total > 0 && bar.GetMax64() != total {
-			bar.ChangeMax64(total)
-		}
-		_ = bar.Set64(n) // a bar that cannot be drawn stops nothing
-	}, func() { _ = bar.Finish() }
 }

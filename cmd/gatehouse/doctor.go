@@ -66,7 +66,7 @@ func (d doctorCommand) Run(ctx context.Context) error {
 	summary := fmt.Sprintf("%d failed, %d warnings", failed, warned)
 	switch {
 	case configuration:
-		return fmt.Errorf("%w: gatehouse: %s; the configuration comes first", errUsage, summary)
+		return usagef("%s; the configuration comes first", summary)
 	case failed > 0:
 		return errors.New(summary)
 	}

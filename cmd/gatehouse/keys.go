@@ -196,7 +196,7 @@ func (k keysRotateCommand) Run(ctx context.Context) error {
 	if k.Key != "" {
 		var err error
 		if o.Key, err = seal.ParseKeyID(k.Key); err != nil {
-			return fmt.Errorf("%w: gatehouse: --key must be the id of a master key, as `gatehouse keys status` shows it", errUsage)
+			return usagef("--key must be the id of a master key, as `gatehouse keys status` shows it")
 		}
 	}
 	return withKeys(ctx, func(keys *masterkey.Keys) error {
@@ -335,7 +335,7 @@ Examples:
 func (k keysRetireCommand) Run(ctx context.Context) error {
 	id, err := seal.ParseKeyID(k.Key)
 	if err != nil {
-		return fmt.Errorf("%w: gatehouse: KEY must be the id of a master key, as `gatehouse keys status` shows it", errUsage)
+		return usagef("KEY must be the id of a master key, as `gatehouse keys status` shows it")
 	}
 	return withKeys(ctx, func(keys *masterkey.Keys) error {
 		key, err := keys.Retire(ctx, commandLine(), id, k.Lost)

@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
 	"text/tabwriter"
-	"unicode"
 
 	"github.com/gatehouse-io/gatehouse/ratelimit"
 	"github.com/gatehouse-io/gatehouse/ratelimit/replay"
@@ -164,24 +162,4 @@ func printKeys(out io.Writer, column string, r replay.Report) error {
 		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%s\t%d\n", forTerminal(k.Key), k.Requests, k.Admitted, k.Denied, percent(k.Denied, k.Requests), k.MaxInWindow)
 	}
 	return table.Flush()
-}
-
-func percent(part, whole int) string {
-	if whole == 0 {
-		return "-"
-	}
-	return fmt.Sprintf("%5.1f %%", 100*float64(part)/float64(whole))
-}
-
-// forTerminal quotes text out of a file that could steer a terminal or break a
-// table.
-func forTerminal(s string) string {
-	const longest = 80
-	if runes := []rune(s); len(runes) > longest {
-		s = string(runes[:longest]) + "..."
-	}
-	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return strconv.Quote(s)
-	}
-	return s
 }

@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -41,8 +40,13 @@ type commands struct {
 	Version     versionCommand     `cmd:"" help:"Print the version; so does --version."`
 }
 
-// errUsage marks mistakes in the configuration: exit 2.
-var errUsage = errors.New("configuration")
+// usageError is a mistake in the command line or in the configuration: exit 2.
+type usageError string
+
+// Error implements error.
+func (e usageError) Error() string { return string(e) }
+
+func usagef(format string, args ...any) error { return usageError(fmt.Sprintf(format, args...)) }
 
 func main() {
 	syscall.Umask(0o077) // whatever is written is for this user alone
@@ -84,50 +88,11 @@ func run(args []string) int {
 		return 0
 	case errors.Is(err, errTampered):
 		return 2
-	case errors.Is(err, errUsage) && isVerify(args): // where 2 says something else
-		fmt.Fprintln(os.Stderr, strings.TrimPrefix(err.Error(), errUsage.Error()+": "))
-		return 1
-	case errors.Is(err, errUsage):
-		fmt.Fprintln(os.Stderr, strings.TrimPrefix(err.Error(), errUsage.Error()+": "))
+	}
+	fmt.Fprintln(os.Stderr, "gatehouse:", err)
+	var usage usageError
+	if errors.As(err, &usage) && !isVerify(args) { // whose 2 says something else
 		return 2
-	default:
-		fmt.Fprintln(os.Stderr, "gatehouse:", err)
-		return 1
 	}
-}
-
-// environment gives the process's variables as a map.
-func environment() map[string]string {
-	all := make(map[string]string)
-	for _, entry := range os.Environ() {
-		name, value, _ := strings.Cut(entry, "=")
-		all[name] = value
-	}
-	return all
-}
-
-// loadConfig reads the environment, turns it by change where that is given, and
-// lists every mistake at once.
-func loadConfig(change func(instance.Config) (instance.Config, error)) (instance.Config, error) {
-	c, err := instance.FromEnvironment(environment())
-	if err == nil && change != nil {
-		c, err = change(c)
-	}
-	if err == nil {
-		err = c.Check()
-	} else if check := c.Check(); change == nil && check != nil {
-		err = errors.Join(err, check)
-	}
-	if err != nil {
-		return c, fmt.Errorf("%w: %s", errUsage, listMistakes(err))
-	}
-	return c, nil
-}
-
-func listMistakes(err error) string {
-	lines := strings.Split(err.Error(), "\n")
-	if len(lines) == 1 {
-		return "gatehouse: the configuration has a mistake:\n  - " + lines[0]
-	}
-	return fmt.Sprintf("gatehouse: the configuration has %d mistakes:\n  - %s", len(lines), strings.Join(lines, "\n  - "))
+	return 1
 }

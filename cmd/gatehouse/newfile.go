@@ -37,7 +37,7 @@ func writeWhole(path string, write func(io.Writer) error) error {
 }
 
 func neverReplaced(path string) error {
-	return fmt.Errorf("%w: gatehouse: %s exists already; a backup never replaces a file", errUsage, path)
+	return usagef("%s exists already; a backup never replaces a file", path)
 }
 
 // moveNew gives the file from the name to, unless there is one of that name. A

@@ -14,7 +14,7 @@ func TestABackupReplacesNoFileMadeMeanwhile(t *testing.T) {
 		_, _ = io.WriteString(w, "second")
 		return os.WriteFile(path, []byte("first"), 0o600) // another run is done before this one
 	})
-	if !errors.Is(err, errUsage) {
+	if !errors.As(err, new(usageError)) {
 		t.Errorf("answered %v", err)
 	}
 	onlyFile(t, path, "first")
@@ -41,7 +41,7 @@ func TestABackupOnAFileSystemWithoutLinks(t *testing.T) {
 		if err := os.WriteFile(path, []byte("first"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := moveNew(part, path, withoutLinks); !errors.Is(err, errUsage) {
+		if err := moveNew(part, path, withoutLinks); !errors.As(err, new(usageError)) {
 			t.Errorf("answered %v", err)
 		}
 		if err := os.Remove(part); err != nil { // writeWhole takes it away

@@ -146,7 +146,7 @@ func (c tokensRevokeCommand) Run(ctx context.Context) error {
 // can run it has the database.
 func ownerAtCommandLine(ctx context.Context, d *org.Directory, organization string) (access.Caller, error) {
 	if !access.ValidOrganization(organization) {
-		return access.Caller{}, fmt.Errorf("%w: gatehouse: --org must be an organization's id", errUsage)
+		return access.Caller{}, usagef("--org must be an organization's id")
 	}
 	caller, err := d.Resolve(ctx, access.NewCaller(organization, access.System, "command line", access.Owner))
 	if err != nil {
@@ -157,9 +157,9 @@ func ownerAtCommandLine(ctx context.Context, d *org.Directory, organization stri
 
 // withTokens opens the database for a command on service tokens.
 func withTokens(ctx context.Context, fn func(*auth.Tokens, *org.Directory) error) error {
-	c, err := instance.FromEnvironment(environment())
+	c, err := readConfig()
 	if err != nil {
-		return fmt.Errorf("%w: %s", errUsage, listMistakes(err))
+		return err
 	}
 	if err := c.CheckDatabaseFile(); err != nil {
 		return err
