@@ -2,10 +2,6 @@ package instance
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"github.com/gatehouse-io/gatehouse/access"
@@ -24,13 +20,9 @@ func (c *Config) issuers() ([]auth.IssuerConfig, error) {
 	}
 	data := []byte(text)
 	if text[0] != '[' {
-		f, err := os.Open(text)
-		if err != nil {
-			return nil, fmt.Errorf("%s cannot be read: %w", variable, err)
-		}
-		data, err = io.ReadAll(io.LimitReader(f, auth.MaxIssuersFile+1))
-		if err = errors.Join(err, f.Close()); err != nil {
-			return nil, fmt.Errorf("%s cannot be read: %w", variable, err)
+		var err error
+		if data, err = readBounded(variable, text, auth.MaxIssuersFile); err != nil {
+			return nil, err
 		}
 	}
 	all, err := auth.ParseIssuers(data, c.Environment == developmentEnvironment)

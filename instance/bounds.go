@@ -15,13 +15,6 @@ import (
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 )
 
-const boundsPrefix = "GATEHOUSE_BOUNDS_"
-
-// boundsVariable gives the variable of a service's own bounds.
-func boundsVariable(service string) string {
-	return boundsPrefix + strings.ToUpper(strings.ReplaceAll(service, "-", "_"))
-}
-
 // Limits of the settings about time and size.
 const (
 	longestBound = 24 * time.Hour
@@ -46,7 +39,7 @@ func (c *Config) serviceBounds() (map[string]gateway.Bounds, error) {
 	for _, service := range slices.Sorted(maps.Keys(c.Bounds)) {
 		b, err := parseBounds(c.Bounds[service])
 		all[service] = b
-		mistakes = append(mistakes, fault.EachOf(boundsVariable(service), err))
+		mistakes = append(mistakes, fault.EachOf(variableOf(boundsPrefix, service), err))
 	}
 	return all, errors.Join(mistakes...)
 }
@@ -110,12 +103,7 @@ func (c *Config) checkBounds(services *catalog.Catalog) error {
 	_, err := c.serviceBounds()
 	mistakes = append(mistakes, err)
 	for _, service := range slices.Sorted(maps.Keys(c.Bounds)) {
-		if services == nil || service == catalog.AppName {
-			continue
-		}
-		if !takesRequests(services, service) {
-			mistakes = append(mistakes, fmt.Errorf("%s names no service that takes requests; there are %s", boundsVariable(service), serviceNames(services)))
-		}
+		mistakes = append(mistakes, checkOwnVariable(boundsPrefix, service, services))
 	}
 	return errors.Join(mistakes...)
 }

@@ -109,13 +109,6 @@ type Config struct {
 	dev bool
 }
 
-const listenPrefix = "GATEHOUSE_LISTEN_"
-
-// listenVariable gives the variable that names a service's own address.
-func listenVariable(service string) string {
-	return listenPrefix + strings.ToUpper(strings.ReplaceAll(service, "-", "_"))
-}
-
 // FromEnvironment reads the configuration. Every mistake is in the error, each
 // naming its variable and the mend, never the value.
 func FromEnvironment(environ map[string]string) (Config, error) {

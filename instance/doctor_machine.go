@@ -100,7 +100,7 @@ func (d *diagnosis) ports(ctx context.Context) {
 		}
 	}
 	for service, address := range d.config.Listen {
-		addresses[listenVariable(service)] = address
+		addresses[variableOf(listenPrefix, service)] = address
 	}
 	for _, variable := range slices.Sorted(maps.Keys(addresses)) {
 		address := addresses[variable]

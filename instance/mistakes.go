@@ -125,10 +125,8 @@ func (c *Config) checkListeners(services *catalog.Catalog) error {
 		mistakes = append(mistakes, c.checkAddress("GATEHOUSE_ENVOY_ADDR", c.EnvoyAddr))
 	}
 	for _, service := range slices.Sorted(maps.Keys(c.Listen)) {
-		mistakes = append(mistakes, c.checkAddress(listenVariable(service), c.Listen[service]))
-		if services != nil && service != catalog.AppName && !takesRequests(services, service) {
-			mistakes = append(mistakes, fmt.Errorf("%s names no service that takes requests; there are %s", listenVariable(service), serviceNames(services)))
-		}
+		mistakes = append(mistakes, c.checkAddress(variableOf(listenPrefix, service), c.Listen[service]))
+		mistakes = append(mistakes, checkOwnVariable(listenPrefix, service, services))
 	}
 	return errors.Join(mistakes...)
 }
@@ -178,24 +176,6 @@ func (c *Config) checkAddress(variable, address string) error {
 		return fault.Mistakef("use `gatehouse serve` to be reached from elsewhere", "%s must be a loopback address in dev, such as 127.0.0.1:8080", variable)
 	}
 	return nil
-}
-
-// takesRequests reports whether there is a service of the name that has routes, as
-// smtp has not.
-func takesRequests(services *catalog.Catalog, name string) bool {
-	s, known := services.Service(name)
-	return known && s.PathPrefix() != ""
-}
-
-// serviceNames lists the services that take requests.
-func serviceNames(services *catalog.Catalog) string {
-	var names []string
-	for _, s := range services.Services() {
-		if takesRequests(services, s.Name) {
-			names = append(names, s.Name)
-		}
-	}
-	return strings.Join(names, ", ")
 }
 
 func (c *Config) trustedProxies() ([]netip.Prefix, error) {

@@ -3,8 +3,6 @@ package instance
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/catalog"
@@ -21,7 +19,7 @@ const otelGrace = 3 * time.Second
 func (in *Instance) newOTel(ctx context.Context, c Config) (*telemetry.OTel, error) {
 	t, err := telemetry.NewOTel(ctx, telemetry.OTelOptions{
 		OTLP: c.OTLP, Metrics: in.metrics, ServiceVersion: Version, InstanceID: processName(), Environment: c.Environment,
-		TellUpstreams: c.traceUpstreams(), Logger: in.Log,
+		TellUpstreams: trimmed(c.TraceUpstreams), Logger: in.Log,
 	})
 	if t != nil {
 		in.Log.Info("exporting telemetry", "traces", string(c.OTLP.Traces), "metrics", string(c.OTLP.Metrics))
@@ -69,30 +67,11 @@ func said(c tokens.Count) int64 {
 	return c.N
 }
 
-// traceUpstreams gives the names of GATEHOUSE_TRACE_UPSTREAMS.
-func (c *Config) traceUpstreams() []string {
-	var names []string
-	for _, name := range c.TraceUpstreams {
-		if name = strings.TrimSpace(name); name != "" {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
 // checkOTel gives the mistakes in what concerns OpenTelemetry. services is nil
 // where the catalogue has mistakes of its own.
 func (c *Config) checkOTel(services *catalog.Catalog) error {
-	var mistakes []error
-	for i, name := range c.traceUpstreams() {
-		if services == nil || name == catalog.AppName {
-			continue
-		}
-		if !takesRequests(services, name) {
-			mistakes = append(mistakes, fmt.Errorf("GATEHOUSE_TRACE_UPSTREAMS: entry %d is no service; there are %s", i+1, serviceNames(services)))
-		}
-	}
-	if len(c.traceUpstreams()) > 0 && c.OTLP.Traces == "" {
+	mistakes := checkServices("GATEHOUSE_TRACE_UPSTREAMS", trimmed(c.TraceUpstreams), services)
+	if len(trimmed(c.TraceUpstreams)) > 0 && c.OTLP.Traces == "" {
 		mistakes = append(mistakes, fault.Mistakef("set OTEL_EXPORTER_OTLP_ENDPOINT", "GATEHOUSE_TRACE_UPSTREAMS needs traces to tell of"))
 	}
 	return errors.Join(mistakes...)

@@ -50,7 +50,7 @@ func (in *Instance) Listen() ([]Listener, error) {
 	err := open("GATEHOUSE_ADDR", in.Config.Addr, Listener{})
 	for _, service := range slices.Sorted(maps.Keys(in.Config.Listen)) {
 		if err == nil {
-			err = open(listenVariable(service), in.Config.Listen[service], Listener{Service: service})
+			err = open(variableOf(listenPrefix, service), in.Config.Listen[service], Listener{Service: service})
 		}
 	}
 	if err == nil && in.Config.MetricsAddr != "" {

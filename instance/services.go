@@ -37,16 +37,18 @@ func (c *Config) servicesFile() ([]byte, error) {
 	if c.ServicesFile == "" {
 		return nil, nil
 	}
-	f, err := os.Open(c.ServicesFile)
+	return readBounded("GATEHOUSE_SERVICES", c.ServicesFile, catalog.MaxCustomFile)
+}
+
+// readBounded reads the file that a variable names, up to one byte more than most.
+func readBounded(variable, path string, most int64) ([]byte, error) {
+	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("GATEHOUSE_SERVICES cannot be read: %w", err)
+		return nil, fmt.Errorf("%s cannot be read: %w", variable, err)
 	}
-	content, err := io.ReadAll(io.LimitReader(f, catalog.MaxCustomFile+1))
+	content, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err = errors.Join(err, f.Close()); err != nil {
-		return nil, fmt.Errorf("GATEHOUSE_SERVICES cannot be read: %w", err)
-	}
-	if content == nil {
-		content = []byte{}
+		return nil, fmt.Errorf("%s cannot be read: %w", variable, err)
 	}
 	return content, nil
 }

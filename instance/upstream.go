@@ -20,25 +20,8 @@ func (c *Config) checkUpstream(services *catalog.Catalog) error {
 	if c.BreakerFailures < 0 || c.BreakerFailures > 1_000_000 {
 		mistakes = append(mistakes, errors.New("UPSTREAM_BREAKER_FAILURES must be from 0 to 1000000"))
 	}
-	for i, name := range c.forwardClientIPs() {
-		if services == nil || name == catalog.AppName {
-			continue
-		}
-		if !takesRequests(services, name) {
-			mistakes = append(mistakes, fmt.Errorf("UPSTREAM_FORWARD_CLIENT_IP: entry %d is no service; there are %s", i+1, serviceNames(services)))
-		}
-	}
+	mistakes = append(mistakes, checkServices("UPSTREAM_FORWARD_CLIENT_IP", trimmed(c.ForwardClientIPs), services)...)
 	return errors.Join(mistakes...)
-}
-
-func (c *Config) forwardClientIPs() []string {
-	var names []string
-	for _, name := range c.ForwardClientIPs {
-		if name = strings.TrimSpace(name); name != "" {
-			names = append(names, name)
-		}
-	}
-	return names
 }
 
 // forwardHeaders reads UPSTREAM_FORWARD_HEADERS by service. Every mistake is in

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"strings"
 
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/usage"
@@ -40,21 +39,10 @@ func (c *Config) checkUsage() error {
 		mistakes = append(mistakes, errors.New("USAGE_SPOOL_MIB must be from 1 to 1048576"))
 	}
 	hosts, err := catalog.ParseHosts(c.ChatHosts)
-	for i, name := range c.hostsUsage() {
+	for i, name := range trimmed(c.HostsUsage) {
 		if err == nil && hosts[name] == "" { // a mistake in CHAT_HOSTS itself is told with it
 			mistakes = append(mistakes, fmt.Errorf("CHAT_HOSTS_USAGE: entry %d is no name out of CHAT_HOSTS", i+1))
 		}
 	}
 	return errors.Join(mistakes...)
-}
-
-// hostsUsage gives the names of CHAT_HOSTS_USAGE.
-func (c *Config) hostsUsage() []string {
-	var names []string
-	for _, name := range c.HostsUsage {
-		if name = strings.TrimSpace(name); name != "" {
-			names = append(names, name)
-		}
-	}
-	return names
 }
