@@ -27,12 +27,22 @@ const (
 // cutTime is how long requests that outlasted the grace may take to end.
 const cutTime = time.Second
 
+// Served is what a port serves.
+type Served string
+
+// All that a port can serve.
+const (
+	WholeAPI   Served = "api"
+	OneService Served = "service" // at its root, for SDKs whose base URL takes no path
+	Metrics    Served = "metrics" // at /metrics
+	Envoy      Served = "envoy"   // Envoy's rate limit service, over gRPC
+)
+
 // Listener is an open port and what it serves.
 type Listener struct {
 	net.Listener
-	Service string // a service at its root, for SDKs whose base URL takes no path; "" is the whole API
-	Metrics bool   // /metrics instead
-	Envoy   bool   // Envoy's rate limit service instead, over gRPC
+	Serves  Served
+	Service string // the one of [OneService]
 }
 
 // Listen opens the ports of the configuration, the API's first.
@@ -47,17 +57,17 @@ func (in *Instance) Listen() ([]Listener, error) {
 		all = append(all, what)
 		return nil
 	}
-	err := open("GATEHOUSE_ADDR", in.Config.Addr, Listener{})
+	err := open("GATEHOUSE_ADDR", in.Config.Addr, Listener{Serves: WholeAPI})
 	for _, service := range slices.Sorted(maps.Keys(in.Config.Listen)) {
 		if err == nil {
-			err = open(variableOf(listenPrefix, service), in.Config.Listen[service], Listener{Service: service})
+			err = open(variableOf(listenPrefix, service), in.Config.Listen[service], Listener{Serves: OneService, Service: service})
 		}
 	}
 	if err == nil && in.Config.MetricsAddr != "" {
-		err = open("GATEHOUSE_METRICS_ADDR", in.Config.MetricsAddr, Listener{Metrics: true})
+		err = open("GATEHOUSE_METRICS_ADDR", in.Config.MetricsAddr, Listener{Serves: Metrics})
 	}
 	if err == nil && in.Config.EnvoyAddr != "" {
-		err = open("GATEHOUSE_ENVOY_ADDR", in.Config.EnvoyAddr, Listener{Envoy: true})
+		err = open("GATEHOUSE_ENVOY_ADDR", in.Config.EnvoyAddr, Listener{Serves: Envoy})
 	}
 	if err != nil {
 		for _, l := range all {
@@ -75,22 +85,7 @@ func (in *Instance) Serve(ctx context.Context, listeners []Listener) error {
 	var servers []*http.Server
 	failed := make(chan error, len(listeners))
 	for _, l := range listeners {
-		hs := &http.Server{
-			Handler: in.Server, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-			ErrorLog: slog.NewLogLogger(in.Log.Handler(), slog.LevelDebug),
-		}
-		switch {
-		case l.Service != "":
-			hs.Handler = in.Server.Service(l.Service)
-		case l.Metrics:
-			mux := http.NewServeMux()
-			mux.Handle("GET /metrics", in.metrics.Handler())
-			hs.Handler = mux
-		case l.Envoy:
-			hs.Handler = envoy.NewHandler(in.limits, in.metrics.Decision)
-			hs.Protocols = new(http.Protocols)
-			hs.Protocols.SetUnencryptedHTTP2(true)
-		}
+		hs := in.httpServer(l)
 		servers = append(servers, hs)
 		go func() { failed <- hs.Serve(l) }()
 	}
@@ -121,6 +116,28 @@ func (in *Instance) Serve(ctx context.Context, listeners []Listener) error {
 	}
 	in.Log.Info("stopped")
 	return errors.Join(broken, err)
+}
+
+// httpServer gives what answers on a listener.
+func (in *Instance) httpServer(l Listener) *http.Server {
+	hs := &http.Server{
+		Handler: in.Server, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(in.Log.Handler(), slog.LevelDebug),
+	}
+	switch l.Serves {
+	case WholeAPI:
+	case OneService:
+		hs.Handler = in.Server.Service(l.Service)
+	case Metrics:
+		mux := http.NewServeMux()
+		mux.Handle("GET /metrics", in.metrics.Handler())
+		hs.Handler = mux
+	case Envoy:
+		hs.Handler = envoy.NewHandler(in.limits, in.metrics.Decision)
+		hs.Protocols = new(http.Protocols)
+		hs.Protocols.SetUnencryptedHTTP2(true)
+	}
+	return hs
 }
 
 // shutdown lets running requests end within grace, on all servers at once.

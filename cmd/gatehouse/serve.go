@@ -95,7 +95,7 @@ func serve(ctx context.Context, c instance.Config, ready func(in *instance.Insta
 		return errors.Join(err, in.Close())
 	}
 	for _, l := range listeners[1:] {
-		in.Log.Info("listening also", "service", l.Service, "metrics", l.Metrics, "envoy", l.Envoy, "address", "http://"+l.Addr().String())
+		in.Log.Info("listening also", "service", l.Service, "metrics", l.Serves == instance.Metrics, "envoy", l.Serves == instance.Envoy, "address", "http://"+l.Addr().String())
 	}
 	return errors.Join(in.Serve(ctx, listeners), in.Close())
 }

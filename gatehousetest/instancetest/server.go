@@ -66,13 +66,11 @@ func ServeConfig(t testing.TB, config instance.Config) *Server {
 	}
 	s.Instance, s.URL, s.ServiceURLs = in, "http://"+listeners[0].Addr().String(), make(map[string]string)
 	for _, l := range listeners[1:] {
-		if l.Metrics {
-			l.Service = "metrics"
+		name := l.Service
+		if l.Serves != instance.OneService {
+			name = string(l.Serves)
 		}
-		if l.Envoy {
-			l.Service = "envoy"
-		}
-		s.ServiceURLs[l.Service] = "http://" + l.Addr().String()
+		s.ServiceURLs[name] = "http://" + l.Addr().String()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
