@@ -201,14 +201,17 @@ func (w *wiring) makeTelemetry(ctx context.Context) (err error) {
 
 // makeEdge makes the server, and by it the gateway.
 func (w *wiring) makeEdge(ctx context.Context) error {
-	newGateway, err := w.gatewayMaker(ctx)
-	if err != nil {
-		return err
-	}
 	proxies, err := w.c.trustedProxies()
 	if err != nil {
 		return err
 	}
+	bounds, err := w.c.serviceBounds()
+	if err != nil {
+		return err
+	}
+	stop, cut := context.WithCancel(context.WithoutCancel(ctx))
+	w.cut = cut
+	w.onClose(func() error { cut(); return nil })
 	w.Server, err = server.New(server.Config{
 		DB:             w.DB,
 		Audit:          w.Audit,
@@ -225,7 +228,9 @@ func (w *wiring) makeEdge(ctx context.Context) error {
 		Checker:        w.checker,
 		Webhooks:       w.webhooks,
 		LimitsDegraded: w.limitsDegraded,
-		Gateway:        newGateway,
+		Gateway: func(problem func(http.ResponseWriter, *http.Request, error) int) (*gateway.Gateway, error) {
+			return w.newGateway(stop, bounds, problem)
+		},
 		Metrics:        w.metrics,
 		OTel:           w.otel,
 		AuthFailures:   w.c.AuthFailureLimit,
@@ -238,46 +243,38 @@ func (w *wiring) makeEdge(ctx context.Context) error {
 	return err
 }
 
-// gatewayMaker gives what makes the gateway, which is handed the vault as an opener.
-func (w *wiring) gatewayMaker(ctx context.Context) (func(func(http.ResponseWriter, *http.Request, error) int) (*gateway.Gateway, error), error) {
-	bounds, err := w.c.serviceBounds()
+// newGateway makes the gateway, which is handed the vault as an opener. What it
+// serves is cut when stop ends; problem answers with an error.
+func (w *wiring) newGateway(stop context.Context, bounds map[string]gateway.Bounds, problem func(http.ResponseWriter, *http.Request, error) int) (*gateway.Gateway, error) {
+	g, err := gateway.New(gateway.Options{
+		Catalog:                w.services,
+		Opener:                 opener{w.Vault, w.metrics},
+		Problem:                problem,
+		Logger:                 w.log,
+		Stop:                   stop,
+		Bounds:                 w.c.bounds(),
+		Services:               bounds,
+		SpoolDir:               w.c.spoolDir(),
+		MaxSpool:               w.c.BodySpool << 20,
+		StreamsPerOrganization: w.c.StreamsPerOrg,
+		AskUsage:               trimmed(w.c.HostsUsage),
+		AppUpstream:            w.upstream,
+		AppKey:                 appKey(w.c.JWTSecret),
+		DialContext:            w.out.dialer.DialContext,
+		Retries:                w.c.UpstreamRetries,
+		BreakerFailures:        w.c.BreakerFailures,
+		TellClientIP:           trimmed(w.c.ForwardClientIPs),
+		Observe:                observer(w.metrics),
+		Attempted:              attempted(w.otel),
+	})
 	if err != nil {
 		return nil, err
 	}
-	stop, cut := context.WithCancel(context.WithoutCancel(ctx))
-	w.cut = cut
-	w.onClose(func() error { cut(); return nil })
-	return func(problem func(http.ResponseWriter, *http.Request, error) int) (*gateway.Gateway, error) {
-		g, err := gateway.New(gateway.Options{
-			Catalog:                w.services,
-			Opener:                 opener{w.Vault, w.metrics},
-			Problem:                problem,
-			Logger:                 w.log,
-			Stop:                   stop,
-			Bounds:                 w.c.bounds(),
-			Services:               bounds,
-			SpoolDir:               w.c.spoolDir(),
-			MaxSpool:               w.c.BodySpool << 20,
-			StreamsPerOrganization: w.c.StreamsPerOrg,
-			AskUsage:               trimmed(w.c.HostsUsage),
-			AppUpstream:            w.upstream,
-			AppKey:                 appKey(w.c.JWTSecret),
-			DialContext:            w.out.dialer.DialContext,
-			Retries:                w.c.UpstreamRetries,
-			BreakerFailures:        w.c.BreakerFailures,
-			TellClientIP:           trimmed(w.c.ForwardClientIPs),
-			Observe:                observer(w.metrics),
-			Attempted:              attempted(w.otel),
-		})
-		if err != nil {
-			return nil, err
-		}
-		w.onClose(func() error { g.Close(); return nil })
-		w.meterBodies(g)
-		w.metrics.Gauge("gatehouse_breakers_open", "Breakers that let nothing pass at the moment, each of one organization's credential and host.",
-			func() float64 { return float64(g.OpenBreakers()) })
-		return g, nil
-	}, nil
+	w.onClose(func() error { g.Close(); return nil })
+	w.meterBodies(g)
+	w.metrics.Gauge("gatehouse_breakers_open", "Breakers that let nothing pass at the moment, each of one organization's credential and host.",
+		func() float64 { return float64(g.OpenBreakers()) })
+	return g, nil
 }
 
 // start starts the background writers. Nothing in it can fail.
