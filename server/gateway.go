@@ -82,24 +82,31 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, x *exchang
 }
 
 // enter decides whether the visit may go on. Who lacks the permission, or
-// whose visit cannot be recorded, uses up nothing of a limit.
+// whose visit cannot be recorded, uses up nothing of a limit, and is told where
+// both subjects stand if the limiter answers.
 func (s *Server) enter(r *http.Request, x *exchange, limits *policy.Request) (audit.Slot, error) {
 	ctx := r.Context()
-	if err := access.Allow(x.caller, access.CredentialUse, x.caller.Organization); err != nil {
-		return audit.Slot{}, firstError(s.cfg.Limits.Peek(ctx, x.start, limits), err)
-	}
-	if err := s.cfg.Usage.Ready(); err != nil {
-		return audit.Slot{}, firstError(s.cfg.Limits.Peek(ctx, x.start, limits), err)
-	}
-	slot, err := s.cfg.Audit.Reserve()
+	slot, err := s.admit(x)
 	if err != nil {
-		return audit.Slot{}, firstError(s.cfg.Limits.Peek(ctx, x.start, limits), err)
+		_ = s.cfg.Limits.Peek(ctx, x.start, limits) // a limiter that is away hides no refusal
+		return audit.Slot{}, err
 	}
 	if err := s.decide(ctx, x, limits); err != nil {
 		slot.Release()
 		return audit.Slot{}, err
 	}
 	return slot, nil
+}
+
+// admit checks the permission first, and then that the visit can be recorded.
+func (s *Server) admit(x *exchange) (audit.Slot, error) {
+	if err := access.Allow(x.caller, access.CredentialUse, x.caller.Organization); err != nil {
+		return audit.Slot{}, err
+	}
+	if err := s.cfg.Usage.Ready(); err != nil {
+		return audit.Slot{}, err
+	}
+	return s.cfg.Audit.Reserve()
 }
 
 // serviceName gives the name for the trail; one that is not in the catalogue is
@@ -109,13 +116,6 @@ func (s *Server) serviceName(name string) string {
 		return name
 	}
 	return "unknown"
-}
-
-func firstError(a, b error) error {
-	if a != nil {
-		return a
-	}
-	return b
 }
 
 func limitMessage(limits *policy.Request) string {
