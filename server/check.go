@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -169,25 +170,11 @@ func (s *Server) authRequest(w http.ResponseWriter, r *http.Request) {
 	if query.Get("deny") == "403" {
 		w = &forbidder{w}
 	}
-	err := s.authenticate(r, x)
-	if err == nil {
-		err = access.Allow(x.caller, access.CredentialUse, x.caller.Organization)
-	}
-	if err == nil {
-		err = checkQuery(r.URL.RawQuery)
-	}
-	if deny := query["deny"]; err == nil && (len(query["service"]) > 1 || len(deny) > 1 || len(deny) == 1 && deny[0] != "403") {
-		err = errAuthQuery
-	}
-	var visit policy.Visit
-	if err == nil {
-		visit, err = s.visitOf(r, query.Get("service"))
-	}
+	visit, err := s.askedVisit(r, x, query)
 	if err != nil {
 		s.refuse(w, r, x, err)
 		return
 	}
-	visit.Addr = x.ip
 	limits := s.requests.Get().(*policy.Request)
 	defer s.requests.Put(limits)
 	s.cfg.Limits.Prepare(limits, x.caller, visit, x.start)
@@ -198,6 +185,25 @@ func (s *Server) authRequest(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// askedVisit gives the visit that is asked about, where its caller may make it.
+func (s *Server) askedVisit(r *http.Request, x *exchange, query url.Values) (v policy.Visit, err error) {
+	if err := s.authenticate(r, x); err != nil {
+		return v, err
+	}
+	if err := access.Allow(x.caller, access.CredentialUse, x.caller.Organization); err != nil {
+		return v, err
+	}
+	if err := checkQuery(r.URL.RawQuery); err != nil {
+		return v, err
+	}
+	if deny := query["deny"]; len(query["service"]) > 1 || len(deny) > 1 || len(deny) == 1 && deny[0] != "403" {
+		return v, errAuthQuery
+	}
+	v, err = s.visitOf(r, query.Get("service"))
+	v.Addr = x.ip
+	return v, err
 }
 
 // visitOf reads what the gateway in front says of the request. A client could

@@ -16,6 +16,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
+	"github.com/gatehouse-io/gatehouse/gateway"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/store"
 )
@@ -112,7 +113,7 @@ func (s *Server) problemOf(ctx context.Context, x *exchange, err error) *problem
 		p.Detail = "The database does not answer; try again shortly."
 		s.log.ErrorContext(ctx, "request failed", "code", p.Code, "error", err)
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		p.Status, p.Code, p.Detail = 499, "client_closed", "The client left before the answer was ready."
+		p.Status, p.Code, p.Detail = gateway.StatusClientClosed, "client_closed", "The client left before the answer was ready."
 	default:
 		p.Status, p.Code = http.StatusInternalServerError, "internal_error"
 		p.Detail = "Something went wrong on our side. The log has the details under this request id."
