@@ -13,7 +13,7 @@ import (
 
 type keysOut struct{ Body api.KeyStatus }
 
-func (s *Server) getKeys(ctx context.Context, caller access.Caller, _ *struct{}) (*keysOut, error) {
+func (s *Server) getKeys(ctx context.Context, caller access.Caller, _ *noInput) (*keysOut, error) {
 	st, err := s.cfg.Keys.Status(ctx, caller)
 	if err != nil {
 		return nil, err
@@ -78,7 +78,7 @@ func (s *Server) rotateKeys(ctx context.Context, caller access.Caller, in *rotat
 	return &rotationOut{wireRotation(r)}, nil
 }
 
-func (s *Server) stopRotation(ctx context.Context, caller access.Caller, _ *struct{}) (*rotationOut, error) {
+func (s *Server) stopRotation(ctx context.Context, caller access.Caller, _ *noInput) (*rotationOut, error) {
 	r, err := s.cfg.Keys.Stop(ctx, caller)
 	if err != nil {
 		return nil, err

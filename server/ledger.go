@@ -93,7 +93,7 @@ func wireProof(p ledger.Proof) api.AuditProof {
 
 type auditKeysOut struct{ Body api.AuditKeys }
 
-func (s *Server) auditKeys(ctx context.Context, _ access.Caller, _ *struct{}) (*auditKeysOut, error) {
+func (s *Server) auditKeys(ctx context.Context, _ access.Caller, _ *noInput) (*auditKeysOut, error) {
 	keys, err := s.cfg.Ledger.Keys(ctx)
 	if err != nil {
 		return nil, err
@@ -107,7 +107,7 @@ func (s *Server) auditKeys(ctx context.Context, _ access.Caller, _ *struct{}) (*
 
 type auditKeyOut struct{ Body api.AuditKey }
 
-func (s *Server) rotateAuditKey(ctx context.Context, caller access.Caller, _ *struct{}) (*auditKeyOut, error) {
+func (s *Server) rotateAuditKey(ctx context.Context, caller access.Caller, _ *noInput) (*auditKeyOut, error) {
 	k, err := s.cfg.Ledger.RotateKey(ctx, caller)
 	if err != nil {
 		return nil, err

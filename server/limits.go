@@ -8,11 +8,9 @@ import (
 	"github.com/gatehouse-io/gatehouse/policy"
 )
 
-type ownLimitsIn struct{}
-
 type ownLimitsOut struct{ Body api.LimitOverview }
 
-func (s *Server) ownLimits(ctx context.Context, caller access.Caller, _ *ownLimitsIn) (*ownLimitsOut, error) {
+func (s *Server) ownLimits(ctx context.Context, caller access.Caller, _ *noInput) (*ownLimitsOut, error) {
 	ip, organization, d, err := s.cfg.Limits.Own(ctx, caller, exchangeOf(ctx).ip)
 	if err != nil {
 		return nil, err

@@ -106,7 +106,7 @@ func (s *Server) policyRevisions(ctx context.Context, caller access.Caller, in *
 
 type offendersOut struct{ Body api.LimitOffenders }
 
-func (s *Server) topOffenders(ctx context.Context, caller access.Caller, _ *struct{}) (*offendersOut, error) {
+func (s *Server) topOffenders(ctx context.Context, caller access.Caller, _ *noInput) (*offendersOut, error) {
 	top, err := s.cfg.Limits.Top(ctx, caller)
 	if err != nil {
 		return nil, err

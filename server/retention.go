@@ -64,7 +64,7 @@ type boundsOut struct {
 	Body api.RetentionBounds
 }
 
-func (s *Server) getRetentionBounds(ctx context.Context, caller access.Caller, _ *struct{}) (*boundsOut, error) {
+func (s *Server) getRetentionBounds(ctx context.Context, caller access.Caller, _ *noInput) (*boundsOut, error) {
 	return wireBounds(s.cfg.Retention.Bounds(ctx, caller))
 }
 

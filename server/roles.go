@@ -10,7 +10,7 @@ import (
 
 type roleListOut struct{ Body api.RoleList }
 
-func (s *Server) listRoles(ctx context.Context, caller access.Caller, _ *struct{}) (*roleListOut, error) {
+func (s *Server) listRoles(ctx context.Context, caller access.Caller, _ *noInput) (*roleListOut, error) {
 	all, err := s.cfg.Orgs.Roles(ctx, caller)
 	if err != nil {
 		return nil, err

@@ -94,6 +94,11 @@ func (s *Server) routes() []route {
 		{get, "/api/audit/schema", access.None, noBody, ok, "get-event-schema", "The JSON Schema of an event", op(s.eventSchema)},
 		{get, "/api/audit/sinks", access.AuditRead, noBody, ok, "list-audit-sinks", "How far the delivery of the trail to webhooks has come", op(s.listSinks)},
 		{del, "/api/audit/persons/{person}", access.MemberManage, noBody, ok, "erase-person", "Take a person's addresses, user agents and names off all events", op(s.erasePerson)},
+		{get, "/api/audit/verify", access.AuditVerify, noBody, ok, "verify-audit", "Verify the audit trail: every event, hash, block and signature", op(s.verifyAudit)},
+		{get, "/api/audit/checkpoint", access.AuditVerify, noBody, ok, "get-audit-checkpoint", "The latest signed checkpoints of the audit trail, to keep elsewhere", op(s.auditCheckpoint)},
+		{get, "/api/audit/events/{id}/proof", access.AuditVerify, noBody, ok, "prove-event", "Prove that an event is in the audit trail, to be checked offline", op(s.proveEvent)},
+		{get, "/api/audit/keys", access.None, noBody, ok, "list-audit-keys", "The public keys that checkpoints are signed with", op(s.auditKeys)},
+		{post, "/api/audit/keys/rotate", access.KeyRotate, noBody, created, "rotate-audit-key", "Sign checkpoints with a new key", op(s.rotateAuditKey)},
 
 		{get, "/api/members", access.MemberRead, noBody, ok, "list-members", "List the members of whom something is known", op(s.listMembers)},
 		{get, "/api/members/{member}", access.MemberRead, noBody, ok, "get-member", "Get what is known of a member", op(s.getMember)},
@@ -108,11 +113,7 @@ func (s *Server) routes() []route {
 		{get, "/api/tokens/{token}", access.TokenRead, noBody, ok, "get-token", "Get a service token, without the token", op(s.getToken)},
 		{del, "/api/tokens/{token}", access.TokenManage, noBody, empty, "revoke-token", "Revoke a service token", op(s.revokeToken)},
 		{post, "/api/access/check", access.None, smallBody, ok, "check-access", "Explain a decision: whether a permission is held, and by which role", op(s.checkAccess)},
-		{get, "/api/audit/verify", access.AuditVerify, noBody, ok, "verify-audit", "Verify the audit trail: every event, hash, block and signature", op(s.verifyAudit)},
-		{get, "/api/audit/checkpoint", access.AuditVerify, noBody, ok, "get-audit-checkpoint", "The latest signed checkpoints of the audit trail, to keep elsewhere", op(s.auditCheckpoint)},
-		{get, "/api/audit/events/{id}/proof", access.AuditVerify, noBody, ok, "prove-event", "Prove that an event is in the audit trail, to be checked offline", op(s.proveEvent)},
-		{get, "/api/audit/keys", access.None, noBody, ok, "list-audit-keys", "The public keys that checkpoints are signed with", op(s.auditKeys)},
-		{post, "/api/audit/keys/rotate", access.KeyRotate, noBody, created, "rotate-audit-key", "Sign checkpoints with a new key", op(s.rotateAuditKey)},
+
 		{get, "/api/retention/policy", access.RetentionRead, noBody, ok, "get-retention-policy", "How long the organization's data is kept", op(s.getRetention)},
 		{put, "/api/retention/policy", access.RetentionManage, smallBody, ok, "set-retention-policy", "Replace how long the organization's data is kept", op(s.putRetention)},
 		{get, "/api/retention/bounds", access.RetentionRead, noBody, ok, "get-retention-bounds", "The operator's floors and ceilings over every policy", op(s.getRetentionBounds)},
@@ -161,6 +162,9 @@ func op[I, O any](fn func(ctx context.Context, caller access.Caller, in *I) (*O,
 		})
 	}
 }
+
+// noInput is the input of an operation that takes none.
+type noInput struct{}
 
 // operationTimeout bounds one operation, so that a database that hangs does not
 // hold requests for good.

@@ -11,8 +11,6 @@ import (
 
 var errNoService = fault.New(fault.NotFound, "service_not_found", "There is no such service; GET /api/services lists them.")
 
-type noInput struct{}
-
 type serviceListOut struct{ Body api.ServiceList }
 
 func (s *Server) listServices(_ context.Context, _ access.Caller, _ *noInput) (*serviceListOut, error) {

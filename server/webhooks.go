@@ -13,7 +13,7 @@ import (
 
 type webhookListOut struct{ Body api.WebhookList }
 
-func (s *Server) listWebhooks(ctx context.Context, caller access.Caller, _ *struct{}) (*webhookListOut, error) {
+func (s *Server) listWebhooks(ctx context.Context, caller access.Caller, _ *noInput) (*webhookListOut, error) {
 	all, err := s.cfg.Webhooks.List(ctx, caller)
 	if err != nil {
 		return nil, err
