@@ -210,31 +210,15 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		// Of HTTP/1.0 it removes a Transfer-Encoding, too, and does not go by it.
 		h.Set("Connection", "close")
 	}
-	defer func() {
-		broken := recover()
-		abort := isAbort(broken)
-		if broken != nil && !abort {
-			s.log.ErrorContext(ctx, "panic", "panic", panicKind(broken), "stack", string(debug.Stack()))
-			if sw.status == 0 {
-				s.writeProblem(sw, r, errPanic)
-			} else {
-				abort = true // half an answer must not look whole
-			}
-		}
-		took := s.now().Sub(x.start)
-		s.cfg.Metrics.Request(x.route, sw.status, took)
-		s.endTrace(span, x, sw.status, abort, took)
-		s.logRequest(ctx, x, sw, took, span.TraceID())
-		if abort {
-			cut(w, r)
-			panic(http.ErrAbortHandler)
-		}
-		s.linger.after(w, r, sw.status)
-	}()
+	defer s.finish(sw, r, x, span)
+	s.dispatch(sw, r, x)
+}
 
+// dispatch hands the request to what serves its route.
+func (s *Server) dispatch(sw *statusWriter, r *http.Request, x *exchange) {
 	// A body that is refused unread, or a client that does not read, must not
 	// hold the connection. The gateway sets deadlines of its own, by progress.
-	control := http.NewResponseController(w)
+	control := http.NewResponseController(sw.ResponseWriter)
 	if r.ContentLength != 0 {
 		_ = control.SetReadDeadline(x.start.Add(slowClient)) // not every writer has deadlines
 	}
@@ -244,13 +228,13 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 
 	switch {
 	case s.stopping.Load() && (isGateway(r) || r.URL.Path != "/healthz" && r.URL.Path != "/readyz"):
-		h.Set("Connection", "close")
+		sw.Header().Set("Connection", "close")
 		x.gateway = isGateway(r)
 		s.writeProblem(sw, r, errStopping)
 	case isGateway(r):
 		s.serveGateway(sw, r, x)
 	default:
-		h.Set("Cache-Control", "no-store")
+		sw.Header().Set("Cache-Control", "no-store")
 		if !cleanPath(r.URL.EscapedPath()) {
 			s.writeProblem(sw, r, errNoRoute)
 			return
@@ -264,6 +248,31 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		s.mux.ServeHTTP(sw, r)
 	}
+}
+
+// finish is deferred by serve: it answers after a panic, counts, traces and logs the
+// request, and cuts the connection where half an answer must not look whole.
+func (s *Server) finish(sw *statusWriter, r *http.Request, x *exchange, span *telemetry.ServerSpan) {
+	ctx := r.Context()
+	broken := recover()
+	abort := isAbort(broken)
+	if broken != nil && !abort {
+		s.log.ErrorContext(ctx, "panic", "panic", panicKind(broken), "stack", string(debug.Stack()))
+		if sw.status == 0 {
+			s.writeProblem(sw, r, errPanic)
+		} else {
+			abort = true // half an answer must not look whole
+		}
+	}
+	took := s.now().Sub(x.start)
+	s.cfg.Metrics.Request(x.route, sw.status, took)
+	s.endTrace(span, x, sw.status, abort, took)
+	s.logRequest(ctx, x, sw, took, span.TraceID())
+	if abort {
+		cut(sw.ResponseWriter, r)
+		panic(http.ErrAbortHandler)
+	}
+	s.linger.after(sw.ResponseWriter, r, sw.status)
 }
 
 // cleanPath reports whether the mux takes p as it is. It would answer any other
