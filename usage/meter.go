@@ -11,7 +11,8 @@ import (
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
-// Options sets up a [Meter]. Dir is required; the rest has defaults.
+// Options sets up a [Meter]. Dir is required; the rest has defaults, which a number
+// below 0 means too.
 type Options struct {
 	Dir        string        // folder of the spool, for this instance alone or for several on one machine
 	MaxSpool   int64         // bytes that may wait for the database; 64 MiB when 0
@@ -48,13 +49,13 @@ type Meter struct {
 
 // New gives a meter over db and takes over what dead processes left in its spool.
 func New(db *store.DB, opts Options) (*Meter, error) {
-	if opts.MaxSpool == 0 {
+	if opts.MaxSpool <= 0 {
 		opts.MaxSpool = 64 << 20
 	}
-	if opts.WriteEvery == 0 {
+	if opts.WriteEvery <= 0 {
 		opts.WriteEvery = 250 * time.Millisecond
 	}
-	if opts.ApplyEvery == 0 {
+	if opts.ApplyEvery <= 0 {
 		opts.ApplyEvery = time.Second
 	}
 	if opts.Now == nil {

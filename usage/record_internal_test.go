@@ -1,7 +1,9 @@
 package usage
 
 import (
+	"bytes"
 	"encoding/json"
+	"reflect"
 	"testing"
 	"time"
 
@@ -51,4 +53,49 @@ func TestLinesAreJSON(t *testing.T) {
 			t.Fatalf("%q: %v", got, err)
 		}
 	})
+}
+
+// What is written by hand is what is read: a record with every field set comes back
+// as it was, and its line has every member that a line knows.
+func TestLinesHoldEveryField(t *testing.T) {
+	var r Record
+	var fill func(v reflect.Value, name string)
+	fill = func(v reflect.Value, name string) {
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			v.Set(reflect.ValueOf(time.UnixMicro(1_800_000_000_123_456).UTC()))
+			return
+		}
+		switch v.Kind() {
+		case reflect.String:
+			v.SetString("the-" + name)
+		case reflect.Bool:
+			v.SetBool(true)
+		case reflect.Int64:
+			v.SetInt(int64(len(name)))
+		case reflect.Struct:
+			for i := range v.NumField() {
+				fill(v.Field(i), v.Type().Field(i).Name)
+			}
+		default:
+			t.Fatalf("%s is of a kind that this test does not know", name)
+		}
+	}
+	fill(reflect.ValueOf(&r).Elem(), "record")
+	r = r.normal()
+	written, err := appendLine(nil, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := parseLine(bytes.TrimSuffix(written, []byte("\n")))
+	if err != nil || read != r {
+		t.Errorf("read %+v, %v\nwant %+v", read, err, r)
+	}
+	var members map[string]any
+	if err := json.Unmarshal(written[checksum:], &members); err != nil {
+		t.Fatal(err)
+	}
+	known := reflect.TypeFor[line]()
+	if len(members) != known.NumField() {
+		t.Errorf("%d members were written, and %d are known", len(members), known.NumField())
+	}
 }

@@ -272,3 +272,14 @@ func TestHostileRecords(t *testing.T) {
 		}
 	})
 }
+
+// What is below 0 in the options is a default, and no panic of a ticker.
+func TestOptionsBelowZero(t *testing.T) {
+	db := openStore(t, t.TempDir()+"/gatehouse.db")
+	m, _ := start(t, db, t.TempDir(), func(o *usage.Options) { o.WriteEvery, o.ApplyEvery, o.MaxSpool = -1, -time.Second, -1 })
+	if err := m.Ready(); err != nil {
+		t.Error(err)
+	}
+	m.Record(usage.Record{Organization: "acme", Service: "openai", Member: "u1"})
+	flush(t, m)
+}
