@@ -117,7 +117,11 @@ func Run(ctx context.Context, r io.Reader, options Options, sets ...*policy.Tria
 			passed[j] = outcome == policy.Admitted || outcome == policy.Exempted
 		}
 		if len(sets) == 2 && passed[0] != passed[1] {
-			report.OnlyPassed[map[bool]int{true: 0, false: 1}[passed[0]]]++
+			only := 0
+			if passed[1] {
+				only = 1
+			}
+			report.OnlyPassed[only]++
 		}
 	}
 	slices.SortFunc(subjects, func(a, b Subject) int {
