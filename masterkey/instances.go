@@ -191,20 +191,20 @@ func (k *Keys) instancesIn(ctx context.Context, tx *store.Tx) ([]Instance, error
 	return all, err
 }
 
-// without names the live instances for which ok is false.
-func without(all []Instance, ok func(Instance) bool) []string {
+// liveThat names the live instances that are as is says.
+func liveThat(all []Instance, is func(Instance) bool) []string {
 	var names []string
 	for _, in := range all {
-		if in.Live && !ok(in) {
+		if in.Live && is(in) {
 			names = append(names, in.Name)
 		}
 	}
 	return names
 }
 
-// missing gives the error that live instances do not hold a key, nil where all do.
-func missing(all []Instance, id seal.KeyID) error {
-	names := without(all, func(in Instance) bool { return slices.Contains(in.Keys, id) })
+// heldByAll gives the error that live instances do not hold a key, nil where all do.
+func heldByAll(all []Instance, id seal.KeyID) error {
+	names := liveThat(all, func(in Instance) bool { return !slices.Contains(in.Keys, id) })
 	if len(names) == 0 {
 		return nil
 	}

@@ -177,32 +177,16 @@ func (k *Keys) Retire(ctx context.Context, caller access.Caller, id seal.KeyID, 
 			return err
 		}
 		r := st.find(id)
-		switch {
-		case r == nil:
-			return ErrUnknownKey
-		case !r.retiredAt.IsZero():
+		if r != nil && !r.retiredAt.IsZero() {
 			key = k.keyOf(r, st.sealing)
 			return nil
-		case id == st.sealing:
-			return ErrSeals
-		case len(unregistered) > 0:
-			return fault.New(fault.Conflict, "column_unregistered", "The database has sealed columns that this program does not know, so that nothing is proved: "+strings.Join(unregistered, ", ")+".")
-		case lost && k.ring.Holds(id):
-			return ErrNotLost
 		}
-		left, err := k.left(ctx, tx, st, id)
-		if err != nil {
+		if err := k.mayRetire(st, id, unregistered, lost); err != nil {
 			return err
 		}
-		if left.Rows > 0 && !lost {
-			return inUse(id, left, examples)
-		}
-		instances, err := k.instancesIn(ctx, tx)
+		left, err := k.unused(ctx, tx, st, id, examples, lost)
 		if err != nil {
 			return err
-		}
-		if names := without(instances, func(in Instance) bool { return in.Sealing != id }); len(names) > 0 {
-			return fault.New(fault.Conflict, "key_in_use", fmt.Sprintf("%s is what these running instances still seal under: %s. They look every two seconds.", id, strings.Join(names, ", ")))
 		}
 		now := store.At(k.opts.Now())
 		tx.Destroys() // what was under it, where the log still holds that
@@ -220,6 +204,41 @@ func (k *Keys) Retire(ctx context.Context, caller access.Caller, id seal.KeyID, 
 		return Key{}, err
 	}
 	return key, k.refresh(ctx)
+}
+
+// mayRetire says why a key cannot be retired, whatever hangs on it.
+func (k *Keys) mayRetire(st state, id seal.KeyID, unregistered []string, lost bool) error {
+	switch {
+	case st.find(id) == nil:
+		return ErrUnknownKey
+	case id == st.sealing:
+		return ErrSeals
+	case len(unregistered) > 0:
+		return fault.New(fault.Conflict, "column_unregistered", "The database has sealed columns that this program does not know, so that nothing is proved: "+strings.Join(unregistered, ", ")+".")
+	case lost && k.ring.Holds(id):
+		return ErrNotLost
+	}
+	return nil
+}
+
+// unused gives what hangs on the key, and says why it is still in use: by that,
+// unless it is given up as lost, or by an instance that seals under it.
+func (k *Keys) unused(ctx context.Context, tx *store.Tx, st state, id seal.KeyID, examples []Finding, lost bool) (Key, error) {
+	left, err := k.left(ctx, tx, st, id)
+	if err != nil {
+		return Key{}, err
+	}
+	if left.Rows > 0 && !lost {
+		return Key{}, inUse(id, left, examples)
+	}
+	instances, err := k.instancesIn(ctx, tx)
+	if err != nil {
+		return Key{}, err
+	}
+	if names := liveThat(instances, func(in Instance) bool { return in.Sealing == id }); len(names) > 0 {
+		return Key{}, fault.New(fault.Conflict, "key_in_use", fmt.Sprintf("%s is what these running instances still seal under: %s. They look every two seconds.", id, strings.Join(names, ", ")))
+	}
+	return left, nil
 }
 
 // left counts what hangs on the key.

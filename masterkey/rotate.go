@@ -151,10 +151,10 @@ func (k *Keys) start(ctx context.Context, tx *store.Tx, caller access.Caller, ta
 	if err != nil {
 		return Rotation{}, err
 	}
-	if st.sealing == target && total == 0 && len(without(instances, func(in Instance) bool { return in.Sealing == target })) == 0 {
+	if st.sealing == target && total == 0 && len(liveThat(instances, func(in Instance) bool { return in.Sealing != target })) == 0 {
 		return Rotation{Key: target, State: Done}, nil
 	}
-	if err := missing(instances, target); err != nil {
+	if err := heldByAll(instances, target); err != nil {
 		return Rotation{}, err
 	}
 	if _, err := tx.Exec(ctx, `UPDATE instance SET sealing_key = $1 WHERE id = 1`, target); err != nil {

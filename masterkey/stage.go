@@ -67,37 +67,14 @@ func (k *Keys) Stage(ctx context.Context, caller access.Caller, iterations int) 
 			iterations = max(sealing.Iterations, k.opts.Iterations)
 		}
 	}
-	newest := func(st state) *record { // the newest record of this secret
-		for i := len(st.records) - 1; i >= 0; i-- {
-			if r := &st.records[i]; r.retiredAt.IsZero() && r.Iterations >= iterations && k.source(r.ID) == FromKey {
-				return r
-			}
-		}
-		return nil
-	}
-	if r := newest(st); r != nil {
+	if r := k.newestOfSecret(st, iterations); r != nil {
 		return k.keyOf(r, st.sealing), nil
 	}
 	record, err := newRecord(k.opts.Secret, iterations)
 	if err != nil {
 		return Key{}, err
 	}
-	before := len(st.records)
-	err = k.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
-		now, err := readStateIn(ctx, tx)
-		if err != nil {
-			return err
-		}
-		if len(now.records) != before {
-			return errStagedMeanwhile
-		}
-		if err := insertRecord(ctx, tx, record, store.At(k.opts.Now()), store.Time{}); err != nil {
-			return err
-		}
-		e := keyEvent(audit.KeyStage, record.ID, map[string]any{"iterations": record.Iterations})
-		e.Permission = access.KeyRotate.String()
-		return k.log.Append(ctx, tx, caller, e)
-	})
+	err = k.insertStaged(ctx, caller, record, len(st.records))
 	if errors.Is(err, errStagedMeanwhile) {
 		return k.Stage(ctx, caller, iterations) // perhaps this very secret
 	}
@@ -114,6 +91,36 @@ func (k *Keys) Stage(ctx context.Context, caller access.Caller, iterations int) 
 		return k.keyOf(r, st.sealing), nil
 	}
 	return Key{}, ErrUnknownKey
+}
+
+// newestOfSecret gives the newest record of the secret in Options.Secret that has so
+// many iterations and is not retired; nil where there is none.
+func (k *Keys) newestOfSecret(st state, iterations int) *record {
+	for i := len(st.records) - 1; i >= 0; i-- {
+		if r := &st.records[i]; r.retiredAt.IsZero() && r.Iterations >= iterations && k.source(r.ID) == FromKey {
+			return r
+		}
+	}
+	return nil
+}
+
+// insertStaged keeps a record and its event, while there are as many as before.
+func (k *Keys) insertStaged(ctx context.Context, caller access.Caller, r seal.KeyRecord, before int) error {
+	return k.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
+		now, err := readStateIn(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if len(now.records) != before {
+			return errStagedMeanwhile
+		}
+		if err := insertRecord(ctx, tx, r, store.At(k.opts.Now()), store.Time{}); err != nil {
+			return err
+		}
+		e := keyEvent(audit.KeyStage, r.ID, map[string]any{"iterations": r.Iterations})
+		e.Permission = access.KeyRotate.String()
+		return k.log.Append(ctx, tx, caller, e)
+	})
 }
 
 var errStagedMeanwhile = errors.New("another key was staged meanwhile")

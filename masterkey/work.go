@@ -370,7 +370,7 @@ func (w *worker) finish(ctx context.Context) (finished bool, err error) {
 		if err != nil {
 			return err
 		}
-		finished = len(without(instances, func(in Instance) bool { return in.Sealing == w.r.Key })) == 0
+		finished = len(liveThat(instances, func(in Instance) bool { return in.Sealing != w.r.Key })) == 0
 		if !finished {
 			return nil
 		}
