@@ -22,7 +22,7 @@ var arrows = map[string][]string{
 	// is the network side of the catalogue.
 	"access": {}, "seal": {}, "catalog": {}, "ratelimit": {}, "ratelimit/replay": {"ratelimit"}, "api": {"internal/wiretime"},
 	"internal/csvsafe": {}, "internal/dotenv": {}, "internal/fault": {}, "internal/telemetry": {}, "internal/recheck": {"internal/bounded"}, "internal/bounded": {}, "internal/netguard": {}, "internal/bearer": {}, "internal/wiretime": {},
-	"internal/probe": {"catalog", "internal/netguard"},
+	"internal/probe": {"catalog", "internal/netguard", "internal/wiretime"},
 
 	"gatehousetest": {}, "gatehousetest/withpostgres": {"gatehousetest"}, // so that a room's tests are not built with all the others
 
@@ -46,7 +46,7 @@ var arrows = map[string][]string{
 	"usage":        {"access", "store", "usage/tokens", "internal/fault"},
 
 	"envoy":   {"access", "audit", "policy", "internal/fault", "internal/wiretime"},
-	"gateway": {"access", "audit", "catalog", "usage/tokens", "internal/bearer", "internal/fault"},
+	"gateway": {"access", "audit", "catalog", "usage/tokens", "internal/bearer", "internal/fault", "internal/wiretime"},
 	"server": {"access", "api", "audit", "auth", "catalog", "gateway", "ledger", "masterkey", "org", "policy", "ratelimit", "retention", "seal", "store", "usage", "usage/tokens", "vault",
 		"webhook", "internal/bearer", "internal/csvsafe", "internal/fault", "internal/telemetry"},
 	"instance": {"access", "audit", "auth", "catalog", "envoy", "gateway", "ledger", "masterkey", "org", "policy", "ratelimit", "retention", "seal", "server", "store", "usage", "usage/tokens", "vault",

@@ -17,6 +17,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/internal/netguard"
+	"github.com/gatehouse-io/gatehouse/internal/wiretime"
 	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
 )
@@ -105,7 +106,7 @@ func (w *Webhooks) post(ctx context.Context, address, id, body string, secrets [
 	_, _ = io.Copy(io.Discard, response.Body) // to a bound, so that the connection can be used again; what it says is the receiver's own
 	a := answer{status: int64(response.StatusCode)}
 	if a.status < 200 || a.status > 299 {
-		a.failure, a.retryAfter = failedStatus, retryAfter(response.Header.Get("Retry-After"), now)
+		a.failure, a.retryAfter = failedStatus, min(wiretime.RetryAfter(response.Header.Get("Retry-After"), now), maxRetryAfter)
 	}
 	return a
 }
@@ -134,17 +135,6 @@ func failureOf(err error) Failure {
 
 // maxRetryAfter bounds what a receiver may ask for.
 const maxRetryAfter = 24 * time.Hour
-
-// retryAfter reads the header Retry-After (RFC 9110, 10.2.3): seconds or a date.
-func retryAfter(value string, now time.Time) time.Duration {
-	var d time.Duration
-	if n, err := strconv.ParseInt(value, 10, 32); err == nil {
-		d = time.Duration(n) * time.Second
-	} else if at, err := http.ParseTime(value); err == nil {
-		d = at.Sub(now)
-	}
-	return min(max(d, 0), maxRetryAfter)
-}
 
 // system is who does what happens by itself.
 func system(organization string) access.Caller {

@@ -17,11 +17,11 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/internal/netguard"
+	"github.com/gatehouse-io/gatehouse/internal/wiretime"
 )
 
 // Timeout bounds one test: all its questions and answers.
@@ -64,11 +64,7 @@ func HTTP(ctx context.Context, client *http.Client, service *catalog.Service, in
 // busy reads 429, and 5xx with Retry-After (RFC 9110, 10.2.3) in seconds. A
 // date is as good as none: the provider's clock is not ours.
 func busy(status int, h http.Header) (bool, time.Duration) {
-	seconds, err := strconv.ParseUint(h.Get("Retry-After"), 10, 16)
-	after := time.Duration(seconds) * time.Second
-	if err != nil {
-		after = 0
-	}
+	after := wiretime.RetryAfterSeconds(h.Get("Retry-After"))
 	return status == http.StatusTooManyRequests || status >= 500 && after > 0, after
 }
 
