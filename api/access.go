@@ -130,6 +130,11 @@ func (c *Client) ListMembers(ctx context.Context, query url.Values) (MemberList,
 	return call[MemberList](ctx, c, http.MethodGet, "/api/members", query, nil)
 }
 
+// GetMember gives what is known of a member.
+func (c *Client) GetMember(ctx context.Context, id string) (Member, error) {
+	return call[Member](ctx, c, http.MethodGet, "/api/members/"+url.PathEscape(id), nil, nil)
+}
+
 // UpdateMember makes a member known, or changes what is known of it.
 func (c *Client) UpdateMember(ctx context.Context, id string, in MemberUpdate) (Member, error) {
 	return call[Member](ctx, c, http.MethodPut, "/api/members/"+url.PathEscape(id), nil, in)
@@ -171,6 +176,11 @@ func (c *Client) ListTokens(ctx context.Context, query url.Values) (ServiceToken
 // CreateToken makes a service token; the answer holds it, once.
 func (c *Client) CreateToken(ctx context.Context, in ServiceTokenCreate) (ServiceTokenCreated, error) {
 	return call[ServiceTokenCreated](ctx, c, http.MethodPost, "/api/tokens", nil, in)
+}
+
+// GetToken gives a service token without the token itself.
+func (c *Client) GetToken(ctx context.Context, id string) (ServiceToken, error) {
+	return call[ServiceToken](ctx, c, http.MethodGet, "/api/tokens/"+url.PathEscape(id), nil, nil)
 }
 
 // RevokeToken ends a service token.

@@ -20,7 +20,13 @@
 //
 // A [*CallError] is an answer; any other error means that there was none, or
 // none that could be read. Chat and proxy routes have no method: they are the
-// provider's own API, for the provider's own SDK.
+// provider's own API, for the provider's own SDK. Nor has the sub-request of
+// other gateways (authorize-request): it reads the headers of the request that it
+// is about, and is theirs to make; [Client.CheckRateLimit] is for programs.
+//
+// A change can be made to depend on the state that it is meant for:
+//
+//	_, err = c.UpdateCredential(ctx, credential.ID, change, api.IfMatch(credential.ETag))
 //
 // # Fields that may be absent
 //
@@ -127,23 +133,4 @@ type SDKError struct {
 	Message string `json:"message"`
 	Type    string `json:"type"`
 	Code    string `json:"code"`
-}
-
-// Organization is a tenant.
-type Organization struct {
-	ID        string `json:"id"`
-	Name      string `json:"name"`
-	CreatedAt *Time  `json:"createdAt"`
-}
-
-// OrganizationCreate asks for a new organization.
-type OrganizationCreate struct {
-	ID   string `json:"id" doc:"Your own id of the tenant: 1 to 64 letters, digits, '.', '_' or '-'" example:"acme"`
-	Name string `json:"name,omitempty" doc:"For people; the id when left out" example:"Acme Inc."`
-}
-
-// OrganizationList is one page of organizations.
-type OrganizationList struct {
-	Organizations []Organization `json:"organizations" nullable:"false"`
-	NextCursor    string         `json:"nextCursor,omitempty"`
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -105,5 +106,39 @@ func TestClientOnStrangeAnswers(t *testing.T) {
 			t.Errorf("%q: %+v", body, err)
 		}
 		server.Close()
+	}
+}
+
+// An answer that is longer than the client reads is told apart from one that is broken.
+func TestClientOnAnswersTooLarge(t *testing.T) {
+	page := []byte(`{"nextCursor":"` + strings.Repeat("x", 16<<20) + `"}`)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(page) }))
+	defer server.Close()
+	c := api.Client{BaseURL: server.URL}
+	if _, err := c.ListCredentials(t.Context(), nil); !errors.Is(err, api.ErrAnswerTooLarge) {
+		t.Errorf("%.100v", err)
+	}
+	page = []byte("{")
+	if _, err := c.ListCredentials(t.Context(), nil); err == nil || errors.Is(err, api.ErrAnswerTooLarge) {
+		t.Errorf("%v", err)
+	}
+}
+
+// Nothing is waited for that is no time to come.
+func TestClientOnRetryAfter(t *testing.T) {
+	var value string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", value)
+		w.WriteHeader(http.StatusTooManyRequests)
+	}))
+	defer server.Close()
+	c := api.Client{BaseURL: server.URL}
+	for in, want := range map[string]time.Duration{"-7": 0, "": 0, "soon": 0, "90": 90 * time.Second, "5m0": 0, "Mon, 23 Nov 2015 08:41:00 GMT": 0} {
+		value = in
+		_, err := c.ListCredentials(t.Context(), nil)
+		var refused *api.CallError
+		if !errors.As(err, &refused) || refused.RetryAfter != want {
+			t.Errorf("%q: %+v", in, err)
+		}
 	}
 }

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/gatehouse-io/gatehouse/internal/wiretime"
 )
 
 // Client calls a Gatehouse. Its methods are the API's calls; an answer that is
@@ -20,10 +23,12 @@ type Client struct {
 	HTTP    *http.Client // http.DefaultClient when nil
 }
 
-const policiesPath = "/api/rate-limit/policies"
-
 // maxAnswer bounds what is read of an answer, in bytes.
 const maxAnswer = 16 << 20
+
+// ErrAnswerTooLarge means that an answer was longer than the client reads (16
+// MiB). What was asked for has been done.
+var ErrAnswerTooLarge = errors.New("api: the answer is too large; ask for a smaller page")
 
 // CallError is an answer that was a problem.
 type CallError struct {
@@ -36,182 +41,97 @@ func (e *CallError) Error() string {
 	return fmt.Sprintf("%s (%d %s, request %s)", e.Detail, e.Status, e.Code, e.RequestID)
 }
 
-// ListCredentials gives a page of credentials. query may hold service, status,
-// limit and cursor; nil is the first page of all.
-func (c *Client) ListCredentials(ctx context.Context, query url.Values) (CredentialList, error) {
-	return call[CredentialList](ctx, c, http.MethodGet, "/api/api-credentials", query, nil)
+// Condition makes a change depend on the state that it is meant for; [IfMatch]
+// gives one. A call without any is made whatever the state is.
+type Condition struct{ tag string }
+
+// IfMatch lets a change be made only while what it is about still has that ETag.
+// Otherwise somebody was faster: the call ends with a [*CallError] with the status
+// 412 and the code of what it is about, and nothing is changed. No state has an
+// empty tag.
+func IfMatch(tag string) Condition { return Condition{tag} }
+
+// Tagged is what has an ETag.
+type Tagged struct {
+	// ETag names the state that was given, for [IfMatch]. It stands in a header, so
+	// only an answer about one thing has it, not the items of a list.
+	ETag string `json:"-"`
 }
 
-// CreateCredential stores a credential.
-func (c *Client) CreateCredential(ctx context.Context, in CredentialCreate) (Credential, error) {
-	return call[Credential](ctx, c, http.MethodPost, "/api/api-credentials", nil, in)
+func (t *Tagged) setETag(tag string) { t.ETag = tag }
+
+// request is one request that a client makes.
+type request struct {
+	method, path string
+	query        url.Values
+	header       http.Header // nil: no special ones
+	body         any         // nil: none
 }
 
-// GetCredential gives the metadata of one credential.
-func (c *Client) GetCredential(ctx context.Context, id string) (Credential, error) {
-	return call[Credential](ctx, c, http.MethodGet, "/api/api-credentials/"+url.PathEscape(id), nil, nil)
-}
-
-// UpdateCredential changes a credential.
-func (c *Client) UpdateCredential(ctx context.Context, id string, in CredentialUpdate) (Credential, error) {
-	return call[Credential](ctx, c, http.MethodPut, "/api/api-credentials/"+url.PathEscape(id), nil, in)
-}
-
-// DeleteCredential destroys a credential.
-func (c *Client) DeleteCredential(ctx context.Context, id string) error {
-	_, err := call[struct{}](ctx, c, http.MethodDelete, "/api/api-credentials/"+url.PathEscape(id), nil, nil)
-	return err
-}
-
-// RotateCredential puts new values in place of the old.
-func (c *Client) RotateCredential(ctx context.Context, id string, in CredentialRotate) (Credential, error) {
-	return call[Credential](ctx, c, http.MethodPost, "/api/api-credentials/"+url.PathEscape(id)+"/rotate", nil, in)
-}
-
-// RevealCredential gives the values in the clear.
-func (c *Client) RevealCredential(ctx context.Context, id, reason string) (RevealedCredential, error) {
-	return call[RevealedCredential](ctx, c, http.MethodPost, "/api/api-credentials/"+url.PathEscape(id)+"/reveal", nil, CredentialReveal{reason})
-}
-
-// TestCredential asks the provider whether values work.
-func (c *Client) TestCredential(ctx context.Context, in CredentialTest) (TestResult, error) {
-	return call[TestResult](ctx, c, http.MethodPost, "/api/api-credentials/test", nil, in)
-}
-
-// TestStoredCredential asks the provider whether a stored credential works.
-func (c *Client) TestStoredCredential(ctx context.Context, id string) (TestResult, error) {
-	return call[TestResult](ctx, c, http.MethodPost, "/api/api-credentials/"+url.PathEscape(id)+"/test", nil, nil)
-}
-
-// OwnLimits tells where the caller's address and organization stand.
-func (c *Client) OwnLimits(ctx context.Context) (LimitOverview, error) {
-	return call[LimitOverview](ctx, c, http.MethodGet, "/api/rate-limit/status", nil, nil)
-}
-
-// SubjectLimit tells where any subject stands; typ is "ip" or "org".
-func (c *Client) SubjectLimit(ctx context.Context, typ, key string) (LimitStatus, error) {
-	return call[LimitStatus](ctx, c, http.MethodGet, "/api/rate-limit/admin/status/"+url.PathEscape(typ)+"/"+url.PathEscape(key), nil, nil)
-}
-
-// ResetLimit forgets what was counted for a subject.
-func (c *Client) ResetLimit(ctx context.Context, typ, key string) (LimitStatus, error) {
-	return call[LimitStatus](ctx, c, http.MethodPost, "/api/rate-limit/reset", nil, LimitReset{typ, key})
-}
-
-// ListLimitPolicies gives a page of rate limit policies. query may hold limit,
-// cursor and, for operators, owner; nil is the first page of all.
-func (c *Client) ListLimitPolicies(ctx context.Context, query url.Values) (LimitPolicyList, error) {
-	return call[LimitPolicyList](ctx, c, http.MethodGet, policiesPath, query, nil)
-}
-
-// CreateLimitPolicy makes a rate limit policy.
-func (c *Client) CreateLimitPolicy(ctx context.Context, in LimitPolicyInput) (LimitPolicy, error) {
-	return call[LimitPolicy](ctx, c, http.MethodPost, policiesPath, nil, in)
-}
-
-// GetLimitPolicy gives a rate limit policy.
-func (c *Client) GetLimitPolicy(ctx context.Context, id string) (LimitPolicy, error) {
-	return call[LimitPolicy](ctx, c, http.MethodGet, policiesPath+"/"+url.PathEscape(id), nil, nil)
-}
-
-// UpdateLimitPolicy replaces all that a rate limit policy says.
-func (c *Client) UpdateLimitPolicy(ctx context.Context, id string, in LimitPolicyInput) (LimitPolicy, error) {
-	return call[LimitPolicy](ctx, c, http.MethodPut, policiesPath+"/"+url.PathEscape(id), nil, in)
-}
-
-// DeleteLimitPolicy removes a rate limit policy.
-func (c *Client) DeleteLimitPolicy(ctx context.Context, id string) error {
-	_, err := call[struct{}](ctx, c, http.MethodDelete, policiesPath+"/"+url.PathEscape(id), nil, nil)
-	return err
-}
-
-// RollBackLimitPolicy brings a rate limit policy back to what it said at a
-// revision.
-func (c *Client) RollBackLimitPolicy(ctx context.Context, id string, revision int64) (LimitPolicy, error) {
-	return call[LimitPolicy](ctx, c, http.MethodPost, policiesPath+"/"+url.PathEscape(id)+"/rollback", nil, LimitPolicyRollback{revision})
-}
-
-// CheckLimit asks for the decision on a request that does not go through
-// Gatehouse.
-func (c *Client) CheckLimit(ctx context.Context, in LimitCheck) (LimitDecision, error) {
-	return call[LimitDecision](ctx, c, http.MethodPost, "/api/rate-limit/check", nil, in)
-}
-
-// ListEvents gives a page of the trail. query may hold class, action, actor, target,
-// outcome, from, to, limit, cursor, count and organization.
-func (c *Client) ListEvents(ctx context.Context, query url.Values) (EventList, error) {
-	return call[EventList](ctx, c, http.MethodGet, "/api/audit/events", query, nil)
-}
-
-// Usage gives a page of usage. query may hold from, to, groupBy, service, model,
-// credential, member, organization, limit and cursor; nil is the sum over the
-// last 24 hours.
-func (c *Client) Usage(ctx context.Context, query url.Values) (UsageReport, error) {
-	return call[UsageReport](ctx, c, http.MethodGet, "/api/usage", query, nil)
-}
-
-// CreateOrganization makes an organization.
-func (c *Client) CreateOrganization(ctx context.Context, in OrganizationCreate) (Organization, error) {
-	return call[Organization](ctx, c, http.MethodPost, "/api/organizations", nil, in)
-}
-
-// DeleteOrganization destroys everything sealed for an organization. Its id
-// stays dead.
-func (c *Client) DeleteOrganization(ctx context.Context, id string) error {
-	_, err := call[struct{}](ctx, c, http.MethodDelete, "/api/organizations/"+url.PathEscape(id), url.Values{"confirm": {id}}, nil)
-	return err
-}
-
-// Keys tells of the master keys, what hangs on each and who holds them.
-func (c *Client) Keys(ctx context.Context) (KeyStatus, error) {
-	return call[KeyStatus](ctx, c, http.MethodGet, "/api/keys", nil, nil)
-}
-
-// StageKey makes the instance's new ENCRYPTION_KEY known as a key.
-func (c *Client) StageKey(ctx context.Context, in KeyStage) (MasterKey, error) {
-	return call[MasterKey](ctx, c, http.MethodPost, "/api/keys/stage", nil, in)
-}
-
-// RotateKeys starts moving everything to another master key.
-func (c *Client) RotateKeys(ctx context.Context, in KeyRotate) (KeyRotation, error) {
-	return call[KeyRotation](ctx, c, http.MethodPost, "/api/keys/rotate", nil, in)
-}
-
-// StopKeyRotation stops the running rotation.
-func (c *Client) StopKeyRotation(ctx context.Context) (KeyRotation, error) {
-	return call[KeyRotation](ctx, c, http.MethodPost, "/api/keys/stop", nil, nil)
-}
-
-// VerifyKeys opens sealed values and names those that do not open.
-func (c *Client) VerifyKeys(ctx context.Context, in KeyVerify) (KeyVerification, error) {
-	return call[KeyVerification](ctx, c, http.MethodPost, "/api/keys/verify", nil, in)
-}
-
-// RetireKey ends a master key that nothing hangs on.
-func (c *Client) RetireKey(ctx context.Context, id string, in KeyRetire) (MasterKey, error) {
-	return call[MasterKey](ctx, c, http.MethodPost, "/api/keys/"+url.PathEscape(id)+"/retire", nil, in)
-}
-
-func call[Out any](ctx context.Context, c *Client, method, path string, query url.Values, in any) (Out, error) {
+// call asks, and reads the answer whole.
+func call[Out any](ctx context.Context, c *Client, method, path string, query url.Values, body any, match ...Condition) (Out, error) {
 	var out Out
-	var body io.Reader
-	if in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
-			return out, err
+	header := make(http.Header)
+	for _, m := range match {
+		tag := m.tag
+		if tag == "" {
+			tag = `""`
 		}
-		body = bytes.NewReader(b)
+		header.Add("If-Match", tag)
 	}
-	address := strings.TrimSuffix(c.BaseURL, "/") + path
-	if len(query) > 0 {
-		address += "?" + query.Encode()
-	}
-	r, err := http.NewRequestWithContext(ctx, method, address, body)
+	answer, err := c.send(ctx, request{method, path, query, header, body})
 	if err != nil {
 		return out, err
 	}
+	defer func() { _ = answer.Body.Close() }() // all of it has been read
+	if answer.StatusCode == http.StatusNoContent {
+		return out, nil
+	}
+	b, err := readAnswer(answer)
+	if err != nil {
+		return out, err
+	}
+	if err := json.Unmarshal(b, &out); err != nil {
+		return out, err
+	}
+	if tagged, ok := any(&out).(interface{ setETag(string) }); ok {
+		tagged.setETag(answer.Header.Get("ETag"))
+	}
+	return out, nil
+}
+
+// stream asks, and gives the body of the answer as it comes.
+func (c *Client) stream(ctx context.Context, path string, query url.Values, header http.Header) (io.ReadCloser, error) {
+	answer, err := c.send(ctx, request{http.MethodGet, path, query, header, nil})
+	if err != nil {
+		return nil, err
+	}
+	return answer.Body, nil
+}
+
+// send gives an answer that is no problem. Its body is the caller's to close.
+func (c *Client) send(ctx context.Context, in request) (*http.Response, error) {
+	var body io.Reader
+	if in.body != nil {
+		b, err := json.Marshal(in.body)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(b)
+	}
+	address := strings.TrimSuffix(c.BaseURL, "/") + in.path
+	if len(in.query) > 0 {
+		address += "?" + in.query.Encode()
+	}
+	r, err := http.NewRequestWithContext(ctx, in.method, address, body)
+	if err != nil {
+		return nil, err
+	}
+	if in.header != nil {
+		r.Header = in.header
+	}
 	r.Header.Set("Authorization", "Bearer "+c.Token)
-	if in != nil {
+	if in.body != nil {
 		r.Header.Set("Content-Type", "application/json")
 	}
 	client := c.HTTP
@@ -219,29 +139,29 @@ func call[Out any](ctx context.Context, c *Client, method, path string, query ur
 		client = http.DefaultClient
 	}
 	answer, err := client.Do(r)
-	if err != nil {
-		return out, err
+	if err != nil || answer.StatusCode < http.StatusBadRequest {
+		return answer, err
 	}
-	defer func() { _ = answer.Body.Close() }() // all of it has been read
-	b, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
-	switch {
-	case err != nil:
-		return out, err
-	case answer.StatusCode >= http.StatusBadRequest:
-		e := &CallError{Problem{Status: answer.StatusCode, Detail: "the answer is no problem of Gatehouse's", Code: "unknown"}, retryAfter(answer.Header)}
-		_ = json.Unmarshal(b, &e.Problem) // what cannot be read stays unknown
-		e.Status = answer.StatusCode      // a proxy between may say anything in its body
-		return out, e
-	case answer.StatusCode == http.StatusNoContent:
-		return out, nil
-	}
-	return out, json.Unmarshal(b, &out)
+	defer func() { _ = answer.Body.Close() }() // it was only read
+	return nil, problemOf(answer)
 }
 
-func retryAfter(h http.Header) time.Duration {
-	d, err := time.ParseDuration(h.Get("Retry-After") + "s")
-	if err != nil {
-		return 0
+func readAnswer(answer *http.Response) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
+	if err == nil && len(b) > maxAnswer {
+		err = ErrAnswerTooLarge
 	}
-	return d
+	return b, err
+}
+
+func problemOf(answer *http.Response) *CallError {
+	e := &CallError{
+		Problem:    Problem{Detail: "the answer is no problem of Gatehouse's", Code: "unknown"},
+		RetryAfter: wiretime.RetryAfter(answer.Header.Get("Retry-After"), time.Now()),
+	}
+	if b, err := readAnswer(answer); err == nil {
+		_ = json.Unmarshal(b, &e.Problem) // what cannot be read stays unknown
+	}
+	e.Status = answer.StatusCode // a proxy between may say anything in its body
+	return e
 }

@@ -1,12 +1,16 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
+	"net/url"
 )
 
 // Credential is what is told of a credential: everything but its values.
 type Credential struct {
+	Tagged
 	ID          string            `json:"id" example:"cred_01936f3e-7c5a-7b0e-9d52-3b1f6a3c9e10"`
 	Service     string            `json:"service" example:"openai"`
 	Name        string            `json:"name" example:"Default"`
@@ -83,6 +87,7 @@ type CredentialReveal struct {
 
 // RevealedCredential holds values in the clear.
 type RevealedCredential struct {
+	Tagged
 	ID          string            `json:"id"`
 	Version     int64             `json:"version"`
 	Credentials map[string]string `json:"credentials"`
@@ -106,4 +111,51 @@ type TestResult struct {
 	Scopes    []string `json:"scopes,omitempty"`
 	ExpiresAt *Time    `json:"expiresAt,omitempty"`
 	TestedAt  *Time    `json:"testedAt,omitempty"`
+}
+
+// ListCredentials gives a page of credentials. query may hold service, status,
+// limit and cursor; nil is the first page of all.
+func (c *Client) ListCredentials(ctx context.Context, query url.Values) (CredentialList, error) {
+	return call[CredentialList](ctx, c, http.MethodGet, "/api/api-credentials", query, nil)
+}
+
+// CreateCredential stores a credential.
+func (c *Client) CreateCredential(ctx context.Context, in CredentialCreate) (Credential, error) {
+	return call[Credential](ctx, c, http.MethodPost, "/api/api-credentials", nil, in)
+}
+
+// GetCredential gives the metadata of one credential.
+func (c *Client) GetCredential(ctx context.Context, id string) (Credential, error) {
+	return call[Credential](ctx, c, http.MethodGet, "/api/api-credentials/"+url.PathEscape(id), nil, nil)
+}
+
+// UpdateCredential changes a credential.
+func (c *Client) UpdateCredential(ctx context.Context, id string, in CredentialUpdate, match ...Condition) (Credential, error) {
+	return call[Credential](ctx, c, http.MethodPut, "/api/api-credentials/"+url.PathEscape(id), nil, in, match...)
+}
+
+// DeleteCredential destroys a credential.
+func (c *Client) DeleteCredential(ctx context.Context, id string, match ...Condition) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, "/api/api-credentials/"+url.PathEscape(id), nil, nil, match...)
+	return err
+}
+
+// RotateCredential puts new values in place of the old.
+func (c *Client) RotateCredential(ctx context.Context, id string, in CredentialRotate, match ...Condition) (Credential, error) {
+	return call[Credential](ctx, c, http.MethodPost, "/api/api-credentials/"+url.PathEscape(id)+"/rotate", nil, in, match...)
+}
+
+// RevealCredential gives the values in the clear.
+func (c *Client) RevealCredential(ctx context.Context, id, reason string) (RevealedCredential, error) {
+	return call[RevealedCredential](ctx, c, http.MethodPost, "/api/api-credentials/"+url.PathEscape(id)+"/reveal", nil, CredentialReveal{reason})
+}
+
+// TestCredential asks the provider whether values work.
+func (c *Client) TestCredential(ctx context.Context, in CredentialTest) (TestResult, error) {
+	return call[TestResult](ctx, c, http.MethodPost, "/api/api-credentials/test", nil, in)
+}
+
+// TestStoredCredential asks the provider whether a stored credential works.
+func (c *Client) TestStoredCredential(ctx context.Context, id string) (TestResult, error) {
+	return call[TestResult](ctx, c, http.MethodPost, "/api/api-credentials/"+url.PathEscape(id)+"/test", nil, nil)
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 )
 
 // Event is one line of the audit trail.
@@ -90,13 +89,13 @@ type SinkList struct {
 	Sinks []Sink `json:"sinks" nullable:"false"`
 }
 
-// EventSchema gives the JSON Schema of an event, with every action there is.
-func (c *Client) EventSchema(ctx context.Context) (json.RawMessage, error) {
+// GetEventSchema gives the JSON Schema of an event, with every action there is.
+func (c *Client) GetEventSchema(ctx context.Context) (json.RawMessage, error) {
 	return call[json.RawMessage](ctx, c, http.MethodGet, "/api/audit/schema", nil, nil)
 }
 
-// ListSinks tells how far the delivery of the trail has come.
-func (c *Client) ListSinks(ctx context.Context) (SinkList, error) {
+// ListAuditSinks tells how far the delivery of the trail has come.
+func (c *Client) ListAuditSinks(ctx context.Context) (SinkList, error) {
 	return call[SinkList](ctx, c, http.MethodGet, "/api/audit/sinks", nil, nil)
 }
 
@@ -122,31 +121,8 @@ func (c *Client) TailEvents(ctx context.Context, query url.Values, lastEventID s
 	return c.stream(ctx, "/api/audit/tail", query, header)
 }
 
-func (c *Client) stream(ctx context.Context, path string, query url.Values, header http.Header) (io.ReadCloser, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.BaseURL, "/")+path+"?"+query.Encode(), nil)
-	if err != nil {
-		return nil, err
-	}
-	if header != nil {
-		r.Header = header
-	}
-	r.Header.Set("Authorization", "Bearer "+c.Token)
-	client := c.HTTP
-	if client == nil {
-		client = http.DefaultClient
-	}
-	answer, err := client.Do(r)
-	if err != nil {
-		return nil, err
-	}
-	if answer.StatusCode == http.StatusOK {
-		return answer.Body, nil
-	}
-	defer func() { _ = answer.Body.Close() }() // it was only read
-	e := &CallError{Problem{Detail: "the answer is no problem of Gatehouse's", Code: "unknown"}, retryAfter(answer.Header)}
-	if b, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer)); err == nil {
-		_ = json.Unmarshal(b, &e.Problem) // what cannot be read stays unknown
-	}
-	e.Status = answer.StatusCode
-	return nil, e
+// ListEvents gives a page of the trail. query may hold class, action, actor, target,
+// outcome, from, to, limit, cursor, count and organization.
+func (c *Client) ListEvents(ctx context.Context, query url.Values) (EventList, error) {
+	return call[EventList](ctx, c, http.MethodGet, "/api/audit/events", query, nil)
 }

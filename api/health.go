@@ -45,8 +45,8 @@ type CredentialFinding struct {
 	Detail string `json:"detail,omitempty" doc:"Of test_failed: what the provider's answer means"`
 }
 
-// CredentialHealth tells which credentials need attention. query may hold
+// GetCredentialHealth tells which credentials need attention. query may hold
 // finding, limit and cursor; nil is the first page of all.
-func (c *Client) CredentialHealth(ctx context.Context, query url.Values) (CredentialHealthReport, error) {
+func (c *Client) GetCredentialHealth(ctx context.Context, query url.Values) (CredentialHealthReport, error) {
 	return call[CredentialHealthReport](ctx, c, http.MethodGet, "/api/api-credentials/health", query, nil)
 }

@@ -1,5 +1,11 @@
 package api
 
+import (
+	"context"
+	"net/http"
+	"net/url"
+)
+
 // KeyColumn is how many rows of a column hang on a key.
 type KeyColumn struct {
 	Column string `json:"column" doc:"table.column" example:"credential_versions.fields_sealed"`
@@ -91,4 +97,34 @@ type KeyVerification struct {
 	Unreadable int64        `json:"unreadable"`
 	Findings   []KeyFinding `json:"findings" nullable:"false" doc:"The first 1,000"`
 	Complete   bool         `json:"complete" doc:"false: the time ran out before all that was asked for was checked"`
+}
+
+// GetKeys tells of the master keys, what hangs on each and who holds them.
+func (c *Client) GetKeys(ctx context.Context) (KeyStatus, error) {
+	return call[KeyStatus](ctx, c, http.MethodGet, "/api/keys", nil, nil)
+}
+
+// StageKey makes the instance's new ENCRYPTION_KEY known as a key.
+func (c *Client) StageKey(ctx context.Context, in KeyStage) (MasterKey, error) {
+	return call[MasterKey](ctx, c, http.MethodPost, "/api/keys/stage", nil, in)
+}
+
+// RotateKeys starts moving everything to another master key.
+func (c *Client) RotateKeys(ctx context.Context, in KeyRotate) (KeyRotation, error) {
+	return call[KeyRotation](ctx, c, http.MethodPost, "/api/keys/rotate", nil, in)
+}
+
+// StopKeyRotation stops the running rotation.
+func (c *Client) StopKeyRotation(ctx context.Context) (KeyRotation, error) {
+	return call[KeyRotation](ctx, c, http.MethodPost, "/api/keys/stop", nil, nil)
+}
+
+// VerifyKeys opens sealed values and names those that do not open.
+func (c *Client) VerifyKeys(ctx context.Context, in KeyVerify) (KeyVerification, error) {
+	return call[KeyVerification](ctx, c, http.MethodPost, "/api/keys/verify", nil, in)
+}
+
+// RetireKey ends a master key that nothing hangs on.
+func (c *Client) RetireKey(ctx context.Context, id string, in KeyRetire) (MasterKey, error) {
+	return call[MasterKey](ctx, c, http.MethodPost, "/api/keys/"+url.PathEscape(id)+"/retire", nil, in)
 }

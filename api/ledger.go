@@ -76,18 +76,18 @@ func (c *Client) VerifyAudit(ctx context.Context, query url.Values) (AuditVerifi
 	return call[AuditVerification](ctx, c, http.MethodGet, "/api/audit/verify", query, nil)
 }
 
-// AuditCheckpoints gives the latest signed notes. query may hold organization.
-func (c *Client) AuditCheckpoints(ctx context.Context, query url.Values) (AuditCheckpoints, error) {
+// GetAuditCheckpoint gives the latest signed notes. query may hold organization.
+func (c *Client) GetAuditCheckpoint(ctx context.Context, query url.Values) (AuditCheckpoints, error) {
 	return call[AuditCheckpoints](ctx, c, http.MethodGet, "/api/audit/checkpoint", query, nil)
 }
 
-// AuditProof proves an event. query may hold organization.
-func (c *Client) AuditProof(ctx context.Context, event string, query url.Values) (AuditProof, error) {
+// ProveEvent proves an event. query may hold organization.
+func (c *Client) ProveEvent(ctx context.Context, event string, query url.Values) (AuditProof, error) {
 	return call[AuditProof](ctx, c, http.MethodGet, "/api/audit/events/"+url.PathEscape(event)+"/proof", query, nil)
 }
 
-// AuditKeys gives the public keys that checkpoints are signed with.
-func (c *Client) AuditKeys(ctx context.Context) (AuditKeys, error) {
+// ListAuditKeys gives the public keys that checkpoints are signed with.
+func (c *Client) ListAuditKeys(ctx context.Context) (AuditKeys, error) {
 	return call[AuditKeys](ctx, c, http.MethodGet, "/api/audit/keys", nil, nil)
 }
 

@@ -1,5 +1,13 @@
 package api
 
+import (
+	"context"
+	"net/http"
+	"net/url"
+)
+
+const policiesPath = "/api/rate-limit/policies"
+
 // LimitPolicyInput is what a rate limit policy says. A PUT replaces the whole of it.
 type LimitPolicyInput struct {
 	Effect       string   `json:"effect" doc:"limit: its windows stand in place of less specific ones; exempt: nothing is counted; block: refused with 403" example:"limit"`
@@ -16,6 +24,7 @@ type LimitPolicyInput struct {
 
 // LimitPolicy is a stored policy.
 type LimitPolicy struct {
+	Tagged
 	ID    string `json:"id"`
 	Owner string `json:"owner" doc:"The organization whose own policy it is; _instance: the operator's"`
 	LimitPolicyInput
@@ -98,4 +107,43 @@ type LimitDecision struct {
 // LimitDecisions answers a batch, in its order.
 type LimitDecisions struct {
 	Decisions []LimitDecision `json:"decisions" nullable:"false"`
+}
+
+// ListLimitPolicies gives a page of rate limit policies. query may hold limit,
+// cursor and, for operators, owner; nil is the first page of all.
+func (c *Client) ListLimitPolicies(ctx context.Context, query url.Values) (LimitPolicyList, error) {
+	return call[LimitPolicyList](ctx, c, http.MethodGet, policiesPath, query, nil)
+}
+
+// CreateLimitPolicy makes a rate limit policy.
+func (c *Client) CreateLimitPolicy(ctx context.Context, in LimitPolicyInput) (LimitPolicy, error) {
+	return call[LimitPolicy](ctx, c, http.MethodPost, policiesPath, nil, in)
+}
+
+// GetLimitPolicy gives a rate limit policy.
+func (c *Client) GetLimitPolicy(ctx context.Context, id string) (LimitPolicy, error) {
+	return call[LimitPolicy](ctx, c, http.MethodGet, policiesPath+"/"+url.PathEscape(id), nil, nil)
+}
+
+// UpdateLimitPolicy replaces all that a rate limit policy says.
+func (c *Client) UpdateLimitPolicy(ctx context.Context, id string, in LimitPolicyInput, match ...Condition) (LimitPolicy, error) {
+	return call[LimitPolicy](ctx, c, http.MethodPut, policiesPath+"/"+url.PathEscape(id), nil, in, match...)
+}
+
+// DeleteLimitPolicy removes a rate limit policy.
+func (c *Client) DeleteLimitPolicy(ctx context.Context, id string, match ...Condition) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, policiesPath+"/"+url.PathEscape(id), nil, nil, match...)
+	return err
+}
+
+// RollBackLimitPolicy brings a rate limit policy back to what it said at a
+// revision.
+func (c *Client) RollBackLimitPolicy(ctx context.Context, id string, revision int64, match ...Condition) (LimitPolicy, error) {
+	return call[LimitPolicy](ctx, c, http.MethodPost, policiesPath+"/"+url.PathEscape(id)+"/rollback", nil, LimitPolicyRollback{revision}, match...)
+}
+
+// ListLimitPolicyRevisions gives what a rate limit policy said before, also one
+// that was removed.
+func (c *Client) ListLimitPolicyRevisions(ctx context.Context, id string) (LimitPolicyRevisions, error) {
+	return call[LimitPolicyRevisions](ctx, c, http.MethodGet, policiesPath+"/"+url.PathEscape(id)+"/revisions", nil, nil)
 }

@@ -21,6 +21,7 @@ type RetentionLength struct {
 
 // RetentionPolicy is how long an organization keeps its data.
 type RetentionPolicy struct {
+	Tagged
 	Organization string `json:"organization"`
 	RetentionInput
 	Revision  int64             `json:"revision" doc:"Grows with each change; the ETag. 0: nobody made one"`
@@ -37,6 +38,7 @@ type RetentionBoundsInput struct {
 
 // RetentionBounds are the floors and ceilings that hold over every policy.
 type RetentionBounds struct {
+	Tagged
 	RetentionBoundsInput
 	Revision  int64  `json:"revision" doc:"Grows with each change; the ETag. 0: the built-in ones"`
 	UpdatedAt *Time  `json:"updatedAt,omitempty"`
@@ -148,14 +150,29 @@ type RetentionCertificates struct {
 	NextCursor   string                 `json:"nextCursor,omitempty"`
 }
 
-// RetentionPolicy gives how long the caller's organization keeps its data.
-func (c *Client) RetentionPolicy(ctx context.Context) (RetentionPolicy, error) {
+// GetRetentionPolicy gives how long the caller's organization keeps its data.
+func (c *Client) GetRetentionPolicy(ctx context.Context) (RetentionPolicy, error) {
 	return call[RetentionPolicy](ctx, c, http.MethodGet, "/api/retention/policy", nil, nil)
 }
 
 // SetRetentionPolicy replaces how long the caller's organization keeps its data.
-func (c *Client) SetRetentionPolicy(ctx context.Context, in RetentionInput) (RetentionPolicy, error) {
-	return call[RetentionPolicy](ctx, c, http.MethodPut, "/api/retention/policy", nil, in)
+func (c *Client) SetRetentionPolicy(ctx context.Context, in RetentionInput, match ...Condition) (RetentionPolicy, error) {
+	return call[RetentionPolicy](ctx, c, http.MethodPut, "/api/retention/policy", nil, in, match...)
+}
+
+// GetRetentionBounds gives the operator's floors and ceilings.
+func (c *Client) GetRetentionBounds(ctx context.Context) (RetentionBounds, error) {
+	return call[RetentionBounds](ctx, c, http.MethodGet, "/api/retention/bounds", nil, nil)
+}
+
+// SetRetentionBounds replaces the operator's floors and ceilings.
+func (c *Client) SetRetentionBounds(ctx context.Context, in RetentionBoundsInput, match ...Condition) (RetentionBounds, error) {
+	return call[RetentionBounds](ctx, c, http.MethodPut, "/api/retention/bounds", nil, in, match...)
+}
+
+// ListRetentionPresets gives lengths that serve known rules.
+func (c *Client) ListRetentionPresets(ctx context.Context) (RetentionPresets, error) {
+	return call[RetentionPresets](ctx, c, http.MethodGet, "/api/retention/presets", nil, nil)
 }
 
 // PreviewRetention says what a sweep would do; with in, under that policy.
@@ -179,7 +196,13 @@ func (c *Client) ReleaseHold(ctx context.Context, id string) error {
 	return err
 }
 
-// RetentionCertificates gives what sweeps removed. query may hold limit and cursor.
-func (c *Client) RetentionCertificates(ctx context.Context, query url.Values) (RetentionCertificates, error) {
+// ListHeldEvents gives a page of the events that legal holds set aside. query may
+// hold limit and cursor.
+func (c *Client) ListHeldEvents(ctx context.Context, query url.Values) (HeldEvents, error) {
+	return call[HeldEvents](ctx, c, http.MethodGet, "/api/retention/held", query, nil)
+}
+
+// ListRetentionCertificates gives what sweeps removed. query may hold limit and cursor.
+func (c *Client) ListRetentionCertificates(ctx context.Context, query url.Values) (RetentionCertificates, error) {
 	return call[RetentionCertificates](ctx, c, http.MethodGet, "/api/retention/certificates", query, nil)
 }

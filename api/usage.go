@@ -1,5 +1,11 @@
 package api
 
+import (
+	"context"
+	"net/http"
+	"net/url"
+)
+
 // UsageReport is one page of usage, sorted by what it is grouped by.
 type UsageReport struct {
 	From       *Time      `json:"from" doc:"The beginning of the first hour"`
@@ -33,4 +39,11 @@ type UsageRow struct {
 
 	BytesIn  int64 `json:"bytesIn" doc:"Of request bodies"`
 	BytesOut int64 `json:"bytesOut" doc:"Of answers' bodies"`
+}
+
+// GetUsage gives a page of usage. query may hold from, to, groupBy, service, model,
+// credential, member, organization, limit and cursor; nil is the sum over the
+// last 24 hours.
+func (c *Client) GetUsage(ctx context.Context, query url.Values) (UsageReport, error) {
+	return call[UsageReport](ctx, c, http.MethodGet, "/api/usage", query, nil)
 }

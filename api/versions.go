@@ -10,6 +10,7 @@ import (
 // CredentialVersion is what is told of one version of a credential: who made it,
 // when and why, and what became of it; never its values.
 type CredentialVersion struct {
+	Tagged
 	Version     int64       `json:"version"`
 	State       string      `json:"state" enum:"staged,active,retiring,retired" doc:"retiring: replaced and in grace until graceUntil; retired: destroyed, only this line is left"`
 	Fields      []string    `json:"fields" nullable:"false" doc:"The names of the fields it holds, or held"`
@@ -69,8 +70,8 @@ func (c *Client) ListCredentialVersions(ctx context.Context, id string, query ur
 }
 
 // StageCredentialVersion seals new values that are not in use yet.
-func (c *Client) StageCredentialVersion(ctx context.Context, id string, in CredentialStage) (CredentialVersion, error) {
-	return call[CredentialVersion](ctx, c, http.MethodPost, versionsPath(id), nil, in)
+func (c *Client) StageCredentialVersion(ctx context.Context, id string, in CredentialStage, match ...Condition) (CredentialVersion, error) {
+	return call[CredentialVersion](ctx, c, http.MethodPost, versionsPath(id), nil, in, match...)
 }
 
 // TestCredentialVersion asks the provider whether one version works.
@@ -79,17 +80,17 @@ func (c *Client) TestCredentialVersion(ctx context.Context, id string, version i
 }
 
 // ActivateCredentialVersion makes a staged version the active one.
-func (c *Client) ActivateCredentialVersion(ctx context.Context, id string, version int64, in CredentialActivate) (Credential, error) {
-	return call[Credential](ctx, c, http.MethodPost, versionPath(id, version)+"/activate", nil, in)
+func (c *Client) ActivateCredentialVersion(ctx context.Context, id string, version int64, in CredentialActivate, match ...Condition) (Credential, error) {
+	return call[Credential](ctx, c, http.MethodPost, versionPath(id, version)+"/activate", nil, in, match...)
 }
 
 // RollBackCredential makes a version in grace the active one again.
-func (c *Client) RollBackCredential(ctx context.Context, id string, in CredentialRollback) (Credential, error) {
-	return call[Credential](ctx, c, http.MethodPost, "/api/api-credentials/"+url.PathEscape(id)+"/rollback", nil, in)
+func (c *Client) RollBackCredential(ctx context.Context, id string, in CredentialRollback, match ...Condition) (Credential, error) {
+	return call[Credential](ctx, c, http.MethodPost, "/api/api-credentials/"+url.PathEscape(id)+"/rollback", nil, in, match...)
 }
 
 // DestroyCredentialVersion destroys a staged version, or one in grace, now.
-func (c *Client) DestroyCredentialVersion(ctx context.Context, id string, version int64) error {
-	_, err := call[struct{}](ctx, c, http.MethodDelete, versionPath(id, version), nil, nil)
+func (c *Client) DestroyCredentialVersion(ctx context.Context, id string, version int64, match ...Condition) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, versionPath(id, version), nil, nil, match...)
 	return err
 }

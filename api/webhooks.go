@@ -18,6 +18,7 @@ type WebhookInput struct {
 
 // Webhook is where an organization wants messages sent.
 type Webhook struct {
+	Tagged
 	ID string `json:"id"`
 	WebhookInput
 	DisabledReason string `json:"disabledReason,omitempty" doc:"gone: its receiver answered 410"`
@@ -80,13 +81,13 @@ func (c *Client) GetWebhook(ctx context.Context, id string) (Webhook, error) {
 }
 
 // UpdateWebhook replaces all that a webhook says.
-func (c *Client) UpdateWebhook(ctx context.Context, id string, in WebhookInput) (Webhook, error) {
-	return call[Webhook](ctx, c, http.MethodPut, webhooksPath+"/"+url.PathEscape(id), nil, in)
+func (c *Client) UpdateWebhook(ctx context.Context, id string, in WebhookInput, match ...Condition) (Webhook, error) {
+	return call[Webhook](ctx, c, http.MethodPut, webhooksPath+"/"+url.PathEscape(id), nil, in, match...)
 }
 
 // DeleteWebhook removes a webhook with its deliveries.
-func (c *Client) DeleteWebhook(ctx context.Context, id string) error {
-	_, err := call[struct{}](ctx, c, http.MethodDelete, webhooksPath+"/"+url.PathEscape(id), nil, nil)
+func (c *Client) DeleteWebhook(ctx context.Context, id string, match ...Condition) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, webhooksPath+"/"+url.PathEscape(id), nil, nil, match...)
 	return err
 }
 

@@ -147,7 +147,7 @@ func TestShouldRateLimit(t *testing.T) {
 	}
 	// The counts are those of chat requests and of the status routes.
 	c := api.Client{BaseURL: s.URL, Token: s.Token(t, "acme", "u", access.Viewer)}
-	if got, err := c.OwnLimits(t.Context()); err != nil || got.Organization.Used != 4 {
+	if got, err := c.GetRateLimit(t.Context()); err != nil || got.Organization.Used != 4 {
 		t.Errorf("the organization stands at %+v, %v", got.Organization, err)
 	}
 

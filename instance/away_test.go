@@ -58,7 +58,7 @@ func TestDatabaseGoesAwayInTheMiddle(t *testing.T) {
 	}
 	stranger := c
 	stranger.Token = s.Token(t, "acme", "u_2", access.Owner) // nothing is known of this member
-	if _, err := stranger.OwnLimits(ctx); !errors.As(err, &refused) || refused.Status != http.StatusServiceUnavailable {
+	if _, err := stranger.GetRateLimit(ctx); !errors.As(err, &refused) || refused.Status != http.StatusServiceUnavailable {
 		t.Errorf("a member that nothing is known of: %v", err)
 	}
 	if status := get("/readyz"); status != http.StatusServiceUnavailable {

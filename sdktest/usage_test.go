@@ -62,7 +62,7 @@ func TestUsageIsCountedUnseen(t *testing.T) {
 
 	want := map[string][2]int64{"gpt-fake-0": {6, 8}, "claude-fake-0": {4, 6}}
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		report, err := (&api.Client{BaseURL: s.URL, Token: token}).Usage(t.Context(), url.Values{"groupBy": {"model"}})
+		report, err := (&api.Client{BaseURL: s.URL, Token: token}).GetUsage(t.Context(), url.Values{"groupBy": {"model"}})
 		if err != nil {
 			t.Fatal(err)
 		}

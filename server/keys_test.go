@@ -23,7 +23,7 @@ func TestKeysOverHTTP(t *testing.T) {
 		s = instancetest.Serve(t, map[string]string{"DATABASE_URL": url, "ENCRYPTION_KEY": secondMaster, "ENCRYPTION_KEYS_OLD": gatehousetest.EncryptionKey})
 		c := api.Client{BaseURL: s.URL, Token: s.Token(t, "ops", "o", access.Operator)}
 
-		st, err := c.Keys(ctx)
+		st, err := c.GetKeys(ctx)
 		if err != nil || len(st.Keys) != 1 || *st.Keys[0].Rows != 4 || st.Keys[0].State != "sealing" || st.Keys[0].Source != "ENCRYPTION_KEYS_OLD" ||
 			len(st.Instances) != 1 || !st.Instances[0].Live || st.Rotation != nil {
 			t.Fatalf("%+v, %v", st, err)
@@ -38,7 +38,7 @@ func TestKeysOverHTTP(t *testing.T) {
 			t.Fatalf("%+v, %v", r, err)
 		}
 		for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-			if st, err = c.Keys(ctx); err != nil || st.Rotation == nil || time.Now().After(end) {
+			if st, err = c.GetKeys(ctx); err != nil || st.Rotation == nil || time.Now().After(end) {
 				t.Fatalf("%+v, %v", st, err)
 			}
 			if st.Rotation.State == "done" {

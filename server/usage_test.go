@@ -232,7 +232,7 @@ func TestUsageAcrossOrganizationsAndMembers(t *testing.T) {
 	checkProblem(t, boss.get("/api/usage?organization=*"), 403, "permission_denied")
 
 	// The client of package api reads the same.
-	report, err := (&api.Client{BaseURL: s.URL, Token: boss.token}).Usage(t.Context(), url.Values{"groupBy": {"credential,member"}})
+	report, err := (&api.Client{BaseURL: s.URL, Token: boss.token}).GetUsage(t.Context(), url.Values{"groupBy": {"credential,member"}})
 	if err != nil || len(report.Rows) != 2 || *report.Rows[0].Member != "u1" || !strings.HasPrefix(*report.Rows[0].Credential, "cred_") || report.Rows[0].Hour != nil {
 		t.Errorf("%+v %v", report, err)
 	}

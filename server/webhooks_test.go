@@ -97,7 +97,7 @@ func TestWebhooksAndHealth(t *testing.T) {
 		t.Error("a replay is another message")
 	}
 
-	health, err := c.CredentialHealth(ctx, nil)
+	health, err := c.GetCredentialHealth(ctx, nil)
 	if err != nil || health.Summary.Credentials != 1 || health.Summary.Healthy != 0 || len(health.Credentials) != 1 {
 		t.Fatalf("%+v, %v", health, err)
 	}

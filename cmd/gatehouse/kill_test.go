@@ -121,7 +121,7 @@ func TestKilledServerLosesAtMostASecondOfUsage(t *testing.T) {
 			k = startKillable(t, program, token, environ)
 			var row api.UsageRow
 			for end := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-				report, err := k.Usage(t.Context(), nil)
+				report, err := k.GetUsage(t.Context(), nil)
 				if err == nil && len(report.Rows) == 1 {
 					row = report.Rows[0]
 				}

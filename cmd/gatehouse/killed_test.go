@@ -140,7 +140,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 			t.Fatalf("after the restart the receiver got %v", verified)
 		}
 	}
-	health, err := c.CredentialHealth(t.Context(), nil)
+	health, err := c.GetCredentialHealth(t.Context(), nil)
 	if err != nil || health.Summary.Findings["test_failed"] != 1 || len(health.Credentials) != 1 ||
 		!slices.ContainsFunc(health.Credentials[0].Findings, func(f api.CredentialFinding) bool { return f.Kind == "test_failed" && f.Result == "invalid" }) {
 		t.Errorf("%+v, %v", health, err)

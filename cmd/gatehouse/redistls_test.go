@@ -65,24 +65,24 @@ func TestRedisByTLSAsUser(t *testing.T) {
 				"ORGANIZATIONS_FROM_TOKENS=true", "LIMITS_EXACT_UP_TO=50", "CHAT_IP_LIMIT=3/1m", "CHAT_ORG_LIMIT=100/1h")
 			p.Token = token
 			within(t, "decisions by "+test.store, func() bool {
-				status, err := p.OwnLimits(t.Context())
+				status, err := p.GetRateLimit(t.Context())
 				return err == nil && status.Store == test.store
 			})
 			if test.store != "redis" {
 				return
 			}
-			before, err := p.OwnLimits(t.Context())
+			before, err := p.GetRateLimit(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d, err := p.CheckLimit(t.Context(), api.LimitCheck{Subjects: []api.LimitCheckSubject{{Type: "org", Key: "acme"}}}); err != nil || !d.Admitted || d.Store != "redis" {
+			if d, err := p.CheckRateLimit(t.Context(), api.LimitCheck{Subjects: []api.LimitCheckSubject{{Type: "org", Key: "acme"}}}); err != nil || !d.Admitted || d.Store != "redis" {
 				t.Fatalf("%+v, %v", d, err)
 			}
-			after, err := p.OwnLimits(t.Context())
+			after, err := p.GetRateLimit(t.Context())
 			if err != nil || after.Store != "redis" || after.Degraded || after.Organization.Used != before.Organization.Used+1 {
 				t.Errorf("%+v, %v", after, err)
 			}
-			if _, err := p.ResetLimit(t.Context(), "org", "acme"); err != nil {
+			if _, err := p.ResetRateLimit(t.Context(), "org", "acme"); err != nil {
 				t.Errorf("reset: %v", err)
 			}
 		})

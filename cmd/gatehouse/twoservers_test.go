@@ -144,7 +144,7 @@ func TestTwoServersShareEverything(t *testing.T) {
 		}
 		for _, p := range []*process{one, two} {
 			within(t, "member "+verb, func() bool {
-				_, err := p.OwnLimits(ctx)
+				_, err := p.GetRateLimit(ctx)
 				var refused *api.CallError
 				return errors.As(err, &refused) == (verb == "disable")
 			})
@@ -152,11 +152,11 @@ func TestTwoServersShareEverything(t *testing.T) {
 	}
 
 	// Both count against one limit: 100 in all, whoever is asked.
-	status, err := one.ResetLimit(ctx, "org", "acme")
+	status, err := one.ResetRateLimit(ctx, "org", "acme")
 	if err != nil || status.Used != 0 {
 		t.Fatalf("%+v, %v", status, err)
 	}
-	within(t, "the reset on the other server", func() bool { o, err := two.OwnLimits(ctx); return err == nil && o.Organization.Used == 0 })
+	within(t, "the reset on the other server", func() bool { o, err := two.GetRateLimit(ctx); return err == nil && o.Organization.Used == 0 })
 	admitted := 0
 	for i := range 120 {
 		p := one
@@ -171,7 +171,7 @@ func TestTwoServersShareEverything(t *testing.T) {
 		t.Errorf("two servers admitted %d of a limit of 100", admitted)
 	}
 	for _, p := range []*process{one, two} {
-		o, err := p.OwnLimits(ctx)
+		o, err := p.GetRateLimit(ctx)
 		if err != nil || o.Organization.Used != 100 || o.Store != "redis" || o.Degraded {
 			t.Errorf("%+v, %v", o, err)
 		}
@@ -212,7 +212,7 @@ func TestStaysUpWithoutRedis(t *testing.T) {
 	}
 	p.Token = token
 	within(t, "the degraded limiter in the status", func() bool {
-		o, err := p.OwnLimits(t.Context())
+		o, err := p.GetRateLimit(t.Context())
 		return err == nil && o.Degraded && o.Store == "memory"
 	})
 	answer, err := http.Get(p.BaseURL + "/readyz")
