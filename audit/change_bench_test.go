@@ -90,13 +90,13 @@ func BenchmarkChanges(b *testing.B) {
 				return err
 			}},
 			{"rotate credential", func(ctx context.Context, r rooms, w, n int) error {
-				_, _, err := r.vault.Rotate(ctx, callers[w], credentials[w], vault.Match{}, vault.Rotation{Fields: map[string]string{"secretKey": fmt.Sprint("sk_live_0123456789abcdef", n)}})
+				_, _, err := r.vault.Rotate(ctx, callers[w], credentials[w], store.Match{}, vault.Rotation{Fields: map[string]string{"secretKey": fmt.Sprint("sk_live_0123456789abcdef", n)}})
 				return err
 			}},
 			{"change policy", func(ctx context.Context, r rooms, w, n int) error {
 				d := draft
 				d.Limits = []string{fmt.Sprint(1+n%90, "/1m")}
-				_, err := r.policies.UpdatePolicy(ctx, callers[w], policies[w], nil, d)
+				_, err := r.policies.UpdatePolicy(ctx, callers[w], policies[w], store.Match{}, d)
 				return err
 			}},
 			{"change member", func(ctx context.Context, r rooms, w, n int) error {

@@ -205,7 +205,7 @@ func work(t *testing.T, p *process, organization string, done chan struct{}, rea
 		check(c)
 		if i%3 == 0 {
 			next := keyOf(organization, fmt.Sprint("changed-", i))
-			if _, _, err := p.vault.Rotate(ctx, caller, c.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": next}}); err != nil {
+			if _, _, err := p.vault.Rotate(ctx, caller, c.ID, store.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": next}}); err != nil {
 				t.Errorf("a change of %s: %v", c.Name, err)
 				return
 			}

@@ -155,10 +155,10 @@ func TestUnreadableRows(t *testing.T) {
 			t.Error("the log does not name what stayed behind")
 		}
 		// The mends: the credential is deleted, or stored again.
-		if err := p.vault.Delete(ctx, ownerOf("acme"), altered.ID, vault.Match{}); err != nil {
+		if err := p.vault.Delete(ctx, ownerOf("acme"), altered.ID, store.Match{}); err != nil {
 			t.Error(err)
 		}
-		if _, _, err := p.vault.Rotate(ctx, ownerOf("acme"), moved.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": keyOf("acme", "again")}}); err != nil {
+		if _, _, err := p.vault.Rotate(ctx, ownerOf("acme"), moved.ID, store.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": keyOf("acme", "again")}}); err != nil {
 			t.Error(err)
 		}
 		h.exec(t, `DELETE FROM credential_versions WHERE organization = 'initech'`)
@@ -212,7 +212,7 @@ func TestWriterThatWasHeldUp(t *testing.T) {
 		if !errors.Is(err, masterkey.ErrSuperseded) {
 			t.Errorf("a value under a retired key is stored: %v", err)
 		}
-		if _, _, err := slow.vault.Rotate(ctx, ownerOf("acme"), c.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": keyOf("acme", "x")}}); err == nil {
+		if _, _, err := slow.vault.Rotate(ctx, ownerOf("acme"), c.ID, store.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": keyOf("acme", "x")}}); err == nil {
 			t.Error("a change under a retired key is stored")
 		}
 		p.reads(t, "acme", c, keyOf("acme", "one"))

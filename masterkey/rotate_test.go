@@ -240,7 +240,7 @@ func TestMissingOldKey(t *testing.T) {
 			t.Errorf("what was given up: %v", err)
 		}
 		again := keyOf("acme", "again")
-		c, _, err := p.vault.Update(ctx, ownerOf("acme"), lost.ID, vault.Match{}, vault.Change{Fields: map[string]*string{"apiKey": &again}})
+		c, _, err := p.vault.Update(ctx, ownerOf("acme"), lost.ID, store.Match{}, vault.Change{Fields: map[string]*string{"apiKey": &again}})
 		if err != nil {
 			t.Fatalf("storing again: %v", err)
 		}
@@ -361,7 +361,7 @@ func TestWritersDuringRotation(t *testing.T) {
 					p := instances[rand.N(2)]
 					p.reads(t, organization, c, want)
 					next := keyOf(organization, fmt.Sprint(i))
-					if _, _, err := p.vault.Rotate(ctx, caller, c.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": next}}); err != nil {
+					if _, _, err := p.vault.Rotate(ctx, caller, c.ID, store.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": next}}); err != nil {
 						t.Errorf("a change: %v", err)
 						return
 					}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 
 	"github.com/gatehouse-io/gatehouse/access"
@@ -25,11 +24,6 @@ const (
 // ErrStale is answered when the policy is not in a state that the change was
 // meant for.
 var ErrStale = fault.New(fault.Stale, "stale", "The policy was changed meanwhile; read it again.")
-
-// Match holds the revisions that a change is meant for; nil is any.
-type Match []int64
-
-func (m Match) takes(revision int64) bool { return m == nil || slices.Contains(m, revision) }
 
 // CreatePolicy stores a policy: the operator's where the caller is one,
 // otherwise the caller's organization's own. It needs limit:update. It holds on
@@ -56,7 +50,7 @@ func (l *Limits) CreatePolicy(ctx context.Context, caller access.Caller, d Draft
 
 // UpdatePolicy puts d in place of what a policy says. It needs limit:update.
 // Errors: Invalid, [ErrNotFound], [ErrStale].
-func (l *Limits) UpdatePolicy(ctx context.Context, caller access.Caller, id string, match Match, d Draft) (Policy, error) {
+func (l *Limits) UpdatePolicy(ctx context.Context, caller access.Caller, id string, match store.Match, d Draft) (Policy, error) {
 	if err := mayChange(caller); err != nil {
 		return Policy{}, err
 	}
@@ -65,7 +59,7 @@ func (l *Limits) UpdatePolicy(ctx context.Context, caller access.Caller, id stri
 		if err != nil {
 			return nil, nil, err
 		}
-		if !match.takes(old.Revision) {
+		if !match.Allows(old.Revision) {
 			return nil, nil, ErrStale
 		}
 		draft := d
@@ -81,7 +75,7 @@ func (l *Limits) UpdatePolicy(ctx context.Context, caller access.Caller, id stri
 
 // DeletePolicy removes a policy; its revisions remain, and it can be rolled
 // back. It needs limit:update.
-func (l *Limits) DeletePolicy(ctx context.Context, caller access.Caller, id string, match Match) error {
+func (l *Limits) DeletePolicy(ctx context.Context, caller access.Caller, id string, match store.Match) error {
 	if err := mayChange(caller); err != nil {
 		return err
 	}
@@ -90,7 +84,7 @@ func (l *Limits) DeletePolicy(ctx context.Context, caller access.Caller, id stri
 		if err != nil {
 			return nil, nil, err
 		}
-		if !match.takes(old.Revision) {
+		if !match.Allows(old.Revision) {
 			return nil, nil, ErrStale
 		}
 		return &old, nil, nil
@@ -101,7 +95,7 @@ func (l *Limits) DeletePolicy(ctx context.Context, caller access.Caller, id stri
 // RollBack brings a policy back to what it said at a revision, also a deleted
 // one, as a new revision. What does not hold any more (an expiry that has
 // passed, a scope that another policy has now) is Invalid. It needs limit:update.
-func (l *Limits) RollBack(ctx context.Context, caller access.Caller, id string, match Match, revision int64) (Policy, error) {
+func (l *Limits) RollBack(ctx context.Context, caller access.Caller, id string, match store.Match, revision int64) (Policy, error) {
 	if err := mayChange(caller); err != nil {
 		return Policy{}, err
 	}
@@ -110,7 +104,7 @@ func (l *Limits) RollBack(ctx context.Context, caller access.Caller, id string, 
 		if err != nil {
 			return nil, nil, err
 		}
-		if !match.takes(last) {
+		if !match.Allows(last) {
 			return nil, nil, ErrStale
 		}
 		var text *string

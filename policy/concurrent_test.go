@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/gatehouse-io/gatehouse/policy"
+	"github.com/gatehouse-io/gatehouse/store"
 )
 
 // Decisions go on while policies change, each under one whole state.
@@ -37,7 +38,7 @@ func TestDecisionsWhilePoliciesChange(t *testing.T) {
 	}
 	for i := range 40 {
 		n := 101 + i
-		_, err := r.UpdatePolicy(t.Context(), operator, p.ID, policy.Match{int64(i + 1)}, policy.Draft{
+		_, err := r.UpdatePolicy(t.Context(), operator, p.ID, store.MatchOf(int64(i+1)), policy.Draft{
 			Effect: "limit", Subject: "org", Organization: "acme", Limits: []string{fmt.Sprintf("%d/1s", n), fmt.Sprintf("%d/1h", n)}, Reason: "x",
 		})
 		if err != nil {
@@ -57,7 +58,7 @@ func TestChangesRace(t *testing.T) {
 		done := 0
 		for i := range 8 {
 			racers.Go(func() {
-				_, err := r.UpdatePolicy(t.Context(), operator, p.ID, policy.Match{1}, policy.Draft{
+				_, err := r.UpdatePolicy(t.Context(), operator, p.ID, store.MatchOf(1), policy.Draft{
 					Effect: "limit", Subject: "org", Limits: []string{fmt.Sprintf("%d/1h", i+2)}, Reason: "x",
 				})
 				mu.Lock()

@@ -15,6 +15,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/policy"
+	"github.com/gatehouse-io/gatehouse/store"
 )
 
 func addrOf(s string) netip.Addr { return netip.MustParseAddr(s) }
@@ -63,19 +64,19 @@ func TestLifeOfAPolicy(t *testing.T) {
 		}
 
 		draft.Limits = []string{"4/1h"}
-		_, err = r.UpdatePolicy(ctx, operator, p.ID, policy.Match{7}, draft)
+		_, err = r.UpdatePolicy(ctx, operator, p.ID, store.MatchOf(7), draft)
 		checkFault(t, err, fault.Stale)
-		p, err = r.UpdatePolicy(ctx, operator, p.ID, policy.Match{1}, draft)
+		p, err = r.UpdatePolicy(ctx, operator, p.ID, store.MatchOf(1), draft)
 		if err != nil || p.Revision != 2 {
 			t.Fatalf("updated to %+v, %v", p, err)
 		}
 		if n := r.admitted(t, v, 10); n != 1 {
 			t.Errorf("%d more admitted after 3 under 4/1h", n)
 		}
-		if err := r.DeletePolicy(ctx, operator, p.ID, policy.Match{1}); fault.KindOf(err) != fault.Stale {
+		if err := r.DeletePolicy(ctx, operator, p.ID, store.MatchOf(1)); fault.KindOf(err) != fault.Stale {
 			t.Errorf("deleting an old state: %v", err)
 		}
-		if err := r.DeletePolicy(ctx, operator, p.ID, policy.Match{2}); err != nil {
+		if err := r.DeletePolicy(ctx, operator, p.ID, store.MatchOf(2)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := r.Policy(ctx, operator, p.ID); fault.KindOf(err) != fault.NotFound {
@@ -86,9 +87,9 @@ func TestLifeOfAPolicy(t *testing.T) {
 		}
 
 		// Back to the first state, though it was deleted.
-		_, err = r.RollBack(ctx, operator, p.ID, nil, 3)
+		_, err = r.RollBack(ctx, operator, p.ID, store.Match{}, 3)
 		checkFault(t, err, fault.Invalid, "revision")
-		p, err = r.RollBack(ctx, operator, p.ID, policy.Match{3}, 1)
+		p, err = r.RollBack(ctx, operator, p.ID, store.MatchOf(3), 1)
 		if err != nil || p.Revision != 4 || len(p.Limits) != 2 {
 			t.Fatalf("rolled back to %+v, %v", p, err)
 		}
@@ -166,17 +167,17 @@ func TestReach(t *testing.T) {
 			id     string
 			found  bool
 		}{{admin, theirs.ID, false}, {stranger, own.ID, false}, {stranger, theirs.ID, false}, {operator, own.ID, true}, {admin, own.ID, true}} {
-			_, err := r.UpdatePolicy(ctx, c.caller, c.id, nil, draft)
+			_, err := r.UpdatePolicy(ctx, c.caller, c.id, store.Match{}, draft)
 			if c.found != (err == nil) || !c.found && fault.KindOf(err) != fault.NotFound {
 				t.Errorf("%s of %s changes %s: %v", c.caller.ID, c.caller.Organization, c.id, err)
 			}
 			if c.found {
 				continue
 			}
-			if err := r.DeletePolicy(ctx, c.caller, c.id, nil); fault.KindOf(err) != fault.NotFound {
+			if err := r.DeletePolicy(ctx, c.caller, c.id, store.Match{}); fault.KindOf(err) != fault.NotFound {
 				t.Errorf("%s of %s deletes %s: %v", c.caller.ID, c.caller.Organization, c.id, err)
 			}
-			if _, err := r.RollBack(ctx, c.caller, c.id, nil, 1); fault.KindOf(err) != fault.NotFound {
+			if _, err := r.RollBack(ctx, c.caller, c.id, store.Match{}, 1); fault.KindOf(err) != fault.NotFound {
 				t.Errorf("%s of %s rolls %s back: %v", c.caller.ID, c.caller.Organization, c.id, err)
 			}
 			if _, err := r.Revisions(ctx, c.caller, c.id); fault.KindOf(err) != fault.NotFound {
@@ -187,7 +188,7 @@ func TestReach(t *testing.T) {
 			if _, err := r.CreatePolicy(ctx, caller, draft); err == nil {
 				t.Errorf("%s makes a policy", caller.ID)
 			}
-			if err := r.DeletePolicy(ctx, caller, own.ID, nil); err == nil {
+			if err := r.DeletePolicy(ctx, caller, own.ID, store.Match{}); err == nil {
 				t.Errorf("%s deletes a policy", caller.ID)
 			}
 		}
@@ -195,7 +196,7 @@ func TestReach(t *testing.T) {
 			t.Error("an admin lists the operator's")
 		}
 		// What the operator does to a tenant's own policy stands in the tenant's trail.
-		if err := r.DeletePolicy(ctx, operator, own.ID, nil); err != nil {
+		if err := r.DeletePolicy(ctx, operator, own.ID, store.Match{}); err != nil {
 			t.Fatal(err)
 		}
 		if e := r.events(t, admin, audit.PolicyDelete); len(e) != 1 || e[0].Actor.ID != "root" {
@@ -271,7 +272,7 @@ func TestOwnPoliciesTighten(t *testing.T) {
 		if err != nil {
 			return
 		}
-		defer func() { _ = r.DeletePolicy(t.Context(), own, p.ID, nil) }()
+		defer func() { _ = r.DeletePolicy(t.Context(), own, p.ID, store.Match{}) }()
 		for range 150 {
 			v := policy.Visit{Addr: addrOf("192.0.2.1"), Service: "openai"}
 			var with, without policy.Request
@@ -359,7 +360,7 @@ func TestContradictions(t *testing.T) {
 		r.make(t, operator, policy.Draft{Effect: "limit", Subject: "ip", Organization: "acme", Service: "openai", Path: "v1/chat", Limits: []string{"6/1h"}})
 		r.make(t, admin, policy.Draft{Effect: "limit", Subject: "org", Service: "openai", Path: "v1/chat", Limits: []string{"4/1h"}})
 		// A change into another's scope is refused, and nothing of it stays.
-		_, err := r.UpdatePolicy(ctx, operator, other.ID, nil, policy.Draft{Effect: "limit", Subject: "org", Organization: "acme", Service: "openai", Path: "v1/chat", Limits: []string{"6/1h"}, Reason: "x"})
+		_, err := r.UpdatePolicy(ctx, operator, other.ID, store.Match{}, policy.Draft{Effect: "limit", Subject: "org", Organization: "acme", Service: "openai", Path: "v1/chat", Limits: []string{"6/1h"}, Reason: "x"})
 		checkFault(t, err, fault.Invalid, "path")
 		if p, err := r.Policy(ctx, operator, other.ID); err != nil || p.Revision != 1 || p.Mode != policy.Observe {
 			t.Errorf("after a refused change: %+v, %v", p, err)
@@ -368,11 +369,11 @@ func TestContradictions(t *testing.T) {
 			t.Errorf("%d events of changes that did not happen", n)
 		}
 		// Rolling back into a scope that is taken.
-		if err := r.DeletePolicy(ctx, operator, first.ID, nil); err != nil {
+		if err := r.DeletePolicy(ctx, operator, first.ID, store.Match{}); err != nil {
 			t.Fatal(err)
 		}
 		r.make(t, operator, policy.Draft{Effect: "limit", Subject: "org", Organization: "acme", Service: "openai", Path: "v1/chat", Limits: []string{"7/1h"}})
-		_, err = r.RollBack(ctx, operator, first.ID, nil, 1)
+		_, err = r.RollBack(ctx, operator, first.ID, store.Match{}, 1)
 		checkFault(t, err, fault.Invalid, "path")
 	})
 }

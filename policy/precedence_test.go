@@ -10,6 +10,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/policy"
 	"github.com/gatehouse-io/gatehouse/ratelimit"
+	"github.com/gatehouse-io/gatehouse/store"
 )
 
 // holding gives the limits that hold for a visit, by subject.
@@ -202,7 +203,7 @@ func TestCountersOfScopes(t *testing.T) {
 		t.Fatal(err)
 	}
 	i := slices.IndexFunc(page.Policies, func(p policy.Policy) bool { return p.Organization == "acme" })
-	if _, err := r.UpdatePolicy(t.Context(), operator, page.Policies[i].ID, nil, policy.Draft{
+	if _, err := r.UpdatePolicy(t.Context(), operator, page.Policies[i].ID, store.Match{}, policy.Draft{
 		Effect: "limit", Subject: "org", Organization: "acme", Limits: []string{"10/1h"}, Reason: "more",
 	}); err != nil {
 		t.Fatal(err)

@@ -3,7 +3,7 @@
 //
 //	r := retention.New(db, trail, ledger, retention.Options{})
 //	go r.Run(ctx)
-//	p, err := r.Put(ctx, caller, "", nil, retention.Draft{Preset: "pci-dss"})
+//	p, err := r.Put(ctx, caller, "", store.Match{}, retention.Draft{Preset: "pci-dss"})
 //	preview, err := r.Preview(ctx, caller, "", nil)
 //
 // # Classes and lengths

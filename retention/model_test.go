@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/retention"
+	"github.com/gatehouse-io/gatehouse/store"
 )
 
 // modelEvent is an event as the model knows it.
@@ -53,7 +54,7 @@ func TestModel(t *testing.T) {
 					a.later(t, time.Duration(rapid.IntRange(1, 200).Draw(rt, "days"))*day)
 				case "policy":
 					keep = rapid.IntRange(7, 400).Draw(rt, "keep")
-					if _, err := a.Put(t.Context(), boss, "", nil, retention.Draft{Keep: map[string]string{"access": fmt.Sprintf("%dd", keep)}}); err != nil {
+					if _, err := a.Put(t.Context(), boss, "", store.Match{}, retention.Draft{Keep: map[string]string{"access": fmt.Sprintf("%dd", keep)}}); err != nil {
 						rt.Fatal(err)
 					}
 				case "hold":
@@ -124,7 +125,7 @@ func TestModel(t *testing.T) {
 func TestBounds(t *testing.T) {
 	a := newArchive(t, t.TempDir()+"/gatehouse.db", retention.Options{})
 	put := func(keep string) error {
-		_, err := a.Put(t.Context(), owner, "", nil, retention.Draft{Keep: map[string]string{"control": keep}})
+		_, err := a.Put(t.Context(), owner, "", store.Match{}, retention.Draft{Keep: map[string]string{"control": keep}})
 		return err
 	}
 	if err := put("89d"); err == nil || strings.Contains(err.Error(), "89") {
@@ -134,21 +135,21 @@ func TestBounds(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, keep := range []string{"31d", "36500d", "forever"} {
-		_, err := a.Put(t.Context(), owner, "", nil, retention.Draft{Keep: map[string]string{"deliveries": keep}})
+		_, err := a.Put(t.Context(), owner, "", store.Match{}, retention.Draft{Keep: map[string]string{"deliveries": keep}})
 		if f, ok := fault.As(err); !ok || len(f.Fields) != 1 || f.Fields[0].Name != "keep.deliveries" || !strings.Contains(f.Fields[0].Message, "30d") {
 			t.Errorf("deliveries for %s: %v", keep, err)
 		}
 	}
-	if _, err := a.PutBounds(t.Context(), owner, nil, nil, nil); err == nil {
+	if _, err := a.PutBounds(t.Context(), owner, store.Match{}, nil, nil); err == nil {
 		t.Error("an owner set the operator's bounds")
 	}
-	if _, err := a.PutBounds(t.Context(), operator, nil, map[string]string{"control": "200d"}, map[string]string{"control": "100d"}); err == nil {
+	if _, err := a.PutBounds(t.Context(), operator, store.Match{}, map[string]string{"control": "200d"}, map[string]string{"control": "100d"}); err == nil {
 		t.Error("a ceiling under the floor")
 	}
-	if _, err := a.PutBounds(t.Context(), operator, []int64{0}, map[string]string{"control": "200d"}, map[string]string{"access": "30d"}); err != nil {
+	if _, err := a.PutBounds(t.Context(), operator, store.MatchOf(0), map[string]string{"control": "200d"}, map[string]string{"access": "30d"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.PutBounds(t.Context(), operator, []int64{0}, nil, nil); err == nil {
+	if _, err := a.PutBounds(t.Context(), operator, store.MatchOf(0), nil, nil); err == nil {
 		t.Error("an older state of the bounds was replaced")
 	}
 	p, err := a.Policy(t.Context(), owner, "")
@@ -164,7 +165,7 @@ func TestBounds(t *testing.T) {
 	if n := a.sweep(t); n == 0 {
 		t.Error("nothing was removed past the floor")
 	}
-	if _, err := a.Put(t.Context(), owner, "", nil, retention.Draft{Preset: "gdpr"}); err != nil {
+	if _, err := a.Put(t.Context(), owner, "", store.Match{}, retention.Draft{Preset: "gdpr"}); err != nil {
 		t.Errorf("a preset under a floor is lifted to it: %v", err)
 	}
 	a.clean(t)

@@ -198,10 +198,10 @@ func classNames() string {
 }
 
 // Put makes an organization's policy say what d says; what d does not name is kept
-// as [Default] has it. It needs retention:manage. match are the revisions that it
-// may replace; nil: any. Errors: Invalid, also where a length is outside of the
+// as [Default] has it. It needs retention:manage. match says which revisions it
+// may replace. Errors: Invalid, also where a length is outside of the
 // operator's bounds, and [ErrStale].
-func (r *Retention) Put(ctx context.Context, caller access.Caller, organization string, match []int64, d Draft) (p Policy, err error) {
+func (r *Retention) Put(ctx context.Context, caller access.Caller, organization string, match store.Match, d Draft) (p Policy, err error) {
 	organization = ownOr(caller, organization)
 	if err := access.Allow(caller, access.RetentionManage, organization); err != nil {
 		return Policy{}, err
@@ -216,7 +216,7 @@ func (r *Retention) Put(ctx context.Context, caller access.Caller, organization 
 		if err != nil {
 			return err
 		}
-		if match != nil && !slices.Contains(match, before.Revision) {
+		if !match.Allows(before.Revision) {
 			return ErrStale
 		}
 		if err := before.Bounds.allow(d.Keep, keep); err != nil {
@@ -301,7 +301,7 @@ func (r *Retention) Bounds(ctx context.Context, caller access.Caller) (b Bounds,
 // PutBounds sets the operator's floors and ceilings; a class that is not named has
 // none. It needs retention:manage on the instance. They hold from the next sweep on,
 // over every policy there is. match is as in [Retention.Put].
-func (r *Retention) PutBounds(ctx context.Context, caller access.Caller, match []int64, floors, ceilings map[string]string) (b Bounds, err error) {
+func (r *Retention) PutBounds(ctx context.Context, caller access.Caller, match store.Match, floors, ceilings map[string]string) (b Bounds, err error) {
 	if err := access.Allow(caller, access.RetentionManage, access.InstanceOrganization); err != nil {
 		return Bounds{}, err
 	}
@@ -322,7 +322,7 @@ func (r *Retention) PutBounds(ctx context.Context, caller access.Caller, match [
 		if err != nil {
 			return err
 		}
-		if match != nil && !slices.Contains(match, before.Revision) {
+		if !match.Allows(before.Revision) {
 			return ErrStale
 		}
 		text, err := json.Marshal(boundsContent{low, high})

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/gatehouse-io/gatehouse/vault"
+	"github.com/gatehouse-io/gatehouse/store"
 )
 
 // revisionTag gives the ETag of what counts its changes; [matchOf] reads it.
@@ -25,19 +25,19 @@ func contentTag(body any) (string, error) {
 
 // matchOf reads If-Match (RFC 9110, 13.1.1). What is no ETag of ours matches no
 // state.
-func matchOf(header string) vault.Match {
+func matchOf(header string) store.Match {
 	header = strings.TrimSpace(header)
 	if header == "" || header == "*" {
-		return vault.Match{}
+		return store.Match{}
 	}
-	m := vault.Match{Revisions: []int64{}}
+	var revisions []int64
 	for tag := range strings.SplitSeq(header, ",") {
 		tag = strings.TrimSpace(tag)
 		if inner, ok := strings.CutPrefix(tag, `"`); ok {
 			if n, err := strconv.ParseInt(strings.TrimSuffix(inner, `"`), 10, 64); err == nil {
-				m.Revisions = append(m.Revisions, n)
+				revisions = append(revisions, n)
 			}
 		}
 	}
-	return m
+	return store.MatchOf(revisions...)
 }

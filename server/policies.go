@@ -58,7 +58,7 @@ type updatePolicyIn struct {
 }
 
 func (s *Server) updatePolicy(ctx context.Context, caller access.Caller, in *updatePolicyIn) (*policyOut, error) {
-	p, err := s.cfg.Limits.UpdatePolicy(ctx, caller, in.ID, matchOf(in.IfMatch).Revisions, draftOf(in.Body))
+	p, err := s.cfg.Limits.UpdatePolicy(ctx, caller, in.ID, matchOf(in.IfMatch), draftOf(in.Body))
 	return wirePolicyOut(p, err)
 }
 
@@ -68,7 +68,7 @@ type deletePolicyIn struct {
 }
 
 func (s *Server) deletePolicy(ctx context.Context, caller access.Caller, in *deletePolicyIn) (*nothingOut, error) {
-	return &nothingOut{}, s.cfg.Limits.DeletePolicy(ctx, caller, in.ID, matchOf(in.IfMatch).Revisions)
+	return &nothingOut{}, s.cfg.Limits.DeletePolicy(ctx, caller, in.ID, matchOf(in.IfMatch))
 }
 
 type rollBackPolicyIn struct {
@@ -81,7 +81,7 @@ func (s *Server) rollBackPolicy(ctx context.Context, caller access.Caller, in *r
 	if in.Body.Revision < 1 {
 		return nil, fault.InvalidFields(fault.Field{Name: "revision", Message: "must be 1 or more"})
 	}
-	p, err := s.cfg.Limits.RollBack(ctx, caller, in.ID, matchOf(in.IfMatch).Revisions, in.Body.Revision)
+	p, err := s.cfg.Limits.RollBack(ctx, caller, in.ID, matchOf(in.IfMatch), in.Body.Revision)
 	return wirePolicyOut(p, err)
 }
 

@@ -30,7 +30,7 @@ type putRetentionIn struct {
 }
 
 func (s *Server) putRetention(ctx context.Context, caller access.Caller, in *putRetentionIn) (*retentionOut, error) {
-	return wireRetention(s.cfg.Retention.Put(ctx, caller, in.Organization, matchOf(in.IfMatch).Revisions, retention.Draft{Preset: in.Body.Preset, Keep: in.Body.Keep}))
+	return wireRetention(s.cfg.Retention.Put(ctx, caller, in.Organization, matchOf(in.IfMatch), retention.Draft{Preset: in.Body.Preset, Keep: in.Body.Keep}))
 }
 
 func wireRetention(p retention.Policy, err error) (*retentionOut, error) {
@@ -74,7 +74,7 @@ type putBoundsIn struct {
 }
 
 func (s *Server) putRetentionBounds(ctx context.Context, caller access.Caller, in *putBoundsIn) (*boundsOut, error) {
-	return wireBounds(s.cfg.Retention.PutBounds(ctx, caller, matchOf(in.IfMatch).Revisions, in.Body.Floors, in.Body.Ceilings))
+	return wireBounds(s.cfg.Retention.PutBounds(ctx, caller, matchOf(in.IfMatch), in.Body.Floors, in.Body.Ceilings))
 }
 
 func wireBounds(b retention.Bounds, err error) (*boundsOut, error) {

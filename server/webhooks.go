@@ -64,7 +64,7 @@ type updateWebhookIn struct {
 }
 
 func (s *Server) updateWebhook(ctx context.Context, caller access.Caller, in *updateWebhookIn) (*webhookOut, error) {
-	h, err := s.cfg.Webhooks.Update(ctx, caller, in.ID, matchOf(in.IfMatch).Revisions, webhookContent(in.Body))
+	h, err := s.cfg.Webhooks.Update(ctx, caller, in.ID, matchOf(in.IfMatch), webhookContent(in.Body))
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ type deleteWebhookIn struct {
 }
 
 func (s *Server) deleteWebhook(ctx context.Context, caller access.Caller, in *deleteWebhookIn) (*nothingOut, error) {
-	return &nothingOut{}, s.cfg.Webhooks.Delete(ctx, caller, in.ID, matchOf(in.IfMatch).Revisions)
+	return &nothingOut{}, s.cfg.Webhooks.Delete(ctx, caller, in.ID, matchOf(in.IfMatch))
 }
 
 type rotateWebhookIn struct {

@@ -15,25 +15,6 @@ import (
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
-// Match says which state of a credential a change is meant for. The zero Match
-// is any state.
-type Match struct{ Revisions []int64 }
-
-// Any reports whether m takes every state.
-func (m Match) Any() bool { return m.Revisions == nil }
-
-func (m Match) takes(revision int64) bool {
-	if m.Any() {
-		return true
-	}
-	for _, r := range m.Revisions {
-		if r == revision {
-			return true
-		}
-	}
-	return false
-}
-
 // Change is what to change of a credential; nil fields stay as they are.
 type Change struct {
 	Name      *string
@@ -51,7 +32,7 @@ func (ch Change) empty() bool {
 // Update changes a credential. It needs credential:update. New values make a
 // new version, and the one that they replace is destroyed at once. Errors:
 // Invalid, [ErrNotFound], [ErrExists] for the new name, [ErrStale].
-func (v *Vault) Update(ctx context.Context, caller access.Caller, id string, match Match, ch Change) (Credential, []catalog.Problem, error) {
+func (v *Vault) Update(ctx context.Context, caller access.Caller, id string, match store.Match, ch Change) (Credential, []catalog.Problem, error) {
 	if err := access.Allow(caller, access.CredentialUpdate, caller.Organization); err != nil {
 		return Credential{}, nil, err
 	}
@@ -78,7 +59,7 @@ type Rotation struct {
 // the account it belongs to. An expiry that has passed is taken away, and what
 // it held for is destroyed. Errors: Invalid, [ErrNotFound], [ErrStale],
 // [ErrTooManyVersions].
-func (v *Vault) Rotate(ctx context.Context, caller access.Caller, id string, match Match, r Rotation) (Credential, []catalog.Problem, error) {
+func (v *Vault) Rotate(ctx context.Context, caller access.Caller, id string, match store.Match, r Rotation) (Credential, []catalog.Problem, error) {
 	if err := access.Allow(caller, access.CredentialRotate, caller.Organization); err != nil {
 		return Credential{}, nil, err
 	}
@@ -240,7 +221,7 @@ func movedSecrets(service *catalog.Service, stored map[string]string, changes ma
 
 // Delete destroys a credential and its sealed bytes; the trail remains. It
 // needs credential:delete.
-func (v *Vault) Delete(ctx context.Context, caller access.Caller, id string, match Match) error {
+func (v *Vault) Delete(ctx context.Context, caller access.Caller, id string, match store.Match) error {
 	if err := access.Allow(caller, access.CredentialDelete, caller.Organization); err != nil {
 		return err
 	}
@@ -250,7 +231,7 @@ func (v *Vault) Delete(ctx context.Context, caller access.Caller, id string, mat
 		if err != nil {
 			return public(err)
 		}
-		if !match.takes(old.Revision) {
+		if !match.Allows(old.Revision) {
 			return ErrStale
 		}
 		err = v.db.Update(ctx, key.organization, func(tx *store.Tx) error {

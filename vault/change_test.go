@@ -12,6 +12,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/vault"
 )
 
@@ -155,7 +156,7 @@ func TestUpdate(t *testing.T) {
 		never, past := time.Time{}, h.clock.Now().Add(-time.Hour)
 		change := func(ch vault.Change) vault.Credential {
 			t.Helper()
-			got, _, err := h.Update(ctx, owner, c.ID, vault.Match{}, ch)
+			got, _, err := h.Update(ctx, owner, c.ID, store.Match{}, ch)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -190,10 +191,10 @@ func TestUpdate(t *testing.T) {
 			"expiry in the past":      {vault.Change{ExpiresAt: &past}, []string{"expiresAt"}},
 			"name and fields at once": {vault.Change{Name: text("a\x00"), Fields: map[string]*string{"apiKey": text("a b")}}, []string{"name", "credentials.apiKey"}},
 		} {
-			_, _, err := h.Update(ctx, owner, c.ID, vault.Match{}, test.ch)
+			_, _, err := h.Update(ctx, owner, c.ID, store.Match{}, test.ch)
 			invalid(t, what, err, values, test.fields...)
 		}
-		if _, _, err := h.Update(ctx, owner, c.ID, vault.Match{}, vault.Change{Name: text("taken")}); !errors.Is(err, vault.ErrExists) {
+		if _, _, err := h.Update(ctx, owner, c.ID, store.Match{}, vault.Change{Name: text("taken")}); !errors.Is(err, vault.ErrExists) {
 			t.Errorf("a name that is taken: %v", err)
 		}
 		if got, err := h.Get(ctx, owner, c.ID); err != nil || got.Revision != 3 || h.values(t, owner, c.ID)["apiKey"] != apiKey {
@@ -210,7 +211,7 @@ func TestRotate(t *testing.T) {
 		h := newHouse(t, url, vault.Options{Reveal: true})
 		c := h.create(t, owner, zendesk())
 		const token = "9876543210987654321098765432109876543210"
-		got, warnings, err := h.Rotate(t.Context(), owner, c.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiToken": token}})
+		got, warnings, err := h.Rotate(t.Context(), owner, c.ID, store.Match{}, vault.Rotation{Fields: map[string]string{"apiToken": token}})
 		if err != nil || len(warnings) != 0 || got.Version != 2 || got.Fingerprint == c.Fingerprint {
 			t.Fatalf("%+v, %v, %v", got, warnings, err)
 		}
@@ -219,9 +220,9 @@ func TestRotate(t *testing.T) {
 		if diff := cmp.Diff(want, h.values(t, owner, c.ID)); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
-		_, _, err = h.Rotate(t.Context(), owner, c.ID, vault.Match{}, vault.Rotation{})
+		_, _, err = h.Rotate(t.Context(), owner, c.ID, store.Match{}, vault.Rotation{})
 		invalid(t, "nothing", err, nil, "credentials")
-		_, _, err = h.Rotate(t.Context(), owner, c.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiToken": "••••6789"}})
+		_, _, err = h.Rotate(t.Context(), owner, c.ID, store.Match{}, vault.Rotation{Fields: map[string]string{"apiToken": "••••6789"}})
 		invalid(t, "masked", err, []string{"6789"}, "credentials.apiToken")
 	})
 }
@@ -231,7 +232,7 @@ func TestMatch(t *testing.T) {
 		ctx := t.Context()
 		h := newHouse(t, url, vault.Options{})
 		c := h.create(t, owner, openai("", apiKey))
-		for _, match := range []vault.Match{{Revisions: []int64{2}}, {Revisions: []int64{}}, {Revisions: []int64{0, -1, 3}}} {
+		for _, match := range []store.Match{store.MatchOf(2), store.MatchOf(), store.MatchOf(0, -1, 3)} {
 			_, _, updateErr := h.Update(ctx, owner, c.ID, match, vault.Change{Name: text("x")})
 			_, _, rotateErr := h.Rotate(ctx, owner, c.ID, match, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}})
 			for what, err := range map[string]error{"Update": updateErr, "Rotate": rotateErr, "Delete": h.Delete(ctx, owner, c.ID, match)} {
@@ -240,7 +241,7 @@ func TestMatch(t *testing.T) {
 				}
 			}
 		}
-		if _, _, err := h.Update(ctx, owner, c.ID, vault.Match{Revisions: []int64{7, 1}}, vault.Change{Name: text("x")}); err != nil {
+		if _, _, err := h.Update(ctx, owner, c.ID, store.MatchOf(7, 1), vault.Change{Name: text("x")}); err != nil {
 			t.Error(err)
 		}
 		// Of many who have read the same state, one changes it.
@@ -248,7 +249,7 @@ func TestMatch(t *testing.T) {
 		errs := make([]error, 10)
 		for i := range errs {
 			wg.Go(func() {
-				_, _, errs[i] = h.Update(ctx, owner, c.ID, vault.Match{Revisions: []int64{2}}, vault.Change{Name: text(fmt.Sprint("n", i))})
+				_, _, errs[i] = h.Update(ctx, owner, c.ID, store.MatchOf(2), vault.Change{Name: text(fmt.Sprint("n", i))})
 			})
 		}
 		wg.Wait()
@@ -263,7 +264,7 @@ func TestMatch(t *testing.T) {
 		if done != 1 {
 			t.Errorf("%d changes of one state", done)
 		}
-		if err := h.Delete(ctx, owner, c.ID, vault.Match{Revisions: []int64{3}}); err != nil {
+		if err := h.Delete(ctx, owner, c.ID, store.MatchOf(3)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -281,7 +282,7 @@ func TestUpdatesAtOnce(t *testing.T) {
 		for i := range n {
 			wg.Go(func() {
 				mark := fmt.Sprintf("%024d", i)
-				_, _, err := []*house{h, two}[i%2].Update(t.Context(), owner, c.ID, vault.Match{}, vault.Change{
+				_, _, err := []*house{h, two}[i%2].Update(t.Context(), owner, c.ID, store.Match{}, vault.Change{
 					Fields: map[string]*string{"apiKey": text("sk-proj-" + mark), "project": text("proj_" + mark)},
 				})
 				if err != nil {

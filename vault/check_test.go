@@ -150,15 +150,15 @@ func TestExpiryIsToldOnce(t *testing.T) {
 		look("long after")
 
 		later := h.clock.Now().Add(20 * day)
-		if _, _, err := h.Update(t.Context(), owner, c.ID, vault.Match{}, vault.Change{ExpiresAt: &later}); err != nil {
+		if _, _, err := h.Update(t.Context(), owner, c.ID, store.Match{}, vault.Change{ExpiresAt: &later}); err != nil {
 			t.Fatal(err)
 		}
 		look("20 days before another expiry", "credential.expiring")
-		if _, _, err := h.Rotate(t.Context(), owner, c.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}}); err != nil {
+		if _, _, err := h.Rotate(t.Context(), owner, c.ID, store.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}}); err != nil {
 			t.Fatal(err)
 		}
 		look("with other values", "credential.expiring")
-		if _, _, err := h.Update(t.Context(), owner, c.ID, vault.Match{}, vault.Change{Disabled: new(true)}); err != nil {
+		if _, _, err := h.Update(t.Context(), owner, c.ID, store.Match{}, vault.Change{Disabled: new(true)}); err != nil {
 			t.Fatal(err)
 		}
 		h.clock.Pass(25 * day)
@@ -202,7 +202,7 @@ func TestUnusedAndOld(t *testing.T) {
 		h.clock.Pass(30 * day)
 		check(t, k)
 		h.expectTold(t, "200 days old", "credential.unused", "credential.rotation_due", "credential.rotation_due")
-		if _, _, err := h.Rotate(t.Context(), owner, c.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}}); err != nil {
+		if _, _, err := h.Rotate(t.Context(), owner, c.ID, store.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}}); err != nil {
 			t.Fatal(err)
 		}
 		if all := kinds(t, k, owner)["Default"]; slices.Contains(all, "unused") {

@@ -37,10 +37,10 @@ func (m *mixer) fields() map[string]string {
 // change makes one random change of the credential.
 func (m *mixer) change(r *rand.Rand, id string, mayDelete bool) {
 	ctx, h := m.t.Context(), m.houses[r.IntN(len(m.houses))]
-	var match vault.Match
+	var match store.Match
 	if r.IntN(4) == 0 { // of the state that it reads
 		if c, err := h.Get(ctx, owner, id); err == nil {
-			match.Revisions = []int64{c.Revision}
+			match = store.MatchOf(c.Revision)
 		}
 	}
 	grace := []time.Duration{0, time.Millisecond, time.Hour}[r.IntN(3)]

@@ -10,6 +10,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
+	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/vault"
 )
 
@@ -56,34 +57,34 @@ func TestExpiryGoesWithItsVersion(t *testing.T) {
 		must(err)
 		expires("tested", "2090-01-01")
 
-		_, staged, _, err := s.Vault.Stage(t.Context(), owner, c.ID, vault.Match{}, map[string]string{"apiKey": second}, "")
+		_, staged, _, err := s.Vault.Stage(t.Context(), owner, c.ID, store.Match{}, map[string]string{"apiKey": second}, "")
 		must(err)
 		expires("staged", "2090-01-01")
 		_, err = s.Vault.TestVersion(t.Context(), owner, c.ID, staged.Number)
 		must(err)
 		expires("the staged one tested", "2090-01-01")
-		_, err = s.Vault.Activate(t.Context(), owner, c.ID, vault.Match{}, staged.Number, vault.Activation{Grace: time.Hour})
+		_, err = s.Vault.Activate(t.Context(), owner, c.ID, store.Match{}, staged.Number, vault.Activation{Grace: time.Hour})
 		must(err)
 		expires("activated", "2091-01-01")
-		_, err = s.Vault.RollBack(t.Context(), owner, c.ID, vault.Match{}, vault.Rollback{})
+		_, err = s.Vault.RollBack(t.Context(), owner, c.ID, store.Match{}, vault.Rollback{})
 		must(err)
 		expires("rolled back", "2090-01-01")
 
 		own := time.Date(2090, 6, 1, 0, 0, 0, 0, time.UTC)
-		_, _, err = s.Vault.Update(t.Context(), owner, c.ID, vault.Match{}, vault.Change{ExpiresAt: &own})
+		_, _, err = s.Vault.Update(t.Context(), owner, c.ID, store.Match{}, vault.Change{ExpiresAt: &own})
 		must(err)
 		expires("set by a person", "2090-06-01")
 		_, err = s.Vault.TestStored(t.Context(), owner, c.ID)
 		must(err)
 		expires("the provider's is earlier", "2090-01-01")
-		_, err = s.Vault.RollBack(t.Context(), owner, c.ID, vault.Match{}, vault.Rollback{})
+		_, err = s.Vault.RollBack(t.Context(), owner, c.ID, store.Match{}, vault.Rollback{})
 		must(err)
 		expires("the person's is earlier than the other version's", "2090-06-01")
-		_, _, err = s.Vault.Rotate(t.Context(), owner, c.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": first}})
+		_, _, err = s.Vault.Rotate(t.Context(), owner, c.ID, store.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": first}})
 		must(err)
 		expires("rotated", "2090-06-01")
 		never := time.Time{}
-		_, _, err = s.Vault.Update(t.Context(), owner, c.ID, vault.Match{}, vault.Change{ExpiresAt: &never})
+		_, _, err = s.Vault.Update(t.Context(), owner, c.ID, store.Match{}, vault.Change{ExpiresAt: &never})
 		must(err)
 		expires("taken away", "0001-01-01")
 	})

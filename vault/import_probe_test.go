@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
+	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/vault"
 )
 
@@ -153,7 +154,7 @@ func TestExpiryFollowsTheProvider(t *testing.T) {
 	} {
 		if step.own != "" {
 			at, _ := time.Parse(time.DateOnly, step.own) // "never" is the zero time
-			if _, _, err := s.Vault.Update(t.Context(), owner, c.ID, vault.Match{}, vault.Change{ExpiresAt: &at}); err != nil {
+			if _, _, err := s.Vault.Update(t.Context(), owner, c.ID, store.Match{}, vault.Change{ExpiresAt: &at}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -244,7 +244,7 @@ func TestImportStored(t *testing.T) {
 		t.Fatal(err)
 	}
 	disabled := true
-	if _, _, err := i.Update(t.Context(), i.owner, c.ID, vault.Match{}, vault.Change{Disabled: &disabled}); err != nil {
+	if _, _, err := i.Update(t.Context(), i.owner, c.ID, store.Match{}, vault.Change{Disabled: &disabled}); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range []struct {

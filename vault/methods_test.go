@@ -15,6 +15,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/masterkey"
+	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/vault"
 )
 
@@ -32,11 +33,11 @@ func calls() map[string]call {
 			return err
 		}},
 		"Update": {access.CredentialUpdate, audit.CredentialUpdate, func(ctx context.Context, h *house, c access.Caller, id string) error {
-			_, _, err := h.Update(ctx, c, id, vault.Match{}, vault.Change{Fields: map[string]*string{"apiKey": text(apiKeyTwo)}})
+			_, _, err := h.Update(ctx, c, id, store.Match{}, vault.Change{Fields: map[string]*string{"apiKey": text(apiKeyTwo)}})
 			return err
 		}},
 		"Rotate": {access.CredentialRotate, audit.CredentialRotate, func(ctx context.Context, h *house, c access.Caller, id string) error {
-			_, _, err := h.Rotate(ctx, c, id, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}})
+			_, _, err := h.Rotate(ctx, c, id, store.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}})
 			return err
 		}},
 		"Reveal": {access.CredentialReveal, audit.CredentialReveal, func(ctx context.Context, h *house, c access.Caller, id string) error {
@@ -59,22 +60,22 @@ func calls() map[string]call {
 			if err := stage(ctx, h, c, id); err != nil && c.Can(access.CredentialRotate) {
 				return err
 			}
-			_, err := h.Activate(ctx, c, id, vault.Match{}, 2, vault.Activation{})
+			_, err := h.Activate(ctx, c, id, store.Match{}, 2, vault.Activation{})
 			return err
 		}},
 		"RollBack": {access.CredentialRotate, audit.CredentialRollback, func(ctx context.Context, h *house, c access.Caller, id string) error {
-			_, _, err := h.Rotate(ctx, c, id, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}, Grace: time.Hour})
+			_, _, err := h.Rotate(ctx, c, id, store.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}, Grace: time.Hour})
 			if err != nil && c.Can(access.CredentialRotate) {
 				return err
 			}
-			_, err = h.RollBack(ctx, c, id, vault.Match{}, vault.Rollback{})
+			_, err = h.RollBack(ctx, c, id, store.Match{}, vault.Rollback{})
 			return err
 		}},
 		"DestroyVersion": {access.CredentialRotate, audit.CredentialDestroy, func(ctx context.Context, h *house, c access.Caller, id string) error {
 			if err := stage(ctx, h, c, id); err != nil && c.Can(access.CredentialRotate) {
 				return err
 			}
-			_, err := h.DestroyVersion(ctx, c, id, vault.Match{}, 2)
+			_, err := h.DestroyVersion(ctx, c, id, store.Match{}, 2)
 			return err
 		}},
 		"TestVersion": {access.CredentialTest, audit.CredentialTest, func(ctx context.Context, h *house, c access.Caller, id string) error {
@@ -87,13 +88,13 @@ func calls() map[string]call {
 			return err
 		}},
 		"Delete": {access.CredentialDelete, audit.CredentialDelete, func(ctx context.Context, h *house, c access.Caller, id string) error {
-			return h.Delete(ctx, c, id, vault.Match{})
+			return h.Delete(ctx, c, id, store.Match{})
 		}},
 	}
 }
 
 func stage(ctx context.Context, h *house, c access.Caller, id string) error {
-	_, _, _, err := h.Stage(ctx, c, id, vault.Match{}, map[string]string{"apiKey": apiKeyTwo}, "")
+	_, _, _, err := h.Stage(ctx, c, id, store.Match{}, map[string]string{"apiKey": apiKeyTwo}, "")
 	return err
 }
 
@@ -291,7 +292,7 @@ func TestListing(t *testing.T) {
 		add("expired", now.Add(time.Minute))
 		disabled := add("disabled", now.Add(time.Minute))
 		yes := true
-		if _, _, err := h.Update(t.Context(), owner, disabled, vault.Match{}, vault.Change{Disabled: &yes}); err != nil {
+		if _, _, err := h.Update(t.Context(), owner, disabled, store.Match{}, vault.Change{Disabled: &yes}); err != nil {
 			t.Fatal(err)
 		}
 		h.create(t, owner, zendesk())

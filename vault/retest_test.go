@@ -14,6 +14,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/vault"
 )
 
@@ -217,7 +218,7 @@ func TestUnreadableIsFound(t *testing.T) {
 		if all := health(); all.Healthy != 0 || all.Unchecked != 2 {
 			t.Errorf("three days without a check: %+v", all)
 		}
-		if _, _, err := h.Rotate(t.Context(), owner, broken.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKey}}); err != nil {
+		if _, _, err := h.Rotate(t.Context(), owner, broken.ID, store.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKey}}); err != nil {
 			t.Fatal(err)
 		}
 		test(t, k)

@@ -10,6 +10,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/store"
 )
 
 // replace ends the active version of cur with the transition: it stays for grace,
@@ -38,7 +39,7 @@ func (t *transition) replace(cur current, grace time.Duration, now time.Time) er
 // then activated. It needs credential:rotate. A field that is absent is the
 // active version's, as it is now. Errors: Invalid, [ErrNotFound], [ErrStale],
 // [ErrVersionStaged].
-func (v *Vault) Stage(ctx context.Context, caller access.Caller, id string, match Match, fields map[string]string, reason string) (Credential, Version, []catalog.Problem, error) {
+func (v *Vault) Stage(ctx context.Context, caller access.Caller, id string, match store.Match, fields map[string]string, reason string) (Credential, Version, []catalog.Problem, error) {
 	if err := access.Allow(caller, access.CredentialRotate, caller.Organization); err != nil {
 		return Credential{}, Version{}, nil, err
 	}
@@ -81,7 +82,7 @@ type Activation struct {
 // [ErrVersionFailed] unless forced. Errors: Invalid, [ErrNotFound], [ErrStale],
 // [ErrNoVersion], [ErrVersionGone], [ErrVersionActive], [ErrNotStaged],
 // [ErrTooManyVersions].
-func (v *Vault) Activate(ctx context.Context, caller access.Caller, id string, match Match, number int64, a Activation) (Credential, error) {
+func (v *Vault) Activate(ctx context.Context, caller access.Caller, id string, match store.Match, number int64, a Activation) (Credential, error) {
 	if err := access.Allow(caller, access.CredentialRotate, caller.Organization); err != nil {
 		return Credential{}, err
 	}
@@ -125,7 +126,7 @@ type Rollback struct {
 // RollBack makes a version that is still in grace the active one again. It needs
 // credential:rotate. Errors: Invalid, [ErrNotFound], [ErrStale], [ErrNoVersion],
 // [ErrVersionGone], [ErrVersionActive], [ErrNotInGrace].
-func (v *Vault) RollBack(ctx context.Context, caller access.Caller, id string, match Match, r Rollback) (Credential, error) {
+func (v *Vault) RollBack(ctx context.Context, caller access.Caller, id string, match store.Match, r Rollback) (Credential, error) {
 	if err := access.Allow(caller, access.CredentialRotate, caller.Organization); err != nil {
 		return Credential{}, err
 	}
@@ -176,7 +177,7 @@ func (cur *current) rollbackTo(number int64, now time.Time) (Version, error) {
 // DestroyVersion destroys a staged version, or one in grace, now. It needs
 // credential:rotate. Errors: [ErrNotFound], [ErrStale], [ErrNoVersion],
 // [ErrVersionGone], [ErrVersionActive].
-func (v *Vault) DestroyVersion(ctx context.Context, caller access.Caller, id string, match Match, number int64) (Credential, error) {
+func (v *Vault) DestroyVersion(ctx context.Context, caller access.Caller, id string, match store.Match, number int64) (Credential, error) {
 	if err := access.Allow(caller, access.CredentialRotate, caller.Organization); err != nil {
 		return Credential{}, err
 	}

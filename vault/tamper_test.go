@@ -112,7 +112,7 @@ func TestMovedSeals(t *testing.T) {
 		h.exec(t, putSealed, sealedTheirs, "globex", theirs.ID)
 
 		// An older version of the same credential, and the same one under another number.
-		if _, _, err := h.Rotate(t.Context(), owner, a.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}}); err != nil {
+		if _, _, err := h.Rotate(t.Context(), owner, a.ID, store.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}}); err != nil {
 			t.Fatal(err)
 		}
 		two := h.sealed(t, "acme", a.ID)
@@ -186,7 +186,7 @@ func TestAlteredRows(t *testing.T) {
 		}
 		// Storing it again is the mend that the error names.
 		h.exec(t, putSealed, make([]byte, len(good)), "acme", c.ID)
-		if _, _, err := h.Rotate(t.Context(), owner, c.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}}); err != nil {
+		if _, _, err := h.Rotate(t.Context(), owner, c.ID, store.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}}); err != nil {
 			t.Errorf("storing it again: %v", err)
 		}
 		h.uses(t, "", apiKeyTwo, nil)
@@ -266,7 +266,7 @@ func TestDeletedSealsAreGone(t *testing.T) {
 	sealed := h.sealed(t, "acme", c.ID)
 	kept := h.create(t, owner, openai("kept", apiKeyTwo))
 	first := h.sealed(t, "acme", kept.ID)
-	if _, _, err := h.Rotate(t.Context(), owner, kept.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKey}}); err != nil {
+	if _, _, err := h.Rotate(t.Context(), owner, kept.ID, store.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKey}}); err != nil {
 		t.Fatal(err)
 	}
 	fold := func() {
@@ -284,7 +284,7 @@ func TestDeletedSealsAreGone(t *testing.T) {
 	if gatehousetest.Occurrences(t, path, sealed[20:]) == 0 {
 		t.Fatal("the sealed bytes are not to be found while they are there: this test proves nothing")
 	}
-	if err := h.Delete(t.Context(), owner, c.ID, vault.Match{}); err != nil {
+	if err := h.Delete(t.Context(), owner, c.ID, store.Match{}); err != nil {
 		t.Fatal(err)
 	}
 	for i := 0; i < 500 && gatehousetest.Occurrences(t, path, sealed[20:60]) > 0; i++ {

@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/masterkey"
+	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/vault"
 )
 
@@ -79,11 +80,11 @@ func (h *house) places(t *testing.T) []place {
 		name   string
 	}{{owner, "a"}, {owner, "b"}, {stranger, "a"}} {
 		c := h.create(t, at.caller, openai(at.name, apiKey))
-		_, _, err := h.Rotate(t.Context(), at.caller, c.ID, vault.Match{}, vault.Rotation{Fields: key(apiKey), Grace: time.Hour})
+		_, _, err := h.Rotate(t.Context(), at.caller, c.ID, store.Match{}, vault.Rotation{Fields: key(apiKey), Grace: time.Hour})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, _, err := h.Stage(t.Context(), at.caller, c.ID, vault.Match{}, key(apiKey), ""); err != nil {
+		if _, _, _, err := h.Stage(t.Context(), at.caller, c.ID, store.Match{}, key(apiKey), ""); err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, place{at.caller, c.ID, 1, vault.StateRetiring}, place{at.caller, c.ID, 2, vault.StateActive}, place{at.caller, c.ID, 3, vault.StateStaged})

@@ -58,14 +58,14 @@ type plan func(cur current) (*transition, []catalog.Problem, error)
 // change makes the transition that work plans over the current state, with its
 // event, and gives the state that it made. Where another change was faster it is
 // planned again, so that none is lost and each is whole.
-func (v *Vault) change(ctx context.Context, caller access.Caller, id string, match Match, d deed, work plan) (current, []catalog.Problem, error) {
+func (v *Vault) change(ctx context.Context, caller access.Caller, id string, match store.Match, d deed, work plan) (current, []catalog.Problem, error) {
 	key := rowKey{caller.Organization, id}
 	for range changeAttempts {
 		cur, err := v.readCurrent(ctx, key)
 		if err != nil {
 			return current{}, nil, public(err)
 		}
-		if !match.takes(cur.Revision) {
+		if !match.Allows(cur.Revision) {
 			return current{}, nil, ErrStale
 		}
 		t, warnings, err := work(cur)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/vault"
 )
 
@@ -33,7 +34,7 @@ func TestWhichCredential(t *testing.T) {
 		yes, no := true, false
 		change := func(ch vault.Change) {
 			t.Helper()
-			if _, _, err := h.Update(t.Context(), owner, one.ID, vault.Match{}, ch); err != nil {
+			if _, _, err := h.Update(t.Context(), owner, one.ID, store.Match{}, ch); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -54,11 +55,11 @@ func TestWhichCredential(t *testing.T) {
 		change(vault.Change{Name: text("renamed")})
 		h.uses(t, "one", "", vault.ErrNoneNamed)
 		h.uses(t, "renamed", apiKey, nil)
-		if _, _, err := h.Rotate(t.Context(), owner, one.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}}); err != nil {
+		if _, _, err := h.Rotate(t.Context(), owner, one.ID, store.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}}); err != nil {
 			t.Fatal(err)
 		}
 		h.uses(t, "renamed", apiKeyTwo, nil)
-		if err := h.Delete(t.Context(), owner, one.ID, vault.Match{}); err != nil {
+		if err := h.Delete(t.Context(), owner, one.ID, store.Match{}); err != nil {
 			t.Fatal(err)
 		}
 		h.uses(t, "renamed", "", vault.ErrNoneNamed)
@@ -82,14 +83,14 @@ func TestChangedElsewhere(t *testing.T) {
 			err    error
 		}{
 			{"rotated", func() error {
-				_, _, err := there.Rotate(t.Context(), owner, c.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}})
+				_, _, err := there.Rotate(t.Context(), owner, c.ID, store.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": apiKeyTwo}})
 				return err
 			}, apiKeyTwo, nil},
 			{"disabled", func() error {
-				_, _, err := there.Update(t.Context(), owner, c.ID, vault.Match{}, vault.Change{Disabled: &yes})
+				_, _, err := there.Update(t.Context(), owner, c.ID, store.Match{}, vault.Change{Disabled: &yes})
 				return err
 			}, "", vault.ErrDisabled},
-			{"deleted", func() error { return there.Delete(t.Context(), owner, c.ID, vault.Match{}) }, "", vault.ErrNone},
+			{"deleted", func() error { return there.Delete(t.Context(), owner, c.ID, store.Match{}) }, "", vault.ErrNone},
 		} {
 			_, before := h.use(t, owner, "openai", "")
 			if err := step.change(); err != nil {
@@ -122,7 +123,7 @@ func TestDatabaseAway(t *testing.T) {
 	for _, name := range []string{"", "gone", "brief"} {
 		h.uses(t, name, apiKey, nil)
 	}
-	if err := there.Delete(t.Context(), owner, gone.ID, vault.Match{}); err != nil {
+	if err := there.Delete(t.Context(), owner, gone.ID, store.Match{}); err != nil {
 		t.Fatal(err)
 	}
 	h.clock.Pass(vault.Fresh)
@@ -206,7 +207,7 @@ func TestUseAtOnce(t *testing.T) {
 		wg.Go(func() {
 			for i := range 6 {
 				key := []string{apiKeyTwo, apiKey}[i%2]
-				if _, _, err := h.Rotate(t.Context(), owner, c.ID, vault.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": key}}); err != nil {
+				if _, _, err := h.Rotate(t.Context(), owner, c.ID, store.Match{}, vault.Rotation{Fields: map[string]string{"apiKey": key}}); err != nil {
 					t.Error(err)
 				}
 				if got, err := h.use(t, owner, "openai", ""); err != nil || got != "Bearer "+key {

@@ -14,6 +14,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/vault"
 )
 
@@ -49,7 +50,7 @@ func (h *house) inState(t testing.TB, id, want string) {
 
 func (h *house) rotate(t testing.TB, id, value string, grace time.Duration) vault.Credential {
 	t.Helper()
-	c, _, err := h.Rotate(t.Context(), owner, id, vault.Match{}, vault.Rotation{Fields: key(value), Grace: grace})
+	c, _, err := h.Rotate(t.Context(), owner, id, store.Match{}, vault.Rotation{Fields: key(value), Grace: grace})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +59,7 @@ func (h *house) rotate(t testing.TB, id, value string, grace time.Duration) vaul
 
 func (h *house) stage(t testing.TB, id, value string) vault.Version {
 	t.Helper()
-	_, v, _, err := h.Stage(t.Context(), owner, id, vault.Match{}, key(value), "")
+	_, v, _, err := h.Stage(t.Context(), owner, id, store.Match{}, key(value), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +82,7 @@ func TestVersionsLife(t *testing.T) {
 		begin := h.clock.Now()
 		c := h.create(t, owner, openai("", apiKey))
 		h.clock.Pass(time.Minute)
-		_, staged, _, err := h.Stage(ctx, owner, c.ID, vault.Match{}, key(apiKeyTwo), "the quarterly rotation")
+		_, staged, _, err := h.Stage(ctx, owner, c.ID, store.Match{}, key(apiKeyTwo), "the quarterly rotation")
 		if err != nil || staged.State != vault.StateStaged || staged.Number != 2 || staged.Reason != "the quarterly rotation" {
 			t.Fatalf("%+v, %v", staged, err)
 		}
@@ -94,7 +95,7 @@ func TestVersionsLife(t *testing.T) {
 			t.Errorf("the active version has changed: %+v, %v", got, err)
 		}
 		h.clock.Pass(time.Minute)
-		got, err := h.Activate(ctx, owner, c.ID, vault.Match{}, 2, vault.Activation{Grace: time.Hour, Reason: "it works"})
+		got, err := h.Activate(ctx, owner, c.ID, store.Match{}, 2, vault.Activation{Grace: time.Hour, Reason: "it works"})
 		if err != nil || got.Version != 2 || got.Fingerprint != staged.Fingerprint || !strings.Contains(string(got.LastTest), `"valid"`) {
 			t.Fatalf("%+v, %v", got, err)
 		}
@@ -134,7 +135,7 @@ func TestVersionsLife(t *testing.T) {
 		if activation.Personal["reason"] != "it works" || fmt.Sprint(activation.Metadata["replaced"]) != "1" || activation.Metadata["replacedUntil"] != activated.Add(time.Hour).Format(time.RFC3339) {
 			t.Errorf("the activation in the trail: %+v", activation)
 		}
-		_, err = h.RollBack(ctx, owner, c.ID, vault.Match{}, vault.Rollback{Version: 1})
+		_, err = h.RollBack(ctx, owner, c.ID, store.Match{}, vault.Rollback{Version: 1})
 		refused(t, "rolling back to what was destroyed", err, vault.ErrVersionGone)
 	})
 }
@@ -162,15 +163,15 @@ func TestVersionsRefusals(t *testing.T) {
 		h := newHouse(t, url, vault.Options{Probe: accepts(apiKeyTwo)})
 		c := h.create(t, owner, openai("", apiKey))
 		activate := func(n int64, a vault.Activation) error {
-			_, err := h.Activate(ctx, owner, c.ID, vault.Match{}, n, a)
+			_, err := h.Activate(ctx, owner, c.ID, store.Match{}, n, a)
 			return err
 		}
 		destroy := func(n int64) error {
-			_, err := h.DestroyVersion(ctx, owner, c.ID, vault.Match{}, n)
+			_, err := h.DestroyVersion(ctx, owner, c.ID, store.Match{}, n)
 			return err
 		}
 		rollBack := func(r vault.Rollback) error {
-			_, err := h.RollBack(ctx, owner, c.ID, vault.Match{}, r)
+			_, err := h.RollBack(ctx, owner, c.ID, store.Match{}, r)
 			return err
 		}
 		refused(t, "rolling back to nothing", rollBack(vault.Rollback{}), vault.ErrNotInGrace)
@@ -187,7 +188,7 @@ func TestVersionsRefusals(t *testing.T) {
 			}
 		}
 		h.stage(t, c.ID, apiKeyThree)
-		_, _, _, err := h.Stage(ctx, owner, c.ID, vault.Match{}, key(apiKeyThree), "")
+		_, _, _, err := h.Stage(ctx, owner, c.ID, store.Match{}, key(apiKeyThree), "")
 		refused(t, "a second staged one", err, vault.ErrVersionStaged)
 		refused(t, "rolling back to a staged one", rollBack(vault.Rollback{Version: 2}), vault.ErrNotInGrace)
 		if result, err := h.TestVersion(ctx, owner, c.ID, 2); err != nil || result.Result != catalog.Invalid {
@@ -207,7 +208,7 @@ func TestVersionsRefusals(t *testing.T) {
 		h.rotate(t, c.ID, apiKeyTwo, time.Hour)
 		h.rotate(t, c.ID, apiKeyThree, 2*time.Hour)
 		h.inState(t, c.ID, "4 active, 3 retiring, 2 retiring, 1 retiring")
-		_, _, err = h.Rotate(ctx, owner, c.ID, vault.Match{}, vault.Rotation{Fields: key(apiKey), Grace: time.Second})
+		_, _, err = h.Rotate(ctx, owner, c.ID, store.Match{}, vault.Rotation{Fields: key(apiKey), Grace: time.Second})
 		refused(t, "a fourth in grace", err, vault.ErrTooManyVersions)
 		if err := rollBack(vault.Rollback{Version: 1}); err != nil {
 			t.Fatal(err)
@@ -226,20 +227,20 @@ func TestVersionsRefusals(t *testing.T) {
 			"graceSeconds": {Fields: key(apiKeyTwo), Grace: vault.MaxGrace + 1}, "reason": {Fields: key(apiKeyTwo), Reason: "a\nb"},
 			"credentials": {Grace: time.Hour}, "credentials.apiKey": {Fields: key("••••AAAA")},
 		} {
-			_, _, err := h.Rotate(ctx, owner, c.ID, vault.Match{}, r)
+			_, _, err := h.Rotate(ctx, owner, c.ID, store.Match{}, r)
 			invalid(t, what, err, nil, what)
 			if r.Grace == 0 {
-				_, _, _, err = h.Stage(ctx, owner, c.ID, vault.Match{}, r.Fields, r.Reason)
+				_, _, _, err = h.Stage(ctx, owner, c.ID, store.Match{}, r.Fields, r.Reason)
 				invalid(t, "stage: "+what, err, nil, what)
 			}
 		}
 		negative := -time.Second
-		_, err = h.RollBack(ctx, owner, c.ID, vault.Match{}, vault.Rollback{Grace: &negative, Reason: strings.Repeat("x", 501)})
+		_, err = h.RollBack(ctx, owner, c.ID, store.Match{}, vault.Rollback{Grace: &negative, Reason: strings.Repeat("x", 501)})
 		invalid(t, "rollback", err, nil, "graceSeconds", "reason")
 		invalid(t, "activate", activate(4, vault.Activation{Grace: negative, Reason: "\x00"}), nil, "graceSeconds", "reason")
 
 		// A stale state is refused by each.
-		old := vault.Match{Revisions: []int64{1}}
+		old := store.MatchOf(1)
 		_, _, _, stageErr := h.Stage(ctx, owner, c.ID, old, key(apiKey), "")
 		_, activateErr := h.Activate(ctx, owner, c.ID, old, 4, vault.Activation{})
 		_, rollbackErr := h.RollBack(ctx, owner, c.ID, old, vault.Rollback{})
@@ -262,24 +263,24 @@ func TestRollBack(t *testing.T) {
 		}
 		h.rotate(t, c.ID, apiKeyTwo, time.Hour)
 		h.clock.Pass(50 * time.Minute)
-		got, err := h.RollBack(ctx, owner, c.ID, vault.Match{}, vault.Rollback{Reason: "the new one lacks a scope"})
+		got, err := h.RollBack(ctx, owner, c.ID, store.Match{}, vault.Rollback{Reason: "the new one lacks a scope"})
 		if err != nil || got.Version != 1 || got.Fingerprint != c.Fingerprint || !strings.Contains(string(got.LastTest), `"valid"`) {
 			t.Fatalf("%+v, %v", got, err)
 		}
 		h.inState(t, c.ID, "2 retiring, 1 active")
 		h.uses(t, "", apiKey, nil)
-		if got, err = h.RollBack(ctx, owner, c.ID, vault.Match{}, vault.Rollback{Version: 2}); err != nil || got.Version != 2 || got.LastTest != nil {
+		if got, err = h.RollBack(ctx, owner, c.ID, store.Match{}, vault.Rollback{Version: 2}); err != nil || got.Version != 2 || got.LastTest != nil {
 			t.Fatalf("and forward again: %+v, %v", got, err)
 		}
 		h.clock.Pass(10 * time.Minute)
-		_, err = h.RollBack(ctx, owner, c.ID, vault.Match{}, vault.Rollback{}) // the timer has not run
+		_, err = h.RollBack(ctx, owner, c.ID, store.Match{}, vault.Rollback{}) // the timer has not run
 		refused(t, "past the grace", err, vault.ErrNotInGrace)
 		h.destroyDue(t, 1)
 		h.inState(t, c.ID, "2 active, 1 retired")
 
 		h.rotate(t, c.ID, apiKeyThree, time.Hour)
 		none := time.Duration(0)
-		if _, err := h.RollBack(ctx, owner, c.ID, vault.Match{}, vault.Rollback{Grace: &none}); err != nil {
+		if _, err := h.RollBack(ctx, owner, c.ID, store.Match{}, vault.Rollback{Grace: &none}); err != nil {
 			t.Fatal(err)
 		}
 		h.inState(t, c.ID, "3 retired, 2 active, 1 retired")
@@ -304,14 +305,14 @@ func TestExpiredVersionsAreNotKept(t *testing.T) {
 		h.rotate(t, c.ID, apiKeyTwo, 24*time.Hour)
 		staged := h.stage(t, c.ID, apiKeyThree)
 		h.clock.Pass(time.Hour)
-		_, _, err := h.Rotate(ctx, owner, c.ID, vault.Match{}, vault.Rotation{Fields: key(apiKey), Grace: time.Minute})
+		_, _, err := h.Rotate(ctx, owner, c.ID, store.Match{}, vault.Rotation{Fields: key(apiKey), Grace: time.Minute})
 		invalid(t, "grace for what has expired", err, nil, "graceSeconds")
-		_, err = h.Activate(ctx, owner, c.ID, vault.Match{}, staged.Number, vault.Activation{Grace: time.Minute})
+		_, err = h.Activate(ctx, owner, c.ID, store.Match{}, staged.Number, vault.Activation{Grace: time.Minute})
 		invalid(t, "grace for what has expired", err, nil, "graceSeconds")
-		if got, err := h.RollBack(ctx, owner, c.ID, vault.Match{}, vault.Rollback{}); err != nil || got.Status != vault.Expired {
+		if got, err := h.RollBack(ctx, owner, c.ID, store.Match{}, vault.Rollback{}); err != nil || got.Status != vault.Expired {
 			t.Errorf("a rollback does not move the expiry: %+v, %v", got, err)
 		}
-		got, err := h.Activate(ctx, owner, c.ID, vault.Match{}, staged.Number, vault.Activation{})
+		got, err := h.Activate(ctx, owner, c.ID, store.Match{}, staged.Number, vault.Activation{})
 		if err != nil || got.Status != vault.Active || !got.ExpiresAt.IsZero() {
 			t.Errorf("%+v, %v", got, err)
 		}
@@ -332,7 +333,7 @@ func TestTimersAtOnce(t *testing.T) {
 				caller = stranger
 			}
 			c := h.create(t, caller, openai(name, apiKey))
-			_, _, err := h.Rotate(t.Context(), caller, c.ID, vault.Match{}, vault.Rotation{Fields: key(apiKeyTwo), Grace: time.Hour + time.Duration(i/10)*time.Second})
+			_, _, err := h.Rotate(t.Context(), caller, c.ID, store.Match{}, vault.Rotation{Fields: key(apiKeyTwo), Grace: time.Hour + time.Duration(i/10)*time.Second})
 			if err != nil {
 				t.Fatal(err)
 			}

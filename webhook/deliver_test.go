@@ -150,7 +150,7 @@ func TestGoneAfterAChange(t *testing.T) {
 		h := newHouse(t, url, r.URL, there.URL)
 		w, _ := h.make(t, owner, r.URL)
 		r.answers(func(rw http.ResponseWriter, _ *http.Request) {
-			if _, err := h.Update(context.Background(), owner, w.ID, nil, webhook.Content{URL: there.URL}); err != nil {
+			if _, err := h.Update(context.Background(), owner, w.ID, store.Match{}, webhook.Content{URL: there.URL}); err != nil {
 				t.Error(err)
 			}
 			rw.WriteHeader(http.StatusGone)
@@ -347,7 +347,7 @@ func TestPrivateAddresses(t *testing.T) {
 		if d := h.deliveries(t, w.ID)[0]; d.LastError != "not_public" || d.LastStatus != 0 || d.Status != webhook.Pending {
 			t.Errorf("%s: %+v", u, d)
 		}
-		if err := h.Delete(t.Context(), owner, w.ID, nil); err != nil {
+		if err := h.Delete(t.Context(), owner, w.ID, store.Match{}); err != nil {
 			t.Fatal(err)
 		}
 	}

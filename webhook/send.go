@@ -192,7 +192,7 @@ func (w *Webhooks) record(ctx context.Context, d due, a answer) error {
 // disableGone disables a webhook whose receiver at that URL said that it is gone (410), unless
 // it is another receiver's by now.
 func (w *Webhooks) disableGone(ctx context.Context, k webhookKey, url string) error {
-	_, err := w.change(ctx, system(k.organization), k.id, nil, audit.WebhookDisable, func(h *Webhook) bool {
+	_, err := w.change(ctx, system(k.organization), k.id, store.Match{}, audit.WebhookDisable, func(h *Webhook) bool {
 		if h.Disabled || h.URL != url {
 			return false
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/webhook"
 )
 
@@ -19,12 +20,12 @@ func TestSinkLagEnds(t *testing.T) {
 			h.deliverTrail(t, h.instance(t, r.URL))
 		},
 		"deleted": func(t *testing.T, h *house, hook webhook.Webhook, _ *receiver) {
-			if err := h.Delete(t.Context(), owner, hook.ID, nil); err != nil {
+			if err := h.Delete(t.Context(), owner, hook.ID, store.Match{}); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"disabled": func(t *testing.T, h *house, hook webhook.Webhook, r *receiver) {
-			if _, err := h.Update(t.Context(), owner, hook.ID, nil, webhook.Content{URL: r.URL, Types: hook.Types, Disabled: true}); err != nil {
+			if _, err := h.Update(t.Context(), owner, hook.ID, store.Match{}, webhook.Content{URL: r.URL, Types: hook.Types, Disabled: true}); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -61,7 +62,7 @@ func TestGoneAtAFormerURL(t *testing.T) {
 	current := newReceiver(t, nil)
 	former := newReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
 		moved := webhook.Content{URL: current.URL, Types: hook.Types}
-		if _, err := h.Update(t.Context(), owner, hook.ID, nil, moved); err != nil {
+		if _, err := h.Update(t.Context(), owner, hook.ID, store.Match{}, moved); err != nil {
 			t.Error(err)
 		}
 		w.WriteHeader(http.StatusGone)

@@ -124,7 +124,7 @@ func TestSink(t *testing.T) {
 		if _, again := reasonsOf(t, r.got()); len(again) != 3 {
 			t.Errorf("sent again: %v", again)
 		}
-		if _, err := h.Update(t.Context(), owner, hook.ID, nil, webhook.Content{URL: r.URL}); err != nil { // all types, which the trail is not among
+		if _, err := h.Update(t.Context(), owner, hook.ID, store.Match{}, webhook.Content{URL: r.URL}); err != nil { // all types, which the trail is not among
 			t.Fatal(err)
 		}
 		h.record(t, "acme", 0, 1)

@@ -135,10 +135,9 @@ func (w *Webhooks) Get(ctx context.Context, caller access.Caller, id string) (We
 	return h, public(err)
 }
 
-// Update replaces all that c says. It needs webhook:manage. revisions are the
-// states that the change is meant for, nil for any. Disabling a webhook ends
+// Update replaces all that c says. It needs webhook:manage. Disabling a webhook ends
 // the deliveries that wait. Errors: Invalid, [ErrNotFound], [ErrStale].
-func (w *Webhooks) Update(ctx context.Context, caller access.Caller, id string, revisions []int64, c Content) (Webhook, error) {
+func (w *Webhooks) Update(ctx context.Context, caller access.Caller, id string, match store.Match, c Content) (Webhook, error) {
 	if err := access.Allow(caller, access.WebhookManage, caller.Organization); err != nil {
 		return Webhook{}, err
 	}
@@ -148,7 +147,7 @@ func (w *Webhooks) Update(ctx context.Context, caller access.Caller, id string, 
 	if err := c.mayTake(caller); err != nil {
 		return Webhook{}, err
 	}
-	return w.change(ctx, caller, id, revisions, audit.WebhookUpdate, func(h *Webhook) bool {
+	return w.change(ctx, caller, id, match, audit.WebhookUpdate, func(h *Webhook) bool {
 		if h.Disabled != c.Disabled {
 			h.DisabledReason = ""
 		}
@@ -158,14 +157,14 @@ func (w *Webhooks) Update(ctx context.Context, caller access.Caller, id string, 
 }
 
 // change writes what fn makes of a webhook, with its event, unless fn gives false.
-func (w *Webhooks) change(ctx context.Context, caller access.Caller, id string, revisions []int64, action audit.Action, fn func(*Webhook) bool) (Webhook, error) {
+func (w *Webhooks) change(ctx context.Context, caller access.Caller, id string, match store.Match, action audit.Action, fn func(*Webhook) bool) (Webhook, error) {
 	organization, now := caller.Organization, store.At(w.opts.Now())
 	var h Webhook
 	err := w.db.Update(ctx, organization, func(tx *store.Tx) (err error) {
 		if h, err = find(ctx, tx, organization, id); err != nil {
 			return err
 		}
-		if revisions != nil && !slices.Contains(revisions, h.Revision) {
+		if !match.Allows(h.Revision) {
 			return ErrStale
 		}
 		was := h.Disabled
@@ -201,7 +200,7 @@ func (w *Webhooks) change(ctx context.Context, caller access.Caller, id string, 
 
 // Delete removes a webhook with its secrets and deliveries. It needs
 // webhook:manage. Errors: [ErrNotFound], [ErrStale].
-func (w *Webhooks) Delete(ctx context.Context, caller access.Caller, id string, revisions []int64) error {
+func (w *Webhooks) Delete(ctx context.Context, caller access.Caller, id string, match store.Match) error {
 	if err := access.Allow(caller, access.WebhookManage, caller.Organization); err != nil {
 		return err
 	}
@@ -210,7 +209,7 @@ func (w *Webhooks) Delete(ctx context.Context, caller access.Caller, id string, 
 		if err != nil {
 			return err
 		}
-		if revisions != nil && !slices.Contains(revisions, h.Revision) {
+		if !match.Allows(h.Revision) {
 			return ErrStale
 		}
 		if err := keepSink(ctx, tx, caller.Organization, id, nil, store.Time{}); err != nil {

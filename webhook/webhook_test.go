@@ -37,12 +37,12 @@ func TestLifeOfAWebhook(t *testing.T) {
 		}
 		c := w.Content
 		c.Description, c.Types = "Pages the team", nil
-		if _, err := h.Update(t.Context(), owner, w.ID, []int64{9}, c); !errors.Is(err, webhook.ErrStale) {
+		if _, err := h.Update(t.Context(), owner, w.ID, store.MatchOf(9), c); !errors.Is(err, webhook.ErrStale) {
 			t.Errorf("a change of an older state: %v", err)
 		}
 		h.enqueue(t, webhook.CredentialExpired)
 		c.Disabled = true
-		if got, err = h.Update(t.Context(), owner, w.ID, []int64{1}, c); err != nil || got.Revision != 2 || got.Description != c.Description {
+		if got, err = h.Update(t.Context(), owner, w.ID, store.MatchOf(1), c); err != nil || got.Revision != 2 || got.Description != c.Description {
 			t.Errorf("%+v, %v", got, err)
 		}
 		if d := h.deliveries(t, w.ID); d[0].Status != webhook.Failed || d[0].LastError != "disabled" {
@@ -51,10 +51,10 @@ func TestLifeOfAWebhook(t *testing.T) {
 		if _, err := h.Replay(t.Context(), owner, w.ID, h.deliveries(t, w.ID)[0].ID); !errors.Is(err, webhook.ErrDisabled) {
 			t.Errorf("a replay to what is disabled: %v", err)
 		}
-		if err := h.Delete(t.Context(), owner, w.ID, []int64{1}); !errors.Is(err, webhook.ErrStale) {
+		if err := h.Delete(t.Context(), owner, w.ID, store.MatchOf(1)); !errors.Is(err, webhook.ErrStale) {
 			t.Error(err)
 		}
-		if err := h.Delete(t.Context(), owner, w.ID, nil); err != nil {
+		if err := h.Delete(t.Context(), owner, w.ID, store.Match{}); err != nil {
 			t.Error(err)
 		}
 		for _, table := range []string{"webhooks", "webhook_secrets", "webhook_deliveries"} {
@@ -85,13 +85,13 @@ func TestOfOthers(t *testing.T) {
 		for _, id := range []string{w.ID, "whk_0197c3f2-0000-7000-8000-000000000000", "", "x", "whk_'; --"} {
 			ctx := t.Context()
 			_, get := h.Get(ctx, stranger, id)
-			_, update := h.Update(ctx, stranger, id, nil, w.Content)
+			_, update := h.Update(ctx, stranger, id, store.Match{}, w.Content)
 			_, _, rotate := h.RotateSecret(ctx, stranger, id, 0)
 			_, test := h.SendTest(ctx, stranger, id)
 			_, list := h.Deliveries(ctx, stranger, id, webhook.Filter{})
 			_, replay := h.Replay(ctx, stranger, id, d.ID)
 			for call, err := range map[string]error{"get": get, "update": update, "rotate": rotate, "test": test, "deliveries": list, "replay": replay,
-				"delete": h.Delete(ctx, stranger, id, nil)} {
+				"delete": h.Delete(ctx, stranger, id, store.Match{})} {
 				if !errors.Is(err, webhook.ErrNotFound) {
 					t.Errorf("%s %q: %v", call, id, err)
 				}
@@ -118,13 +118,13 @@ func TestPermissions(t *testing.T) {
 		_, _, create := h.Create(ctx, c, w.Content)
 		_, list := h.List(ctx, c)
 		_, get := h.Get(ctx, c, w.ID)
-		_, update := h.Update(ctx, c, w.ID, nil, w.Content)
+		_, update := h.Update(ctx, c, w.ID, store.Match{}, w.Content)
 		_, _, rotate := h.RotateSecret(ctx, c, w.ID, 0)
 		_, test := h.SendTest(ctx, c, w.ID)
 		_, deliveries := h.Deliveries(ctx, c, w.ID, webhook.Filter{})
 		_, replay := h.Replay(ctx, c, w.ID, "x")
 		for call, err := range map[string]error{"create": create, "list": list, "get": get, "update": update, "rotate": rotate, "test": test,
-			"deliveries": deliveries, "replay": replay, "delete": h.Delete(ctx, c, w.ID, nil)} {
+			"deliveries": deliveries, "replay": replay, "delete": h.Delete(ctx, c, w.ID, store.Match{})} {
 			var denied *access.DeniedError
 			if !errors.As(err, &denied) {
 				t.Errorf("%s as %s: %v", call, role, err)
