@@ -27,7 +27,7 @@ func (t *Tokens) caller(ctx context.Context, token string) (access.Caller, error
 		if fault.KindOf(err) == fault.Unauthenticated {
 			return access.Caller{}, err
 		}
-		return access.Caller{}, errAway.Because(err)
+		return access.Caller{}, fault.DatabaseAway.Because(err)
 	}
 	c := access.NewCaller(k.organization, access.Service, k.ID)
 	c.TokenID = k.ID
@@ -57,8 +57,6 @@ func (t *Tokens) caller(ctx context.Context, token string) (access.Caller, error
 	t.mu.Unlock()
 	return c, nil
 }
-
-var errAway = fault.New(fault.Unavailable, "database_unavailable", "The database does not answer; try again shortly.").After(time.Second)
 
 // look finds a token by its hash. It says nothing of its organization, so that
 // all are looked at; the hash of 256 random bits finds one row or none.

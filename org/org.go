@@ -55,7 +55,6 @@ var (
 	ErrDeleted  = fault.New(fault.Denied, "organization_deleted", "This organization was deleted.")
 	ErrDisabled = fault.New(fault.Denied, "member_disabled", "This member is disabled in the organization.")
 	errExists   = fault.New(fault.Conflict, "organization_exists", "An organization with this id exists, or existed, already.")
-	errAway     = fault.New(fault.Unavailable, "database_unavailable", "The database does not answer; try again shortly.").After(time.Second)
 )
 
 // Options sets up a [Directory].

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
@@ -35,12 +36,12 @@ func (d *Directory) Resolve(ctx context.Context, caller access.Caller) (access.C
 	key := memberKey{caller.Organization, caller.ID}
 	s, err := d.known.Get(ctx, key, func(ctx context.Context) (standing, error) { return d.look(ctx, key) })
 	if err != nil {
-		return caller, errAway.Because(err)
+		return caller, fault.DatabaseAway.Because(err)
 	}
 	if !s.exists && d.opts.FromTokens {
 		_, err := d.create(ctx, access.NewCaller(caller.Organization, access.System, "gatehouse"), caller.Organization, caller.Organization)
 		if err != nil && !errors.Is(err, errExists) {
-			return caller, errAway.Because(err)
+			return caller, fault.DatabaseAway.Because(err)
 		}
 		d.known.Forget(key)
 		s.exists = true
@@ -107,7 +108,7 @@ func (d *Directory) Grants(ctx context.Context, organization string, roles []acc
 			var err error
 			own, err = d.roles.Get(ctx, organization, func(ctx context.Context) (map[access.Role]access.Set, error) { return d.lookRoles(ctx, organization) })
 			if err != nil {
-				return 0, errAway.Because(err)
+				return 0, fault.DatabaseAway.Because(err)
 			}
 		}
 		granted |= own[r]

@@ -109,8 +109,8 @@ func (s *Server) problemOf(ctx context.Context, x *exchange, err error) *problem
 		p.Status, p.Code = http.StatusForbidden, "permission_denied"
 		p.Detail = "Your roles do not allow this: " + denied.Error() + "."
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
-		p.Status, p.Code, p.retryAfter = http.StatusServiceUnavailable, "database_unavailable", time.Second
-		p.Detail = "The database does not answer; try again shortly."
+		away := fault.DatabaseAway
+		p.Status, p.Code, p.Detail, p.retryAfter = statusOf(away.Kind), away.Code, away.Message, away.RetryAfter
 		s.log.ErrorContext(ctx, "request failed", "code", p.Code, "error", err)
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		p.Status, p.Code, p.Detail = gateway.StatusClientClosed, "client_closed", "The client left before the answer was ready."

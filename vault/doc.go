@@ -151,7 +151,6 @@ var (
 	ErrUnreadable = fault.New(fault.Internal, "credential_unreadable", "The stored credential does not open: its row was altered or belongs elsewhere. Store it again, or restore the database.")
 	ErrNoService  = fault.New(fault.Invalid, "service_gone", "The service of this credential is not in the catalogue of this instance any more.")
 	errBusy       = fault.New(fault.Unavailable, "vault_busy", "Too many keys are being derived at the moment; try again shortly.").After(time.Second)
-	errAway       = fault.New(fault.Unavailable, "database_unavailable", "The database does not answer; try again shortly.").After(time.Second)
 )
 
 // Options sets up a [Vault].
@@ -224,7 +223,7 @@ func public(err error) error {
 	case errors.Is(err, store.ErrExists):
 		return ErrExists.Because(err)
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
-		return errAway.Because(err)
+		return fault.DatabaseAway.Because(err)
 	case errors.Is(err, seal.ErrBusy):
 		return errBusy.Because(err)
 	case errors.Is(err, seal.ErrNotOpened), errors.Is(err, seal.ErrMalformed), errors.Is(err, seal.ErrUnsupported),

@@ -75,7 +75,6 @@ var (
 	ErrStale            = fault.New(fault.Stale, "webhook_changed", "The webhook was changed meanwhile; read it again and repeat the change.")
 	ErrDisabled         = fault.New(fault.Conflict, "webhook_disabled", "The webhook is disabled; enable it first.")
 	errTooMany          = fault.New(fault.Conflict, "too_many_webhooks", "There may be at most 20 webhooks; delete one first.")
-	errAway             = fault.New(fault.Unavailable, "database_unavailable", "The database does not answer; try again shortly.").After(time.Second)
 )
 
 // Sealer seals the signing secrets under their organization's keys. Version n of
@@ -151,7 +150,7 @@ func public(err error) error {
 		return err
 	}
 	if errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
-		return errAway.Because(err)
+		return fault.DatabaseAway.Because(err)
 	}
 	return err
 }

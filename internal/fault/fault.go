@@ -74,6 +74,9 @@ func InvalidFields(fields ...Field) *Error {
 	return &Error{Kind: Invalid, Code: "invalid_request", Message: "Some fields are not valid.", Fields: fields}
 }
 
+// DatabaseAway is what callers are told while the database does not answer.
+var DatabaseAway = New(Unavailable, "database_unavailable", "The database does not answer; try again shortly.").After(time.Second)
+
 // Because returns a copy of e that carries cause for the log.
 func (e *Error) Because(cause error) *Error {
 	c := *e
