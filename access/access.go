@@ -173,6 +173,11 @@ func NewCaller(organization string, typ CallerType, id string, roles ...Role) Ca
 	return c
 }
 
+// SystemCaller gives who does what Gatehouse does by itself.
+func SystemCaller(organization string, roles ...Role) Caller {
+	return NewCaller(organization, System, "gatehouse", roles...)
+}
+
 // With gives the caller with further roles and what they grant on top of what
 // it holds. It makes nobody an operator, whatever the roles are called.
 func (c Caller) With(roles []Role, granted Set) Caller {

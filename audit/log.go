@@ -384,7 +384,7 @@ func (l *Log) tellLost() {
 	for organization, n := range l.untold {
 		l.queue.push(Event{
 			ID: store.NewID("evt"), OccurredAt: l.opts.Now(), Organization: organization, Class: System, Action: AuditLose, Outcome: Failure,
-			Reason: "event_refused", Actor: Actor{Type: string(access.System), ID: "gatehouse"}, Count: n,
+			Reason: "event_refused", Actor: ActorOf(access.SystemCaller(organization)), Count: n,
 		})
 	}
 	clear(l.untold)

@@ -118,7 +118,7 @@ func New(db *store.DB, trail *audit.Log, sealer Sealer, opts Options) *Ledger {
 
 // system is the caller behind what Gatehouse does by itself.
 func system() access.Caller {
-	return access.NewCaller(access.InstanceOrganization, access.System, "gatehouse", access.Operator)
+	return access.SystemCaller(access.InstanceOrganization, access.Operator)
 }
 
 // logID names a log.

@@ -74,7 +74,7 @@ const (
 
 // system is the caller behind what Gatehouse does by itself.
 func system() access.Caller {
-	return access.NewCaller(access.InstanceOrganization, access.System, "gatehouse", access.Operator)
+	return access.SystemCaller(access.InstanceOrganization, access.Operator)
 }
 
 // State says what a master key is for at the moment.

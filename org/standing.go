@@ -39,7 +39,7 @@ func (d *Directory) Resolve(ctx context.Context, caller access.Caller) (access.C
 		return caller, fault.DatabaseAway.Because(err)
 	}
 	if !s.exists && d.opts.FromTokens {
-		_, err := d.create(ctx, access.NewCaller(caller.Organization, access.System, "gatehouse"), caller.Organization, caller.Organization)
+		_, err := d.create(ctx, access.SystemCaller(caller.Organization), caller.Organization, caller.Organization)
 		if err != nil && !errors.Is(err, errExists) {
 			return caller, fault.DatabaseAway.Because(err)
 		}

@@ -120,11 +120,6 @@ func New(db *store.DB, trail *audit.Log, l *ledger.Ledger, opts Options) *Retent
 		lease: lease.New(db, lease.Options{Table: lease.Sweeper, For: opts.Lease, Now: opts.Now})}
 }
 
-// system is the caller behind what the sweeper does in an organization.
-func system(organization string) access.Caller {
-	return access.NewCaller(organization, access.System, "gatehouse")
-}
-
 // ownOr gives the organization that is asked for, the caller's own where none is.
 func ownOr(caller access.Caller, organization string) string {
 	if organization == "" {

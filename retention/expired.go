@@ -3,6 +3,7 @@ package retention
 import (
 	"context"
 
+	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/internal/wiretime"
 	"github.com/gatehouse-io/gatehouse/store"
@@ -60,7 +61,7 @@ func (s *step) expired(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := s.trail.Append(ctx, s.tx, system(s.organization), e); err != nil {
+		if err := s.trail.Append(ctx, s.tx, access.SystemCaller(s.organization), e); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/internal/wiretime"
 	"github.com/gatehouse-io/gatehouse/ledger"
@@ -409,7 +410,7 @@ func (w *run) finish(ctx context.Context) error {
 				metadata["setAside."+class] = c.Held
 			}
 		}
-		return w.trail.Append(ctx, tx, system(w.organization), audit.Event{
+		return w.trail.Append(ctx, tx, access.SystemCaller(w.organization), audit.Event{
 			Organization: w.organization, Action: audit.RetentionSweep, Outcome: audit.Success,
 			Targets: []audit.Target{{Type: "sweep", ID: w.id}}, Metadata: metadata,
 		})

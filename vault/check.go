@@ -331,7 +331,7 @@ func (k *Checker) tell(ctx context.Context, tx *store.Tx, key rowKey, c Credenti
 	if f.Detail != "" {
 		data["detail"] = f.Detail
 	}
-	if err := k.vault.log.Append(ctx, tx, access.NewCaller(key.organization, access.System, "gatehouse"), e); err != nil {
+	if err := k.vault.log.Append(ctx, tx, access.SystemCaller(key.organization), e); err != nil {
 		return err
 	}
 	return webhook.Enqueue(ctx, tx, key.organization, now, webhook.Message{Type: messageOf[f.Kind], OccurredAt: now, Data: data})

@@ -115,7 +115,7 @@ func (v *Vault) destroyDue(ctx context.Context, d due, now store.Time) (done boo
 			return err
 		}
 		done = true
-		timer := access.NewCaller(d.organization, access.System, "gatehouse")
+		timer := access.SystemCaller(d.organization)
 		return v.log.Append(ctx, tx, timer, audit.Event{
 			Action: audit.CredentialDestroy, Outcome: audit.Success, Reason: "grace_over",
 			Targets:  []audit.Target{{Type: "credential", ID: d.id, Name: name}},

@@ -96,7 +96,7 @@ func (v *Vault) NoteFallback(ctx context.Context, caller access.Caller, service 
 	v.refused.note(versionKey{rowKey{caller.Organization, o.ID}, o.Version}, now)
 	// The alarm is about the credential, whoever's request it was: one series for all.
 	ctx = audit.WithRequest(ctx, &audit.Request{})
-	gate := access.NewCaller(caller.Organization, access.System, "gatehouse")
+	gate := access.SystemCaller(caller.Organization)
 	v.log.Security(ctx, gate, audit.Event{
 		Action: audit.CredentialFallback, Outcome: audit.Failure, Reason: "active_version_refused",
 		Targets:  []audit.Target{{Type: "credential", ID: o.ID, Name: o.Name}, {Type: "version", ID: strconv.FormatInt(o.Version, 10)}},

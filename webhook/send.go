@@ -136,11 +136,6 @@ func failureOf(err error) Failure {
 // maxRetryAfter bounds what a receiver may ask for.
 const maxRetryAfter = 24 * time.Hour
 
-// system is who does what happens by itself.
-func system(organization string) access.Caller {
-	return access.NewCaller(organization, access.System, "gatehouse")
-}
-
 // giveBack makes a delivery due at that time, as if it had not been taken.
 func (w *Webhooks) giveBack(ctx context.Context, d due, at time.Time) error {
 	return w.db.Update(ctx, d.organization, func(tx *store.Tx) error {
@@ -173,7 +168,7 @@ func (w *Webhooks) record(ctx context.Context, d due, a answer) error {
 		if err != nil || !held || status != Failed {
 			return err
 		}
-		return w.log.Append(ctx, tx, system(d.organization), audit.Event{
+		return w.log.Append(ctx, tx, access.SystemCaller(d.organization), audit.Event{
 			Action: audit.WebhookFail, Outcome: audit.Failure, Reason: "webhook_" + string(a.failure),
 			Targets:  []audit.Target{{Type: "webhook", ID: d.id}, {Type: "delivery", ID: d.delivery}},
 			Metadata: map[string]any{"attempts": d.attempts, "status": a.status},
@@ -192,7 +187,7 @@ func (w *Webhooks) record(ctx context.Context, d due, a answer) error {
 // disableGone disables a webhook whose receiver at that URL said that it is gone (410), unless
 // it is another receiver's by now.
 func (w *Webhooks) disableGone(ctx context.Context, k webhookKey, url string) error {
-	_, err := w.change(ctx, system(k.organization), k.id, store.Match{}, audit.WebhookDisable, func(h *Webhook) bool {
+	_, err := w.change(ctx, access.SystemCaller(k.organization), k.id, store.Match{}, audit.WebhookDisable, func(h *Webhook) bool {
 		if h.Disabled || h.URL != url {
 			return false
 		}

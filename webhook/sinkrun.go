@@ -345,7 +345,7 @@ func (w *Webhooks) recordBatch(ctx context.Context, s *dueSink, upto audit.Posit
 		if a.failure == "" || stopped || a.notMade || s.attempts != sinkAlarm {
 			return nil
 		}
-		return w.log.Append(ctx, tx, system(s.organization), audit.Event{
+		return w.log.Append(ctx, tx, access.SystemCaller(s.organization), audit.Event{
 			Action: audit.WebhookFail, Outcome: audit.Failure, Reason: "sink_" + string(a.failure), Targets: []audit.Target{{Type: "webhook", ID: s.id}},
 			Metadata: map[string]any{"attempts": s.attempts, "status": a.status},
 		})
