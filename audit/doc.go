@@ -36,9 +36,9 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/store"
 )
 
 type requestKey struct{}
@@ -87,22 +87,12 @@ const (
 // bounded cuts s to at most n bytes of valid UTF-8 without control characters,
 // so that no event can be refused by a database for its text.
 func bounded(s string, n int) string {
-	if len(s) > n { // cut before the look at each rune: the text may be very long
-		cut := n
-		for cut > n-utf8.UTFMax && !utf8.RuneStart(s[cut]) {
-			cut--
-		}
-		s = strings.Clone(s[:cut]) // not the whole of it in memory
-	}
-	if strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError }) < 0 {
-		return s
-	}
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '
 		}
 		return r
-	}, strings.ToValidUTF8(s, "?"))
+	}, store.Text(s, n)) // cut before the look at each rune: the text may be very long
 }
 
 // normal gives e with every text bounded.

@@ -14,7 +14,7 @@ func Text(s string, n int) string {
 		for cut > max(0, n-utf8.UTFMax) && !utf8.RuneStart(s[cut]) {
 			cut--
 		}
-		s = s[:cut]
+		s = strings.Clone(s[:cut]) // not the whole of it in memory
 	}
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "?"), "\x00", "?")
 }

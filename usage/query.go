@@ -140,7 +140,7 @@ func (q *Query) allow(caller access.Caller) error {
 	if err == nil {
 		return nil
 	}
-	own := bounded(caller.ID, maxMember)
+	own := store.Text(caller.ID, maxMember)
 	if access.Allow(caller, access.UsageOwn, organization) != nil || organization != caller.Organization || q.Member != "" && q.Member != own {
 		return err
 	}
@@ -226,7 +226,7 @@ func (q Query) build() (string, []any, error) {
 		value  string
 	}{{Service, q.Service}, {Model, q.Model}, {Credential, q.Credential}, {Member, q.Member}} {
 		if f.value != "" {
-			where = append(where, string(f.column)+" = "+place(bounded(f.value, maxMember)))
+			where = append(where, string(f.column)+" = "+place(store.Text(f.value, maxMember)))
 		}
 	}
 	names := make([]string, len(q.GroupBy))
@@ -323,7 +323,7 @@ func decodeCursor(groups []Dimension, cursor string) ([]any, error) {
 	}
 	after := make([]any, len(groups))
 	for i, d := range groups {
-		after[i] = bounded(values[i+1], maxMember)
+		after[i] = store.Text(values[i+1], maxMember)
 		if d == Hour {
 			if after[i], err = strconv.ParseInt(values[i+1], 10, 64); err != nil {
 				return nil, wrong

@@ -7,10 +7,9 @@ import (
 	"errors"
 	"hash/crc32"
 	"strconv"
-	"strings"
 	"time"
-	"unicode/utf8"
 
+	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/usage/tokens"
 )
 
@@ -34,20 +33,9 @@ type Record struct {
 // maxMember is how long a member's id is at most, in bytes; the rest is cut off.
 const maxMember = 256
 
-// bounded gives s as both databases take it: UTF-8 without NUL, n bytes at most.
-func bounded(s string, n int) string {
-	if len(s) > n {
-		s = s[:n]
-		for len(s) > 0 && !utf8.ValidString(s[max(0, len(s)-utf8.UTFMax):]) && !utf8.RuneStart(s[len(s)-1]) {
-			s = s[:len(s)-1]
-		}
-	}
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
-}
-
 func (r Record) normal() Record {
-	r.Organization, r.Member = bounded(r.Organization, maxMember), bounded(r.Member, maxMember)
-	r.Service, r.Credential = bounded(r.Service, maxMember), bounded(r.Credential, maxMember)
+	r.Organization, r.Member = store.Text(r.Organization, maxMember), store.Text(r.Member, maxMember)
+	r.Service, r.Credential = store.Text(r.Service, maxMember), store.Text(r.Credential, maxMember)
 	r.Model = tokens.ModelName(r.Model)
 	r.BytesIn, r.BytesOut = max(r.BytesIn, 0), max(r.BytesOut, 0)
 	return r
