@@ -64,7 +64,3 @@ func (r Role) Grants() Set {
 		return 0
 	}
 }
-
-// Permissions lists what the role grants inside the caller's own
-// organization; an unknown role grants nothing.
-func (r Role) Permissions() []Permission { return r.Grants().Permissions() }

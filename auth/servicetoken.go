@@ -11,8 +11,8 @@ import (
 // The form of a service token: the prefix, 43 digits to the base of 62 that are
 // 256 random bits, and 6 that are the CRC-32 (IEEE) of all before them, in the
 // same digits. The checksum keeps no secret: it lets a mistyped or cut token be
-// refused, and a leaked one be recognised, without asking the database. The
-// regular expression for secret scanners is [ServiceTokenPattern].
+// refused, and a leaked one be recognised, without asking the database. For secret
+// scanners docs/access.md has the regular expression.
 const (
 	servicePrefix   = "gth_"
 	randomDigits    = 43
@@ -20,9 +20,6 @@ const (
 	serviceTokenLen = len(servicePrefix) + randomDigits + checkDigits
 	digits62        = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
-
-// ServiceTokenPattern finds service tokens in text, for secret scanners.
-const ServiceTokenPattern = `\bgth_[0-9A-Za-z]{49}\b`
 
 // isServiceToken reports whether token is meant to be a service token, by its
 // prefix. No JWT begins so.

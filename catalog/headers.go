@@ -13,13 +13,3 @@ func CarriesCallerCredential(canonical string) bool {
 	}
 	return false
 }
-
-// CallerCredentialHeaders lists the names for which [CarriesCallerCredential]
-// is true.
-func CallerCredentialHeaders() []string {
-	return []string{
-		"Authorization", "Proxy-Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key",
-		"X-Auth-Token", "X-Auth-Key", "X-Access-Token", "X-Amz-Security-Token",
-		"Cookie", "Cookie2",
-	}
-}

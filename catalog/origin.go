@@ -1,9 +1,7 @@
 package catalog
 
 import (
-	"maps"
 	"net/url"
-	"slices"
 	"strings"
 )
 
@@ -73,35 +71,6 @@ func (s *Service) originBy(o *origin, fields map[string]string) string {
 		return ""
 	}
 	return at
-}
-
-// Hosts lists the hosts that a credential can be sent to, for documents: fixed
-// ones, and such as {subdomain}.zendesk.com. Origins that the operator named are
-// left out.
-func (s *Service) Hosts() []string {
-	if s.origin == nil || s.custom || s.movedFrom != nil {
-		return nil
-	}
-	var hosts []string
-	add := func(at string) {
-		if _, host, ok := strings.Cut(at, "://"); ok && !slices.Contains(hosts, host) {
-			hosts = append(hosts, host)
-		}
-	}
-	if f, ok := s.Field(s.origin.field); ok {
-		for _, suffix := range f.Suffixes {
-			add("https://*" + suffix)
-		}
-	}
-	for _, choice := range append([]string{""}, slices.Sorted(maps.Keys(s.origin.by))...) {
-		add(s.origin.by[choice])
-	}
-	add(string(s.origin.at))
-	for _, o := range s.others {
-		add(o.origin.String())
-	}
-	add(s.probe.origin)
-	return hosts
 }
 
 // endpoint gives the origin that the value of an Endpoint field names, or "".

@@ -140,14 +140,6 @@ func Hold(release <-chan struct{}) Behaviour {
 	}
 }
 
-// Pace serves as usual with a pause of d before each event of a stream but the first.
-func Pace(d time.Duration) Behaviour {
-	return func(a *answer) {
-		a.pace = d
-		serveAsUsual(a)
-	}
-}
-
 // Handler answers by h. Headers that every answer of the provider carries are set already.
 func Handler(h http.HandlerFunc) Behaviour { return func(a *answer) { h(a, a.request) } }
 
@@ -161,7 +153,6 @@ type answer struct {
 	cut      int // close the connection after that many bytes; -1 for never
 	hold     bool
 	release  <-chan struct{}
-	pace     time.Duration
 }
 
 // WriteHeader notes the status.
@@ -187,9 +178,6 @@ func (a *answer) Write(b []byte) (int, error) {
 		_, _ = a.ResponseWriter.Write(b[:a.cut-a.written])
 		a.Flush()
 		panic(http.ErrAbortHandler) // closes the connection, as net/http documents
-	}
-	if a.pace > 0 && a.written > 0 && !a.wait(after(a.pace)) {
-		panic(http.ErrAbortHandler)
 	}
 	if a.hold {
 		first := len(b)

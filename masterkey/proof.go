@@ -267,26 +267,3 @@ func inUse(id seal.KeyID, left Key, examples []Finding) error {
 	}
 	return fault.New(fault.Conflict, "key_in_use", text+" Rotate; values that a rotation leaves behind do not open, and `gatehouse keys verify` says why.")
 }
-
-// FallbackUse says what JWT_SECRET still does for the vault.
-type FallbackUse struct {
-	Key     seal.KeyID // the key made of it; zero where there is none that is not retired
-	Sealing bool       // it is what seals
-	Rows    int64      // what hangs on it
-}
-
-// Any reports whether anything is still sealed, or to be sealed, under JWT_SECRET.
-func (f FallbackUse) Any() bool { return f.Sealing || f.Rows > 0 }
-
-// FallbackUse says whether JWT_SECRET (Options.Fallback) still seals anything.
-// It needs key:read.
-func (k *Keys) FallbackUse(ctx context.Context, caller access.Caller) (FallbackUse, error) {
-	s, err := k.Status(ctx, caller)
-	var use FallbackUse
-	for _, key := range s.Keys {
-		if key.Source == FromFallback {
-			use.Key, use.Sealing, use.Rows = key.ID, use.Sealing || key.State == Sealing, use.Rows+key.Rows
-		}
-	}
-	return use, err
-}
