@@ -89,7 +89,7 @@ func TestDenialsWhileTheDatabaseIsAway(t *testing.T) {
 func TestLostIsCountedOnce(t *testing.T) {
 	l := openLog(t, Options{})
 	event := func(id string) Event {
-		e := Event{ID: id, Organization: "acme", Class: Access, Action: ChatRequest, Outcome: Success, Actor: Anonymous(), OccurredAt: time.Now()}
+		e := Event{ID: id, Organization: "acme", Class: Access, Action: ChatRequest, Outcome: Success, Actor: anonymous(), OccurredAt: time.Now()}
 		return e.normal()
 	}
 	batch := []Event{event("evt_good"), event("evt_bad"), event("evt_last")}

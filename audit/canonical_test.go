@@ -69,7 +69,7 @@ func TestCanonicalBytes(t *testing.T) {
 func TestCanonicalBytesOfTheLeast(t *testing.T) {
 	canonical, salt, personal, err := audit.Encode(audit.Event{
 		ID: "evt_1", OccurredAt: time.Unix(0, 0), RecordedAt: time.Unix(0, 0), Organization: "_instance", Class: audit.Security, Action: audit.AccessDeny,
-		Outcome: audit.Denied, Actor: audit.Anonymous(), Count: 1, Targets: []audit.Target{{Type: "ip", ID: "ip"}},
+		Outcome: audit.Denied, Actor: audit.Actor{Type: "anonymous", ID: "anonymous"}, Count: 1, Targets: []audit.Target{{Type: "ip", ID: "ip"}},
 	})
 	const want = `{"v":2,"id":"evt_1","occurredAt":"1970-01-01T00:00:00.000000Z","recordedAt":"1970-01-01T00:00:00.000000Z","organization":"_instance","class":"security",` +
 		`"action":"access.deny","outcome":"denied","severity":"warning","actor":{"type":"anonymous","id":"anonymous"},"targets":[{"type":"ip","id":"ip"}]}`

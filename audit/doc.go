@@ -65,13 +65,13 @@ func WithoutStatus(ctx context.Context) context.Context {
 	return WithRequest(ctx, &r)
 }
 
-// ActorOf gives the actor that stands for c.
-func ActorOf(c access.Caller) Actor {
+// actorOf gives the actor that stands for c.
+func actorOf(c access.Caller) Actor {
 	return Actor{Type: string(c.Type), ID: c.ID, TokenID: c.TokenID, Roles: c.RoleNames()}
 }
 
-// Anonymous is the actor of a request that no caller could be made of.
-func Anonymous() Actor { return Actor{Type: "anonymous", ID: "anonymous"} }
+// anonymous is the actor of a request that no caller could be made of.
+func anonymous() Actor { return Actor{Type: "anonymous", ID: "anonymous"} }
 
 // Bounds of an event's parts, in bytes; longer text is cut.
 const (

@@ -100,10 +100,10 @@ func (l *Log) fill(ctx context.Context, caller access.Caller, e *Event) {
 		e.Organization = access.InstanceOrganization
 	}
 	if e.Actor.Type == "" {
-		e.Actor = ActorOf(caller)
+		e.Actor = actorOf(caller)
 	}
 	if e.Actor.Type == "" {
-		e.Actor = Anonymous()
+		e.Actor = anonymous()
 	}
 	if e.Request == (Request{}) {
 		e.Request = requestOf(ctx)
@@ -384,7 +384,7 @@ func (l *Log) tellLost() {
 	for organization, n := range l.untold {
 		l.queue.push(Event{
 			ID: store.NewID("evt"), OccurredAt: l.opts.Now(), Organization: organization, Class: System, Action: AuditLose, Outcome: Failure,
-			Reason: "event_refused", Actor: ActorOf(access.SystemCaller(organization)), Count: n,
+			Reason: "event_refused", Actor: actorOf(access.SystemCaller(organization)), Count: n,
 		})
 	}
 	clear(l.untold)

@@ -160,16 +160,16 @@ func (a *Authenticator) Caller(ctx context.Context, token string) (access.Caller
 		}
 		return a.tokens.caller(ctx, token)
 	}
-	c, err := a.Verify(ctx, token)
+	c, err := a.verify(ctx, token)
 	if err != nil {
 		return access.Caller{}, err
 	}
 	return a.orgs.Resolve(ctx, c)
 }
 
-// Verify reads a JWT without asking whether its organization is known. ctx
+// verify reads a JWT without asking whether its organization is known. ctx
 // bounds the wait for an issuer's keys.
-func (a *Authenticator) Verify(ctx context.Context, token string) (access.Caller, error) {
+func (a *Authenticator) verify(ctx context.Context, token string) (access.Caller, error) {
 	if len(token) > maxToken || strings.ContainsAny(token, "\r\n") { // encoding/base64 would skip line breaks
 		return access.Caller{}, ErrBadToken
 	}

@@ -1,5 +1,11 @@
 package auth
 
+import (
+	"context"
+
+	"github.com/gatehouse-io/gatehouse/access"
+)
+
 // ReadObject reads an object as a token's are read, and gives the names and raw
 // values of its members.
 func ReadObject(data []byte) (names []string, values [][]byte, err error) {
@@ -28,3 +34,11 @@ func KeysIn(data []byte, algorithm string) (keys, weak int, err error) {
 
 // IsServiceToken reports whether token begins as one.
 func IsServiceToken(token string) bool { return isServiceToken(token) }
+
+// CheckServiceToken reports whether token has the form and the checksum of one.
+func CheckServiceToken(token string) bool { return checkServiceToken(token) }
+
+// Verify reads a JWT without asking whether its organization is known.
+func (a *Authenticator) Verify(ctx context.Context, token string) (access.Caller, error) {
+	return a.verify(ctx, token)
+}

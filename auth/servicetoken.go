@@ -25,9 +25,9 @@ const (
 // prefix. No JWT begins so.
 func isServiceToken(token string) bool { return strings.HasPrefix(token, servicePrefix) }
 
-// CheckServiceToken reports whether token has the form and the checksum of a
+// checkServiceToken reports whether token has the form and the checksum of a
 // service token.
-func CheckServiceToken(token string) bool {
+func checkServiceToken(token string) bool {
 	if len(token) != serviceTokenLen || !isServiceToken(token) {
 		return false
 	}

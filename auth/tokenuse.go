@@ -18,7 +18,7 @@ const usesEvery = 30 * time.Second
 // caller makes a caller of a service token. A mistyped one is refused by its
 // checksum; another is looked up, and its answer is at most [org.Fresh] old.
 func (t *Tokens) caller(ctx context.Context, token string) (access.Caller, error) {
-	if !CheckServiceToken(token) {
+	if !checkServiceToken(token) {
 		return access.Caller{}, ErrBadToken.Because(errors.New("the checksum of the service token is wrong"))
 	}
 	hash := hashOf(token)

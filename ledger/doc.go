@@ -34,7 +34,7 @@
 //
 // # What retention may take
 //
-// Events leave a log from its head only, behind a signed record ([Ledger.Cover]).
+// Events leave a log from its head only, behind a signed record (prefix.go).
 // Blocks and hashes stay, so that the log still verifies and no later proof changes.
 package ledger
 

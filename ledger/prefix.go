@@ -21,12 +21,12 @@ type Prefix struct {
 // maxNotes bounds the lines of a prefix's record, in bytes each and in number.
 const maxNotes = 16
 
-// Cover signs a record that the events of a log before the place size are removed,
+// cover signs a record that the events of a log before the place size are removed,
 // so that [Ledger.Verify] does not miss them. It belongs into the transaction that
 // deletes them, of the log's own organization, and is to be called before the
 // deletion. notes are lines of printable ASCII that say why, such as "policy rp_1
 // revision 3", at most 16. The caller has checked who may.
-func (l *Ledger) Cover(ctx context.Context, tx *store.Tx, organization, class string, size int64, notes ...string) (Prefix, error) {
+func (l *Ledger) cover(ctx context.Context, tx *store.Tx, organization, class string, size int64, notes ...string) (Prefix, error) {
 	id := logID{organization, class}
 	for _, line := range notes {
 		if line == "" || len(line) > 200 || strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r > '~' }) {

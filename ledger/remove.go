@@ -287,7 +287,7 @@ func (l *Ledger) record(ctx context.Context, tx *store.Tx, p *Prefix, since int6
 	if err != nil {
 		return err
 	}
-	covered, err := l.Cover(ctx, tx, p.Organization, p.Class, p.Size, notes...)
+	covered, err := l.cover(ctx, tx, p.Organization, p.Class, p.Size, notes...)
 	if err == nil && covered.Root != p.Root {
 		return ErrAltered.Because(errors.New("the tree is not that of the events"))
 	}

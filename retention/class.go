@@ -92,8 +92,8 @@ func (k Keep) before(now time.Time) (time.Time, bool) {
 	return now.Add(-time.Duration(k) * day), true
 }
 
-// Default gives how long a class is kept where nobody says.
-func Default(c Class) Keep {
+// byDefault gives how long a class is kept where nobody says.
+func byDefault(c Class) Keep {
 	switch c {
 	case Control, Security, System, Usage, LimitHistory, Versions, Expired:
 		return 365

@@ -10,7 +10,7 @@
 //
 // Data is parted into the classes of [Classes]: the four of events, and what else
 // grows old. An organization says how long it keeps each ([Retention.Put]); what it
-// does not name is kept as [Default] says. The operator's [Bounds] hold over all:
+// does not name is kept for its default. The operator's [Bounds] hold over all:
 // where a policy was made before a bound, the bound wins at the next sweep.
 //
 // An event's age counts from when its block was sealed, a time that is signed; that

@@ -84,7 +84,7 @@ func (p *Policy) of(c Class) Length {
 	if k, ok := p.Keep[c]; ok {
 		return p.Bounds.clamp(c, k, FromPolicy)
 	}
-	return p.Bounds.clamp(c, Default(c), FromDefault)
+	return p.Bounds.clamp(c, byDefault(c), FromDefault)
 }
 
 // content is a policy as it is stored.
@@ -198,7 +198,7 @@ func classNames() string {
 }
 
 // Put makes an organization's policy say what d says; what d does not name is kept
-// as [Default] has it. It needs retention:manage. match says which revisions it
+// for its default. It needs retention:manage. match says which revisions it
 // may replace. Errors: Invalid, also where a length is outside of the
 // operator's bounds, and [ErrStale].
 func (r *Retention) Put(ctx context.Context, caller access.Caller, organization string, match store.Match, d Draft) (p Policy, err error) {

@@ -39,7 +39,7 @@ func (k *Keyring) SealFields(ctx context.Context, c Context, salt OrganizationSa
 // holds the names of all fields. A payload that is not of these fields gives
 // [ErrMalformed].
 func (k *Keyring) OpenFields(ctx context.Context, c Context, salt OrganizationSalt, sealed Sealed) (Fields, error) {
-	plaintext, err := k.OpenAppend(ctx, nil, c, salt, sealed)
+	plaintext, err := k.openAppend(ctx, nil, c, salt, sealed)
 	if err != nil {
 		return nil, err
 	}

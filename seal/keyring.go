@@ -203,17 +203,17 @@ func (k *Keyring) wrap(ctx context.Context, c Context, salt OrganizationSalt, da
 // Errors: [ErrNotOpened], [UnknownKeyError], [ErrMalformed], [ErrUnsupported],
 // [ErrIterations], [ErrContext], [ErrSalt], [ErrBusy], or ctx's while waiting.
 func (k *Keyring) Open(ctx context.Context, c Context, salt OrganizationSalt, sealed Sealed) (Secret, error) {
-	plaintext, err := k.OpenAppend(ctx, nil, c, salt, sealed)
+	plaintext, err := k.openAppend(ctx, nil, c, salt, sealed)
 	if err != nil {
 		return Secret{}, err
 	}
 	return ownSecret(plaintext), nil
 }
 
-// OpenAppend is [Keyring.Open] for hot paths: it appends the plaintext to dst,
+// openAppend is [Keyring.Open] for hot paths: it appends the plaintext to dst,
 // which must not overlap sealed, and gives the result; with room in dst and
 // the data key cached it does not allocate. What it gives is a bare secret.
-func (k *Keyring) OpenAppend(ctx context.Context, dst []byte, c Context, salt OrganizationSalt, sealed Sealed) ([]byte, error) {
+func (k *Keyring) openAppend(ctx context.Context, dst []byte, c Context, salt OrganizationSalt, sealed Sealed) ([]byte, error) {
 	if err := sealed.check(); err != nil {
 		return nil, err
 	}

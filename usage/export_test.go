@@ -5,3 +5,6 @@ var (
 	AppendLine = appendLine
 	ParseLine  = parseLine
 )
+
+// Dimensions lists what usage can be asked by.
+func Dimensions() []Dimension { return dimensions() }

@@ -28,8 +28,8 @@ const (
 	Member       Dimension = "member"
 )
 
-// Dimensions lists all of them, in the order that answers are sorted by.
-func Dimensions() []Dimension {
+// dimensions lists all of them, in the order that answers are sorted by.
+func dimensions() []Dimension {
 	return []Dimension{Hour, Organization, Service, Model, Credential, Member}
 }
 
@@ -77,7 +77,7 @@ type Row struct {
 // NextCursor is empty on the last.
 type Page struct {
 	From, To   time.Time   // whole hours
-	GroupBy    []Dimension // in the order of [Dimensions]
+	GroupBy    []Dimension // in the order of their constants
 	Rows       []Row
 	NextCursor string
 }
@@ -158,7 +158,7 @@ func (q *Query) complete(now time.Time) error {
 		wrong = append(wrong, fault.Field{Name: "limit", Message: "must be from 1 to " + strconv.Itoa(MaxLimit)})
 	}
 	var groups []Dimension
-	for _, d := range Dimensions() {
+	for _, d := range dimensions() {
 		if slices.Contains(q.GroupBy, d) {
 			groups = append(groups, d)
 		}
