@@ -154,7 +154,7 @@ func (v *verifier) check(ctx context.Context, r *sealedRow) error {
 		if !errors.Is(err, seal.ErrBusy) {
 			return err
 		}
-		if err := wait(ctx, 50*time.Millisecond); err != nil { // requests go first
+		if err := store.Wait(ctx, 50*time.Millisecond); err != nil { // requests go first
 			return err
 		}
 	}

@@ -58,18 +58,9 @@ func (k *Keys) Work(ctx context.Context, caller access.Caller, progress func(Rot
 		if progress != nil {
 			progress(r)
 		}
-		if err := wait(ctx, min(k.opts.Poll, 500*time.Millisecond)); err != nil {
+		if err := store.Wait(ctx, min(k.opts.Poll, 500*time.Millisecond)); err != nil {
 			return r, err
 		}
-	}
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
 	}
 }
 
@@ -176,7 +167,7 @@ func (w *worker) run(ctx context.Context) error {
 				return err
 			}
 			// An instance that has not noticed the switch may seal under the old key.
-			if err := wait(ctx, min(w.k.opts.Poll, time.Second)); err != nil {
+			if err := store.Wait(ctx, min(w.k.opts.Poll, time.Second)); err != nil {
 				return err
 			}
 		}
@@ -237,7 +228,7 @@ func (w *worker) column(ctx context.Context, c *Column) (moved int64, unreadable
 		unreadable = append(unreadable, b.unreadable...)
 		if rate := w.rate.Load(); rate > 0 {
 			due := time.Duration(b.rows) * time.Second / time.Duration(rate)
-			if err := wait(ctx, due-time.Since(begin)); err != nil {
+			if err := store.Wait(ctx, due-time.Since(begin)); err != nil {
 				return moved, unreadable, err
 			}
 		}
@@ -319,7 +310,7 @@ func (w *worker) rewrap(ctx context.Context, r *sealedRow) (seal.Sealed, error) 
 		if !errors.Is(err, seal.ErrBusy) {
 			return to, err
 		}
-		if err := wait(ctx, 50*time.Millisecond); err != nil { // requests go first
+		if err := store.Wait(ctx, 50*time.Millisecond); err != nil { // requests go first
 			return nil, err
 		}
 	}

@@ -156,11 +156,15 @@ func (db *DB) update(ctx context.Context, organization string, fn func(*Tx) erro
 // pause waits a random while before another attempt, on average longer with each,
 // for the sake of those that other instances make.
 func pause(ctx context.Context, attempt int) error {
-	most := time.Duration(attempt) * 5 * time.Millisecond
+	return Wait(ctx, rand.N(time.Duration(attempt)*5*time.Millisecond))
+}
+
+// Wait lets d go by; it gives ctx's error where that ends first.
+func Wait(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(rand.N(most)):
+	case <-time.After(d):
 		return nil
 	}
 }

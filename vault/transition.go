@@ -42,14 +42,7 @@ var errRaced = errors.New("the credential was changed meanwhile")
 const changeAttempts = 64
 
 // yield lets other changes of a credential end before the next attempt.
-func yield(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(rand.N(20 * time.Millisecond)):
-		return nil
-	}
-}
+func yield(ctx context.Context) error { return store.Wait(ctx, rand.N(20*time.Millisecond)) }
 
 // plan works out what is to become of the state that was read; nil changes
 // nothing.
