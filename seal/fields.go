@@ -15,6 +15,16 @@ type Fields map[string]Secret
 // Names gives the names in ascending byte order, as [Context.Fields] wants them.
 func (f Fields) Names() []string { return slices.Sorted(maps.Keys(f)) }
 
+// ExposeSecrets gives the plaintexts by name, as copies that [Fields.Wipe] does not
+// reach; see [Secret.ExposeSecret].
+func (f Fields) ExposeSecrets() map[string]string {
+	plain := make(map[string]string, len(f))
+	for name, value := range f {
+		plain[name] = value.ExposeSecret()
+	}
+	return plain
+}
+
 // Wipe wipes every field; see [Secret.Wipe].
 func (f Fields) Wipe() {
 	for _, value := range f {

@@ -183,9 +183,7 @@ func (v *Vault) merge(ctx context.Context, caller access.Caller, key rowKey, old
 			return nil, nil, err
 		}
 		defer fields.Wipe()
-		for name, value := range fields {
-			merged[name] = value.ExposeSecret()
-		}
+		merged = fields.ExposeSecrets()
 		moved = movedSecrets(service, merged, changes)
 	}
 	for name, value := range changes {

@@ -101,7 +101,7 @@ func (v *Vault) create(ctx context.Context, caller access.Caller, n NewCredentia
 	}
 	v.forget(organization, n.Service, n.Name)
 	// It is stored: a caller that leaves now does not make that untrue.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	ctx, cancel := afterwards(ctx)
 	defer cancel()
 	c, _, err = v.read(ctx, key)
 	return c, warnings, public(err)

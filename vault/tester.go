@@ -2,12 +2,14 @@ package vault
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
@@ -64,6 +66,15 @@ func (v *Vault) TestStored(ctx context.Context, caller access.Caller, id string)
 	if err != nil {
 		return TestResult{}, public(err)
 	}
+	return v.testSealed(ctx, caller, key, c, sealed, nil, func(ctx context.Context, result TestResult, _ audit.Event) error {
+		return v.recordTest(ctx, caller, key, c, result)
+	})
+}
+
+// testSealed asks the provider about sealed, the version of a credential that c names,
+// and keeps the result by keep, with its event, to which metadata is added.
+func (v *Vault) testSealed(ctx context.Context, caller access.Caller, key rowKey, c Credential, sealed seal.Sealed, metadata map[string]any,
+	keep func(context.Context, TestResult, audit.Event) error) (TestResult, error) {
 	service, known := v.services.Service(c.Service)
 	if !known {
 		return TestResult{}, ErrNoService
@@ -73,22 +84,19 @@ func (v *Vault) TestStored(ctx context.Context, caller access.Caller, id string)
 		return TestResult{}, public(err)
 	}
 	defer fields.Wipe()
-	plain := make(map[string]string, len(fields))
-	for name, value := range fields {
-		plain[name] = value.ExposeSecret()
-	}
 	slot, err := v.log.Reserve() // for the event, should the database go away meanwhile
 	if err != nil {
 		return TestResult{}, err
 	}
-	result := v.probe(ctx, caller, service, plain, true)
-	// The key has been out: that is told also when the caller has left.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	result := v.probe(ctx, caller, service, fields.ExposeSecrets(), true)
+	event := testEvent(result)
+	event.Targets = []audit.Target{{Type: "credential", ID: c.ID, Name: c.Name}}
+	event.Metadata["version"] = c.Version
+	maps.Copy(event.Metadata, metadata)
+	// The values have been out: that is told also when the caller has left.
+	ctx, cancel := afterwards(ctx)
 	defer cancel()
-	if err := v.recordTest(ctx, caller, key, c, result); err != nil {
-		event := testEvent(result)
-		event.Targets = []audit.Target{{Type: "credential", ID: c.ID, Name: c.Name}}
-		event.Metadata["version"] = c.Version
+	if err := keep(ctx, result, event); err != nil {
 		slot.Record(ctx, caller, event)
 		return TestResult{}, public(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
@@ -31,48 +30,21 @@ func (v *Vault) TestVersion(ctx context.Context, caller access.Caller, id string
 	if err != nil {
 		return TestResult{}, err
 	}
-	service, known := v.services.Service(cur.Service)
-	if !known {
-		return TestResult{}, ErrNoService
-	}
 	sealed, err := v.readSealed(ctx, key, number)
 	if err != nil {
 		return TestResult{}, public(err)
 	}
 	c := cur.Credential
 	c.Version, c.Fields = version.Number, version.Fields
-	fields, err := v.open(ctx, caller, key, c, sealed)
-	if err != nil {
-		return TestResult{}, public(err)
-	}
-	defer fields.Wipe()
-	plain := make(map[string]string, len(fields))
-	for name, value := range fields {
-		plain[name] = value.ExposeSecret()
-	}
-	slot, err := v.log.Reserve() // for the event, should the database go away meanwhile
-	if err != nil {
-		return TestResult{}, err
-	}
-	result := v.probe(ctx, caller, service, plain, true)
-	event := testEvent(result)
-	event.Targets = []audit.Target{{Type: "credential", ID: c.ID, Name: c.Name}}
-	event.Metadata["version"], event.Metadata["state"] = number, string(version.State)
-	// The values have been out: that is told also when the caller has left.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	err = v.keepTest(ctx, caller, key, number, result, event)
-	if errors.Is(err, errBecameActive) {
-		if c, _, err = v.read(ctx, key); err == nil {
-			err = v.recordTest(ctx, caller, key, c, result)
+	return v.testSealed(ctx, caller, key, c, sealed, map[string]any{"state": string(version.State)}, func(ctx context.Context, result TestResult, event audit.Event) error {
+		err := v.keepTest(ctx, caller, key, number, result, event)
+		if errors.Is(err, errBecameActive) {
+			if c, _, err = v.read(ctx, key); err == nil {
+				err = v.recordTest(ctx, caller, key, c, result)
+			}
 		}
-	}
-	if err != nil {
-		slot.Record(ctx, caller, event)
-		return TestResult{}, public(err)
-	}
-	slot.Release()
-	return result, nil
+		return err
+	})
 }
 
 // readSealed gives the sealed fields of a version; [ErrVersionGone] where it has

@@ -44,6 +44,14 @@ const changeAttempts = 64
 // yield lets other changes of a credential end before the next attempt.
 func yield(ctx context.Context) error { return store.Wait(ctx, rand.N(20*time.Millisecond)) }
 
+// afterwardsMaxFor bounds the recording of what has happened already.
+const afterwardsMaxFor = 5 * time.Second
+
+// afterwards gives the context in which that is recorded, also when the caller has left.
+func afterwards(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), afterwardsMaxFor)
+}
+
 // plan works out what is to become of the state that was read; nil changes
 // nothing.
 type plan func(cur current) (*transition, []catalog.Problem, error)

@@ -151,11 +151,7 @@ func (v *Vault) prepare(ctx context.Context, caller access.Caller, key rowKey, c
 		return nil, err
 	}
 	defer fields.Wipe()
-	plain := make(map[string]string, len(fields))
-	for name, value := range fields {
-		plain[name] = value.ExposeSecret()
-	}
-	injection, err := service.Prepare(plain)
+	injection, err := service.Prepare(fields.ExposeSecrets())
 	if err != nil {
 		return nil, ErrUnreadable.Because(err)
 	}
@@ -239,7 +235,7 @@ func (v *Vault) Run(ctx context.Context) {
 			v.recordUses(ctx)
 			v.recordFallbacks(ctx)
 		case <-ctx.Done():
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			ctx, cancel := afterwards(ctx)
 			defer cancel()
 			v.recordUses(ctx)
 			v.recordFallbacks(ctx)
