@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -88,12 +87,8 @@ type Tokens struct {
 	orgs  *org.Directory
 	opts  TokensOptions
 	known *recheck.Cache[[sha256.Size]byte, *kept]
-
-	mu   sync.Mutex
-	used map[tokenKey]time.Time
+	uses  store.LastUses
 }
-
-type tokenKey struct{ organization, id string }
 
 // kept is a row: the token and whose.
 type kept struct {
@@ -121,7 +116,7 @@ func NewTokens(db *store.DB, log *audit.Log, orgs *org.Directory, opts TokensOpt
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Tokens{
-		db: db, log: log, orgs: orgs, opts: opts, used: make(map[tokenKey]time.Time),
+		db: db, log: log, orgs: orgs, opts: opts,
 		known: recheck.New[[sha256.Size]byte, *kept](recheck.Options{
 			Size: 50_000, Fresh: org.Fresh, StaleMax: opts.StaleMax, Now: opts.Now,
 			Stale: func(err error) bool {

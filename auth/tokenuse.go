@@ -52,9 +52,7 @@ func (t *Tokens) caller(ctx context.Context, token string) (access.Caller, error
 	}
 	c = c.With(k.Roles, limit).Within(limit)
 	c.Credentials = k.Credentials
-	t.mu.Lock()
-	t.used[tokenKey{k.organization, k.ID}] = now
-	t.mu.Unlock()
+	t.uses.Note(k.organization, k.ID, now)
 	return c, nil
 }
 
@@ -164,32 +162,9 @@ func (t *Tokens) Run(ctx context.Context) {
 }
 
 func (t *Tokens) recordUses(ctx context.Context) {
-	t.mu.Lock()
-	used := t.used
-	t.used = make(map[tokenKey]time.Time)
-	t.mu.Unlock()
-	byOrganization := make(map[string]map[string]time.Time)
-	for key, at := range used {
-		if byOrganization[key.organization] == nil {
-			byOrganization[key.organization] = make(map[string]time.Time)
-		}
-		byOrganization[key.organization][key.id] = at
-	}
-	for organization, ids := range byOrganization {
-		err := t.db.Update(ctx, organization, func(tx *store.Tx) error {
-			for id, at := range ids {
-				_, err := tx.Exec(ctx, `UPDATE service_tokens SET last_used_at = $1 WHERE organization = $2 AND id = $3
-					AND (last_used_at IS NULL OR last_used_at < $1)`, store.At(at), organization, id)
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil { // a last use is a hint, not the trail: the next use records it again
-			t.opts.Logger.WarnContext(ctx, "last uses of tokens could not be recorded", "organization", organization, "error", err)
-		}
-	}
+	t.uses.Record(ctx, t.db, "service_tokens", func(organization string, err error) {
+		t.opts.Logger.WarnContext(ctx, "last uses of tokens could not be recorded", "organization", organization, "error", err)
+	})
 }
 
 func readTokens(ctx context.Context, tx *store.Tx, where string, args ...any) (rows []kept, err error) {

@@ -174,7 +174,7 @@ type Vault struct {
 	opts     Options
 	opened   *recheck.Cache[useKey, *opened]
 	previous *recheck.Cache[versionKey, *opened]
-	uses     uses
+	uses     store.LastUses
 	refused  fallbacks
 	lanes    lanes
 	tests    *tests
@@ -197,7 +197,6 @@ func New(db *store.DB, log *audit.Log, services *catalog.Catalog, ring *seal.Key
 		}
 	}
 	v := &Vault{db: db, log: log, services: services, ring: ring, opts: opts, tests: newTests(opts.TestReuse, opts.Now)}
-	v.uses.last = make(map[rowKey]time.Time)
 	v.refused.last = make(map[versionKey]time.Time)
 	cached := recheck.Options{Size: 10_000, Fresh: Fresh, StaleMax: opts.StaleMax, Now: opts.Now, Stale: databaseAway}
 	v.opened, v.previous = recheck.New[useKey, *opened](cached), recheck.New[versionKey, *opened](cached)

@@ -137,7 +137,7 @@ func (v *Vault) load(ctx context.Context, caller access.Caller, service *catalog
 	if c.disabled || c.Status == Expired {
 		return o, nil // what may not be used is not opened
 	}
-	o.used = func() { v.uses.note(row, v.opts.Now()) }
+	o.used = func() { v.uses.Note(row.organization, row.id, v.opts.Now()) }
 	o.open = func(ctx context.Context) (*catalog.Injection, error) {
 		return v.prepare(ctx, caller, row, c, sealed, service)
 	}
@@ -205,19 +205,6 @@ func (v *Vault) forget(organization, service, name string) {
 	v.opened.Forget(useKey{organization, service, ""})
 }
 
-// uses collects when credentials were last used, so that a request costs no
-// write.
-type uses struct {
-	mu   sync.Mutex
-	last map[rowKey]time.Time
-}
-
-func (u *uses) note(key rowKey, at time.Time) {
-	u.mu.Lock()
-	u.last[key] = at
-	u.mu.Unlock()
-}
-
 // turn is how often [Vault.Run] does its work.
 const turn = 2 * time.Second
 
@@ -245,30 +232,7 @@ func (v *Vault) Run(ctx context.Context) {
 }
 
 func (v *Vault) recordUses(ctx context.Context) {
-	v.uses.mu.Lock()
-	last := v.uses.last
-	v.uses.last = make(map[rowKey]time.Time)
-	v.uses.mu.Unlock()
-	byOrganization := make(map[string]map[string]time.Time)
-	for key, at := range last {
-		if byOrganization[key.organization] == nil {
-			byOrganization[key.organization] = make(map[string]time.Time)
-		}
-		byOrganization[key.organization][key.id] = at
-	}
-	for organization, ids := range byOrganization {
-		err := v.db.Update(ctx, organization, func(tx *store.Tx) error {
-			for id, at := range ids {
-				_, err := tx.Exec(ctx, `UPDATE credentials SET last_used_at = $1 WHERE organization = $2 AND id = $3
-					AND (last_used_at IS NULL OR last_used_at < $1)`, store.At(at), organization, id)
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil { // a last use is a hint, not the trail: the next use records it again
-			v.opts.Logger.WarnContext(ctx, "last uses could not be recorded", "organization", organization, "error", err)
-		}
-	}
+	v.uses.Record(ctx, v.db, "credentials", func(organization string, err error) {
+		v.opts.Logger.WarnContext(ctx, "last uses could not be recorded", "organization", organization, "error", err)
+	})
 }
