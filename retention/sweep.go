@@ -22,9 +22,9 @@ type run struct {
 
 	// The run as it is stored. Empty until something was removed: one that removes
 	// nothing leaves nothing behind.
-	id             string
-	policy, bounds int64 // revisions
-	removed        int64 // by this process
+	id                             string
+	policyRevision, boundsRevision int64
+	removed                        int64 // by this process
 }
 
 // errOther says that a run must end here, and another begin: the policy was changed,
@@ -61,7 +61,7 @@ func (r *Retention) sweepOrganization(ctx context.Context, organization string, 
 func (w *run) resume(ctx context.Context) error {
 	err := w.db.View(ctx, w.organization, func(tx *store.Tx) error {
 		return tx.Row(ctx, `SELECT id, policy_revision, bounds_revision FROM retention_sweeps WHERE organization = $1 AND finished_at IS NULL ORDER BY id LIMIT 1`,
-			w.organization).Scan(&w.id, &w.policy, &w.bounds)
+			w.organization).Scan(&w.id, &w.policyRevision, &w.boundsRevision)
 	})
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
@@ -75,7 +75,7 @@ func (w *run) fatal(ctx context.Context, err error) bool {
 }
 
 // work is what a step does, in its transaction.
-type work func(ctx context.Context, s *step) error
+type work func(*step, context.Context) error
 
 // classes removes what is due of every class, step by step. What is wrong with one
 // class stops no other.
@@ -89,17 +89,14 @@ func (w *run) classes(ctx context.Context, alive func(context.Context) error) er
 		if !due[c] {
 			continue
 		}
-		steps := []work{func(ctx context.Context, s *step) error { return s.rows(ctx) }}
+		steps := []work{(*step).rows}
 		switch {
 		case c.Events():
-			steps = []work{
-				func(ctx context.Context, s *step) error { return s.events(ctx) },
-				func(ctx context.Context, s *step) error { return s.release(ctx) },
-			}
+			steps = []work{(*step).events, (*step).release}
 		case c == Expired:
-			steps = []work{func(ctx context.Context, s *step) error { return s.expired(ctx) }}
+			steps = []work{(*step).expired}
 		case c == DeletedMembers:
-			steps = []work{func(ctx context.Context, s *step) error { return s.members(ctx) }}
+			steps = []work{(*step).members}
 		}
 		for _, do := range steps {
 			err := w.repeat(ctx, c, do, alive)
@@ -165,13 +162,13 @@ func (w *run) repeat(ctx context.Context, c Class, do work, alive func(context.C
 			if err := s.prepare(ctx); err != nil || s.stopped {
 				return err
 			}
-			return do(ctx, s)
+			return do(s, ctx)
 		})
 		if err != nil {
 			return err
 		}
 		if s.saved {
-			w.id, w.policy, w.bounds = s.id, s.policy.Revision, s.policy.Bounds.Revision
+			w.id, w.policyRevision, w.boundsRevision = s.sweep, s.policy.Revision, s.policy.Bounds.Revision
 		}
 		if s.removed > 0 {
 			w.removed += s.removed
@@ -204,8 +201,8 @@ type step struct {
 	before  time.Time // what is older is due
 	stopped bool      // nothing of the class is ever due, or all of it is held
 
-	id      string // of the run
-	saved   bool   // it is stored, since something was removed
+	sweep   string // the run's id, a new one where the run has none yet
+	saved   bool   // the run is stored, since something was removed
 	removed int64
 	more    bool // there may be more to do
 }
@@ -214,7 +211,7 @@ func (s *step) prepare(ctx context.Context) (err error) {
 	if s.policy, err = readPolicy(ctx, s.tx, s.organization); err != nil {
 		return err
 	}
-	if s.run.id != "" && (s.run.policy != s.policy.Revision || s.run.bounds != s.policy.Bounds.Revision) { //nolint:staticcheck // the run's beside the step's
+	if s.id != "" && (s.policyRevision != s.policy.Revision || s.boundsRevision != s.policy.Bounds.Revision) {
 		return errOther
 	}
 	active, err := activeHolds(ctx, s.tx, s.organization, s.now)
@@ -231,24 +228,24 @@ func (s *step) prepare(ctx context.Context) (err error) {
 // certificate gives the run's certificate of this class so far, of a new run where
 // there is none.
 func (s *step) certificate(ctx context.Context) (Certificate, error) {
-	if s.id = s.run.id; s.id == "" {
-		s.id = store.NewID("sweep")
+	if s.sweep = s.id; s.sweep == "" {
+		s.sweep = store.NewID("sweep")
 	}
-	all, err := readCertificates(ctx, s.tx, `c.organization = $1 AND c.sweep_id = $2 AND c.class = $3`, s.organization, s.id, string(s.class))
+	all, err := readCertificates(ctx, s.tx, `c.organization = $1 AND c.sweep_id = $2 AND c.class = $3`, s.organization, s.sweep, string(s.class))
 	if err != nil {
 		return Certificate{}, err
 	}
 	if len(all) > 0 {
 		return all[0], nil
 	}
-	return Certificate{Organization: s.organization, Sweep: s.id, Class: s.class}, nil
+	return Certificate{Organization: s.organization, Sweep: s.sweep, Class: s.class}, nil
 }
 
 // save stores the certificate, and the run where it is new.
 func (s *step) save(ctx context.Context, c *Certificate) error {
-	if s.run.id == "" {
+	if s.id == "" {
 		_, err := s.tx.Exec(ctx, `INSERT INTO retention_sweeps (organization, id, policy_revision, bounds_revision, started_at) VALUES ($1, $2, $3, $4, $5)`,
-			s.organization, s.id, s.policy.Revision, s.policy.Bounds.Revision, store.At(s.now))
+			s.organization, s.sweep, s.policy.Revision, s.policy.Bounds.Revision, store.At(s.now))
 		if err != nil {
 			return err
 		}
@@ -399,7 +396,7 @@ func (w *run) finish(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		metadata := map[string]any{"policyRevision": w.policy, "boundsRevision": w.bounds}
+		metadata := map[string]any{"policyRevision": w.policyRevision, "boundsRevision": w.boundsRevision}
 		for _, c := range all {
 			class := string(c.Class)
 			metadata["removed."+class] = c.Removed + c.Released
