@@ -30,6 +30,10 @@ var (
 // errFull is a companion of [ErrUnavailable]: writes fail until somebody makes room.
 var errFull = errors.New("its disk is full")
 
+// errNoTable is a companion of [ErrDamaged]: what was asked for is in a table that is
+// not there.
+var errNoTable = errors.New("there is no such table")
+
 // noteFailed remembers why a change could not be written, until one that changes a
 // row is.
 func (db *DB) noteFailed(err error) {
@@ -97,7 +101,7 @@ func mapPostgres(pg *pgconn.PgError, err error) error {
 		// text that is no UTF-8, a constraint
 		return fmt.Errorf("%w: %w", ErrRefused, err)
 	case pg.Code == "42P01": // undefined table
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
+		return fmt.Errorf("%w: %w: %w", ErrDamaged, errNoTable, err)
 	}
 	return err
 }
@@ -117,7 +121,7 @@ func mapSQLite(lite *sqlite.Error, err error) error {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	case sqlite3.SQLITE_ERROR:
 		if strings.Contains(lite.Error(), "no such table: ") {
-			return fmt.Errorf("%w: %w", ErrDamaged, err)
+			return fmt.Errorf("%w: %w: %w", ErrDamaged, errNoTable, err)
 		}
 	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH:
 		return fmt.Errorf("%w: %w", ErrRefused, err)

@@ -28,8 +28,9 @@
 // Driver errors are mapped once, here: [ErrNotFound] for a row that is not
 // there, [ErrExists] for a unique constraint, [ErrRefused] for values that no
 // repetition makes good (another constraint, text that is not UTF-8),
-// [ErrUnavailable] for a database that is away, full or read-only. The original
-// stays in the chain for the log.
+// [ErrUnavailable] for a database that is away, full or read-only, [ErrDamaged]
+// for one that something else changed: a table that is gone, a value of another
+// type. The original stays in the chain for the log.
 package store
 
 import (

@@ -132,11 +132,11 @@ func (db *DB) Migration(ctx context.Context) (current, newest int64, err error) 
 		newest = sources[len(sources)-1].Version
 	}
 	// Asking the provider would make its table.
-	err = db.read.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version`).Scan(&current)
-	if err != nil && (strings.Contains(err.Error(), "42P01") || strings.Contains(err.Error(), "no such table")) {
+	err = db.mapError(db.read.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version`).Scan(&current))
+	if errors.Is(err, errNoTable) {
 		return 0, newest, nil
 	}
-	return current, newest, db.mapError(err)
+	return current, newest, err
 }
 
 // Migration gives the number of the last migration that the state which tx reads
