@@ -44,6 +44,7 @@ package webhook
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -74,7 +75,7 @@ var (
 	ErrDeliveryNotFound = fault.New(fault.NotFound, "delivery_not_found", "There is no such delivery of this webhook.")
 	ErrStale            = fault.New(fault.Stale, "webhook_changed", "The webhook was changed meanwhile; read it again and repeat the change.")
 	ErrDisabled         = fault.New(fault.Conflict, "webhook_disabled", "The webhook is disabled; enable it first.")
-	errTooMany          = fault.New(fault.Conflict, "too_many_webhooks", "There may be at most 20 webhooks; delete one first.")
+	errTooMany          = fault.New(fault.Conflict, "too_many_webhooks", fmt.Sprintf("There may be at most %d webhooks; delete one first.", MaxWebhooks))
 )
 
 // Sealer seals the signing secrets under their organization's keys. Version n of
@@ -92,8 +93,8 @@ type Options struct {
 	Loopback       bool                 // also http and https on this machine, any port: for development
 	Attempted      func(outcome string) // told of each attempt: delivered, retried or failed; trail_delivered or trail_retried of a sink
 	Operator       OperatorSink         // gets the events of the reserved organization
-	Now            func() time.Time
-	Logger         *slog.Logger
+	Now            func() time.Time     // time.Now when nil
+	Logger         *slog.Logger         // nothing is logged when nil
 }
 
 // Webhooks keeps webhooks in a database and sends what is due. Its methods may

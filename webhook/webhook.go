@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/internal/netguard"
+	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
@@ -224,9 +226,14 @@ func (w *Webhooks) Delete(ctx context.Context, caller access.Caller, id string, 
 	return public(err)
 }
 
+// rotateAttempts bounds how often a new secret that lost a race is sealed again as
+// the next version.
+const rotateAttempts = 64
+
 // RotateSecret makes a new signing secret, given here and never again. For
 // overlap, up to [MaxOverlap], messages are signed under the old one too; any
-// older one ends at once. It needs webhook:manage.
+// older one ends at once. It needs webhook:manage. Errors: Invalid, [ErrNotFound],
+// [ErrStale] where others rotate it all the time.
 func (w *Webhooks) RotateSecret(ctx context.Context, caller access.Caller, id string, overlap time.Duration) (h Webhook, exposedSecret string, err error) {
 	if err := access.Allow(caller, access.WebhookManage, caller.Organization); err != nil {
 		return Webhook{}, "", err
@@ -234,60 +241,70 @@ func (w *Webhooks) RotateSecret(ctx context.Context, caller access.Caller, id st
 	if overlap < 0 || overlap > MaxOverlap {
 		return Webhook{}, "", fault.InvalidFields(fault.Field{Name: "overlapSeconds", Message: fmt.Sprintf("must be from 0 to %.0f", MaxOverlap.Seconds())})
 	}
-	organization := caller.Organization
 	secret := newSecret()
 	defer secret.Wipe()
-	for {
+	for range rotateAttempts {
 		var version int64
-		err := w.db.View(ctx, organization, func(tx *store.Tx) (err error) {
-			if h, err = find(ctx, tx, organization, id); err != nil {
+		err := w.db.View(ctx, caller.Organization, func(tx *store.Tx) (err error) {
+			if _, err = find(ctx, tx, caller.Organization, id); err != nil {
 				return err
 			}
-			return tx.Row(ctx, `SELECT secret_version FROM webhooks WHERE organization = $1 AND id = $2`, organization, id).Scan(&version)
+			return tx.Row(ctx, `SELECT secret_version FROM webhooks WHERE organization = $1 AND id = $2`, caller.Organization, id).Scan(&version)
 		})
 		if err != nil {
 			return Webhook{}, "", public(err)
 		}
-		sealed, err := w.sealer.Seal(ctx, organization, id, version+1, secret)
+		sealed, err := w.sealer.Seal(ctx, caller.Organization, id, version+1, secret)
 		if err != nil {
 			return Webhook{}, "", public(err)
 		}
-		now, raced := store.At(w.opts.Now()), false
-		err = w.db.Update(ctx, organization, func(tx *store.Tx) error {
-			n, err := tx.Exec(ctx, `UPDATE webhooks SET secret_version = $1, revision = revision + 1, updated_at = $2
-				WHERE organization = $3 AND id = $4 AND secret_version = $5`, version+1, now, organization, id, version)
-			raced = n == 0
-			if err != nil || raced {
-				return err
-			}
-			tx.Destroys()
-			_, err = tx.Exec(ctx, `DELETE FROM webhook_secrets WHERE organization = $1 AND webhook_id = $2 AND (version < $3 OR $4)`,
-				organization, id, version, overlap == 0)
-			if err != nil {
-				return err
-			}
-			_, err = tx.Exec(ctx, `UPDATE webhook_secrets SET expires_at = $1 WHERE organization = $2 AND webhook_id = $3`,
-				store.At(now.Add(overlap)), organization, id)
-			if err != nil {
-				return err
-			}
-			if err := insertSecret(ctx, tx, organization, id, version+1, sealed, now); err != nil {
-				return err
-			}
-			if h, err = find(ctx, tx, organization, id); err != nil {
-				return err
-			}
-			e := event(audit.WebhookRotate, h)
-			e.Metadata["overlapSeconds"] = int64(overlap.Seconds())
-			return w.log.Append(ctx, tx, caller, e)
-		})
+		h, raced, err := w.replaceSecret(ctx, caller, id, version, sealed, overlap)
 		if err != nil {
 			return Webhook{}, "", public(err)
 		}
 		if !raced {
 			return h, exposeSecretText(secret), nil
 		}
+		if err := store.Wait(ctx, rand.N(20*time.Millisecond)); err != nil {
+			return Webhook{}, "", err
+		}
 	}
+	return Webhook{}, "", ErrStale
+}
+
+// replaceSecret makes sealed the secret after version, with its event, unless another
+// is that already: raced.
+func (w *Webhooks) replaceSecret(ctx context.Context, caller access.Caller, id string, version int64, sealed seal.Sealed, overlap time.Duration) (h Webhook, raced bool, err error) {
+	organization, now := caller.Organization, store.At(w.opts.Now())
+	err = w.db.Update(ctx, organization, func(tx *store.Tx) error {
+		n, err := tx.Exec(ctx, `UPDATE webhooks SET secret_version = $1, revision = revision + 1, updated_at = $2
+			WHERE organization = $3 AND id = $4 AND secret_version = $5`, version+1, now, organization, id, version)
+		raced = n == 0
+		if err != nil || raced {
+			return err
+		}
+		tx.Destroys()
+		_, err = tx.Exec(ctx, `DELETE FROM webhook_secrets WHERE organization = $1 AND webhook_id = $2 AND (version < $3 OR $4)`,
+			organization, id, version, overlap == 0)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `UPDATE webhook_secrets SET expires_at = $1 WHERE organization = $2 AND webhook_id = $3`,
+			store.At(now.Add(overlap)), organization, id)
+		if err != nil {
+			return err
+		}
+		if err := insertSecret(ctx, tx, organization, id, version+1, sealed, now); err != nil {
+			return err
+		}
+		if h, err = find(ctx, tx, organization, id); err != nil {
+			return err
+		}
+		e := event(audit.WebhookRotate, h)
+		e.Metadata["overlapSeconds"] = int64(overlap.Seconds())
+		return w.log.Append(ctx, tx, caller, e)
+	})
+	return h, raced, err
 }
 
 // columns of a webhook, as scanWebhook reads them.

@@ -1,6 +1,7 @@
 package webhook_test
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"net/url"
@@ -15,6 +16,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
 	"github.com/gatehouse-io/gatehouse/internal/netguard"
+	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/webhook"
 )
@@ -253,4 +255,43 @@ func FuzzURL(f *testing.F) {
 			t.Errorf("%q is taken", raw)
 		}
 	})
+}
+
+// outrun is a sealer beside which somebody else rotates the secret each time.
+type outrun struct {
+	webhook.Sealer
+	times  int
+	rotate func()
+}
+
+func (o *outrun) Seal(ctx context.Context, organization, id string, version int64, secret seal.Secret) (seal.Sealed, error) {
+	if version > 1 { // the first is made, not rotated
+		o.times++
+		o.rotate()
+	}
+	return o.Sealer.Seal(ctx, organization, id, version, secret)
+}
+
+// A rotation that others always outrun ends.
+func TestRotateSecretEnds(t *testing.T) {
+	h := newHouse(t, t.TempDir()+"/gatehouse.db")
+	o := &outrun{Sealer: h.sealer, rotate: func() {
+		h.update(t, func(tx *store.Tx) error {
+			_, err := tx.Exec(t.Context(), `UPDATE webhooks SET secret_version = secret_version + 1`)
+			return err
+		})
+	}}
+	w, err := webhook.New(h.db, h.trail, o, webhook.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, _, err := w.Create(t.Context(), owner, webhook.Content{URL: somewhere})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, _, err := w.RotateSecret(ctx, owner, made.ID, 0); !errors.Is(err, webhook.ErrStale) || o.times < 10 {
+		t.Errorf("after %d rotations by others: %v", o.times, err)
+	}
 }
