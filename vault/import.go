@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
@@ -195,7 +194,7 @@ func (v *Vault) importService(ctx context.Context, caller access.Caller, service
 	}
 	r.ID, r.Status = c.ID, c.Status
 	// Also an import that is stopped leaves nothing unverified.
-	verify, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	verify, cancel := context.WithTimeout(context.WithoutCancel(ctx), verifyTimeout)
 	defer cancel()
 	if err := v.verifyImport(verify, caller, c, fields); err != nil {
 		r.fail(err)
