@@ -25,8 +25,8 @@ func ReadTexts(value []byte) ([]string, bool) { return readTexts(value) }
 // NewServiceToken makes a service token that is in no database.
 func NewServiceToken() string { return newServiceToken() }
 
-// KeysIn gives how many keys of a key set verify algorithm, and how many RSA
-// keys are too short.
+// KeysIn gives how many keys of a key set verify algorithm, and how many are too
+// weak.
 func KeysIn(data []byte, algorithm string) (keys, weak int, err error) {
 	all, weak, err := readKeySet(data, algorithm)
 	return len(all), weak, err

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -34,14 +35,45 @@ var ErrIssuerAway = fault.New(fault.Unavailable, "issuer_unavailable", "The keys
 // Issuers are the configured issuers with their keys. Make them with
 // [NewIssuers]; [Issuers.Run] keeps the keys fresh.
 type Issuers struct {
-	all []*issuer
+	all     []*issuer
+	fetches *fetches
+}
+
+// fetches owns the goroutines that ask issuers. A request that waits for one may leave
+// before it is done, and others go on waiting.
+type fetches struct {
+	mu     sync.Mutex
+	ended  bool
+	all    sync.WaitGroup
+	ctx    context.Context // of every fetch
+	cancel context.CancelFunc
+}
+
+// begin runs fetch, unless all have ended.
+func (f *fetches) begin(fetch func(context.Context)) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ended {
+		return false
+	}
+	f.all.Go(func() { fetch(f.ctx) })
+	return true
+}
+
+// end gives up those that run, and lets none begin.
+func (f *fetches) end() {
+	f.mu.Lock()
+	f.ended = true
+	f.mu.Unlock()
+	f.cancel()
+	f.all.Wait()
 }
 
 // IssuersOptions sets up [Issuers].
 type IssuersOptions struct {
-	Client *http.Client // how issuers are asked; one that follows no redirect when nil
-	Now    func() time.Time
-	Logger *slog.Logger
+	Client *http.Client     // how issuers are asked; one that follows no redirect when nil
+	Now    func() time.Time // time.Now when nil
+	Logger *slog.Logger     // nothing is logged when nil
 }
 
 // NewIssuers gives the issuers of configs, which [ParseIssuers] has checked.
@@ -56,9 +88,10 @@ func NewIssuers(configs []IssuerConfig, opts IssuersOptions) *Issuers {
 	if opts.Client == nil {
 		opts.Client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	}
-	in := &Issuers{}
+	in := &Issuers{fetches: new(fetches)}
+	in.fetches.ctx, in.fetches.cancel = context.WithCancel(context.Background())
 	for _, c := range configs {
-		in.all = append(in.all, &issuer{IssuerConfig: c, opts: opts})
+		in.all = append(in.all, &issuer{IssuerConfig: c, opts: opts, fetches: in.fetches})
 	}
 	return in
 }
@@ -81,19 +114,22 @@ func (in *Issuers) knows(algorithm string) bool {
 	return in != nil && slices.ContainsFunc(in.all, func(i *issuer) bool { return i.Algorithm == algorithm })
 }
 
-// Run keeps the keys of every issuer fresh until ctx ends.
+// Run keeps the keys of every issuer fresh until ctx ends. No issuer is asked after
+// it has returned.
 func (in *Issuers) Run(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, i := range in.all {
 		all.Go(func() { i.run(ctx) })
 	}
 	all.Wait()
+	in.fetches.end()
 }
 
 // issuer is one of them with what is known of its keys.
 type issuer struct {
 	IssuerConfig
-	opts IssuersOptions
+	opts    IssuersOptions
+	fetches *fetches
 
 	keys atomic.Pointer[keySet]
 
@@ -183,8 +219,11 @@ func (i *issuer) fetch(ctx context.Context, background bool) {
 			return
 		}
 		running = make(chan struct{})
+		if !i.fetches.begin(func(ctx context.Context) { i.fetchNow(ctx, running, background) }) {
+			i.mu.Unlock()
+			return
+		}
 		i.running, i.lastTry = running, now
-		go i.fetchNow(context.WithoutCancel(ctx), running, background)
 	}
 	i.mu.Unlock()
 	select {
@@ -202,7 +241,7 @@ func (i *issuer) fetchNow(ctx context.Context, done chan struct{}, background bo
 		i.keys.Store(set)
 	}
 	i.mu.Lock()
-	if err != nil && (i.lastFail == nil || background) {
+	if err != nil && !errors.Is(err, context.Canceled) && (i.lastFail == nil || background) {
 		i.opts.Logger.WarnContext(ctx, "an issuer's keys could not be fetched; those known are used", "issuer", i.Issuer, "error", err)
 	}
 	i.lastFail, i.running = err, nil
@@ -228,9 +267,9 @@ func (i *issuer) ask(ctx context.Context, at time.Time) (*keySet, error) {
 	// A key that was known before stays the same one, so that what was verified
 	// with it is known to hold still.
 	if before := i.keys.Load(); before != nil {
-		for at, k := range keys {
+		for n, k := range keys {
 			if same := slices.IndexFunc(before.keys, k.equal); same >= 0 {
-				keys[at] = before.keys[same]
+				keys[n] = before.keys[same]
 			}
 		}
 	}

@@ -344,3 +344,49 @@ func FuzzKeySet(f *testing.F) {
 		_, _ = auth.ParseIssuers(data, true)
 	})
 }
+
+// A fetch that a request began is given up when the issuers end, also where the
+// request has left; then none begins.
+func TestFetchesEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		configs, err := auth.ParseIssuers([]byte(oneIssuer), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var asked, running atomic.Int64
+		hangs := roundTripper(func(r *http.Request) (*http.Response, error) {
+			asked.Add(1)
+			running.Add(1)
+			defer running.Add(-1)
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})
+		issuers := auth.NewIssuers(configs, auth.IssuersOptions{Client: &http.Client{Transport: hangs}, Now: time.Now})
+		a := verifier(auth.Options{Issuers: issuers, Now: time.Now})
+		token := newEdKey(t, "1").sign(t, time.Now())
+		left, leave := context.WithCancel(t.Context())
+		leave()
+		if _, err := a.Verify(left, token); !errors.Is(err, auth.ErrIssuerAway) {
+			t.Errorf("without keys: %v", err)
+		}
+		synctest.Wait()
+		if running.Load() != 1 {
+			t.Errorf("%d fetches run", running.Load())
+		}
+		ended, end := context.WithCancel(t.Context())
+		end()
+		issuers.Run(ended)
+		if running.Load() != 0 {
+			t.Errorf("%d fetches run after the end", running.Load())
+		}
+		time.Sleep(2 * auth.KeysPause)
+		_, _ = a.Verify(t.Context(), token)
+		if asked.Load() != 1 {
+			t.Errorf("%d fetches", asked.Load())
+		}
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

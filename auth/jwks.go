@@ -61,8 +61,8 @@ func (k *verifyKey) equal(other *verifyKey) bool {
 var errKeySet = errors.New("the answer is no key set")
 
 // readKeySet gives the keys of a key set that can verify algorithm. What else
-// is in it is passed over; weak says how many RSA keys were refused for their
-// size.
+// is in it is passed over; weak says how many of them give no safety: RSA keys that
+// are too short, and Ed25519 keys of a small order.
 func readKeySet(data []byte, algorithm string) (keys []*verifyKey, weak int, err error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
@@ -99,7 +99,7 @@ func readKeySet(data []byte, algorithm string) (keys []*verifyKey, weak int, err
 }
 
 var (
-	errWeak     = errors.New("the key is too short")
+	errWeak     = errors.New("the key is too weak")
 	errOtherKey = errors.New("not a key for this algorithm")
 )
 
