@@ -59,12 +59,12 @@ var (
 
 // Options sets up an [Authenticator].
 type Options struct {
-	Secret   []byte   // at least MinSecret bytes
-	Issuer   string   // checked where set
-	Audience string   // checked where set
-	Issuers  *Issuers // further issuers; nil: none
-	Tokens   *Tokens  // service tokens; nil: none are let in
-	Now      func() time.Time
+	Secret   []byte           // at least MinSecret bytes
+	Issuer   string           // checked where set
+	Audience string           // checked where set
+	Issuers  *Issuers         // further issuers; nil: none
+	Tokens   *Tokens          // service tokens; nil: none are let in
+	Now      func() time.Time // time.Now when nil
 }
 
 // Authenticator makes callers of tokens.

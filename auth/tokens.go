@@ -99,9 +99,9 @@ type kept struct {
 
 // TokensOptions sets up [Tokens].
 type TokensOptions struct {
-	StaleMax time.Duration // how long a token that is known is believed while the database is away; 60 s when 0
-	Now      func() time.Time
-	Logger   *slog.Logger
+	StaleMax time.Duration    // how long a token that is known is believed while the database is away; 60 s when 0
+	Now      func() time.Time // time.Now when nil
+	Logger   *slog.Logger     // nothing is logged when nil
 }
 
 // NewTokens gives the service tokens kept in db.

@@ -16,7 +16,7 @@ import (
 // maxCustomDepth is how deep a file of services nests, and one more.
 const maxCustomDepth = 8
 
-// tree is a JSON document as it stands in the file: map[string]any, []any,
+// parseTree gives a JSON document as it stands in the file: map[string]any, []any,
 // string, json.Number, bool or nil. It is read token by token, since the
 // decoder would let a member that comes twice pass and take the last.
 func parseTree(content []byte) (any, error) {
@@ -137,9 +137,9 @@ func (p place) fail(name, format string, args ...any) {
 
 func (p place) has(name string) bool { _, ok := p.members[name]; return ok }
 
-// text gives a member that is text of at most max bytes and holds nothing
+// text gives a member that is text of at most that many bytes and holds nothing
 // invisible; "" where it is not there or refused.
-func (p place) text(name string, max int) string {
+func (p place) text(name string, most int) string {
 	v, given := p.members[name]
 	if !given {
 		return ""
@@ -148,8 +148,8 @@ func (p place) text(name string, max int) string {
 	switch {
 	case !ok:
 		p.fail(name, "must be text")
-	case s == "" || len(s) > max:
-		p.fail(name, "must be 1 to %d bytes long", max)
+	case s == "" || len(s) > most:
+		p.fail(name, "must be 1 to %d bytes long", most)
 	case strings.ContainsFunc(s, isInvisible) || strings.TrimSpace(s) != s:
 		p.fail(name, "must not hold line breaks or invisible characters, nor start or end with a space")
 	default:
@@ -197,13 +197,13 @@ func (p place) list(name string, low, high int) []any {
 	return l
 }
 
-// texts is a list of texts, each of at most max bytes.
-func (p place) texts(name string, low, high, max int) []string {
+// texts is a list of texts, each of at most that many bytes.
+func (p place) texts(name string, low, high, most int) []string {
 	var all []string
 	for i, v := range p.list(name, low, high) {
 		s, ok := v.(string)
-		if !ok || s == "" || len(s) > max || strings.ContainsFunc(s, isInvisible) {
-			p.fail("", "%s[%d] must be text of 1 to %d bytes", name, i, max)
+		if !ok || s == "" || len(s) > most || strings.ContainsFunc(s, isInvisible) {
+			p.fail("", "%s[%d] must be text of 1 to %d bytes", name, i, most)
 			continue
 		}
 		all = append(all, s)

@@ -282,10 +282,9 @@ func setMemberRoles(ctx context.Context, tx *store.Tx, caller access.Caller, org
 	return nil
 }
 
+// setPerson writes a name, an address or both.
 func setPerson(ctx context.Context, tx *store.Tx, organization, id string, change MemberChange) error {
-	if change.Name != nil || change.Email != nil {
-		tx.Destroys() // what stood there
-	}
+	tx.Destroys() // what stood there
 	_, err := tx.Exec(ctx, `INSERT INTO member_persons (organization, member, name, email) VALUES ($1, $2, '', '') ON CONFLICT (organization, member) DO NOTHING`, organization, id)
 	if err == nil && change.Name != nil {
 		_, err = tx.Exec(ctx, `UPDATE member_persons SET name = $1 WHERE organization = $2 AND member = $3`, *change.Name, organization, id)

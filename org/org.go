@@ -59,9 +59,9 @@ var (
 
 // Options sets up a [Directory].
 type Options struct {
-	FromTokens bool          // make unknown organizations that a valid token names
-	StaleMax   time.Duration // how old an answer may be while the database is away; 60 s when 0
-	Now        func() time.Time
+	FromTokens bool             // make unknown organizations that a valid token names
+	StaleMax   time.Duration    // how old an answer may be while the database is away; 60 s when 0
+	Now        func() time.Time // time.Now when nil
 
 	// Destroy deletes what other rooms hold of an organization and must not
 	// outlive it, in the transaction that deletes it, and gives how many rows
@@ -73,7 +73,7 @@ type Options struct {
 	// MemberDeleted ends what a member that is deleted made, in the transaction
 	// that deletes it. nil: nothing.
 	MemberDeleted func(ctx context.Context, tx *store.Tx, by access.Caller, organization, member string) error
-	Logger        *slog.Logger
+	Logger        *slog.Logger // nothing is logged when nil
 }
 
 // Directory is the list of organizations.

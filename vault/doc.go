@@ -155,13 +155,13 @@ var (
 
 // Options sets up a [Vault].
 type Options struct {
-	Environment string        // bound into every seal
-	Reveal      bool          // whether Reveal is allowed at all
-	StaleMax    time.Duration // how old an opened credential may be while the database is away; 60 s when 0
-	Probe       Probe         // asks a provider; without it the tests say indeterminate
-	TestReuse   time.Duration // how long Test gives an answer again without asking; 0 is not at all
-	Now         func() time.Time
-	Logger      *slog.Logger
+	Environment string           // bound into every seal
+	Reveal      bool             // whether Reveal is allowed at all
+	StaleMax    time.Duration    // how old an opened credential may be while the database is away; 60 s when 0
+	Probe       Probe            // asks a provider; without it the tests say indeterminate
+	TestReuse   time.Duration    // how long Test gives an answer again without asking; 0 is not at all
+	Now         func() time.Time // time.Now when nil
+	Logger      *slog.Logger     // nothing is logged when nil
 }
 
 // Vault keeps credentials in a database. [Vault.Run] must be running for last
