@@ -44,49 +44,29 @@ func (v *Vault) Create(ctx context.Context, caller access.Caller, n NewCredentia
 
 // create stores a credential with an event of the action.
 func (v *Vault) create(ctx context.Context, caller access.Caller, n NewCredential, action audit.Action) (c Credential, warnings []catalog.Problem, err error) {
-	organization := caller.Organization
-	if n.Name == "" {
-		n.Name = DefaultName
-	}
 	now := store.At(v.opts.Now())
-	var wrong []fault.Field
-	service, known := v.services.Service(n.Service)
-	if known && service.NeedsCredential() {
-		var problems []catalog.Problem
-		problems, warnings = service.Check(n.Fields)
-		wrong = append(wrong, asFields(problems)...)
-	} else {
-		wrong = append(wrong, fault.Field{Name: "service", Message: "must be one of " + v.serviceNames()})
+	service, warnings, err := v.checkNew(&n, now.Time)
+	if err != nil {
+		return Credential{}, nil, err
 	}
-	wrong = append(wrong, checkName(n.Name)...)
-	wrong = append(wrong, checkExpiry(n.ExpiresAt, now.Time)...)
-	wrong = append(wrong, n.check(n.Name)...)
-	if len(wrong) > 0 {
-		return Credential{}, nil, fault.InvalidFields(wrong...)
-	}
-
 	scope, failover, err := n.columns()
 	if err != nil {
 		return Credential{}, nil, err
 	}
 	metadata := map[string]any{"service": n.Service, "version": 1}
 	personal := tellBounds(Bounds{}, n.Bounds, metadata)
-	key := rowKey{organization, store.NewID("cred")}
+	key := rowKey{caller.Organization, store.NewID("cred")}
 	sealed, err := v.sealVersion(ctx, key, 1, service, n.Fields)
 	if err != nil {
 		v.tellKeyUnreadable(ctx, caller, err)
 		return Credential{}, nil, public(err)
 	}
 	metadata["fingerprint"] = sealed.fingerprint
-	err = v.db.Update(ctx, organization, func(tx *store.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO credentials
-			(organization, id, service, name, version, revision, disabled, expires_at, created_at, created_by, updated_at, scope, failover)
-			VALUES ($1, $2, $3, $4, 1, 1, $5, $6, $7, $8, $7, $9, $10)`,
-			organization, key.id, n.Service, n.Name, false, store.At(n.ExpiresAt), now, caller.ID, scope, failover)
-		if err != nil {
+	err = v.db.Update(ctx, key.organization, func(tx *store.Tx) error {
+		w := versionWriter{ctx: ctx, tx: tx, key: key, at: now, by: caller.ID}
+		if err := w.insertCredential(n, scope, failover); err != nil {
 			return err
 		}
-		w := versionWriter{ctx: ctx, tx: tx, key: key, at: now, by: caller.ID}
 		if err := w.insert(1, sealed, StateActive, ""); err != nil {
 			return err
 		}
@@ -99,12 +79,45 @@ func (v *Vault) create(ctx context.Context, caller access.Caller, n NewCredentia
 	if err != nil {
 		return Credential{}, nil, public(err)
 	}
-	v.forget(organization, n.Service, n.Name)
+	v.forget(key.organization, n.Service, n.Name)
 	// It is stored: a caller that leaves now does not make that untrue.
 	ctx, cancel := afterwards(ctx)
 	defer cancel()
 	c, _, err = v.read(ctx, key)
 	return c, warnings, public(err)
+}
+
+// checkNew gives n its default name, and says what is wrong with it and what looks
+// unusual.
+func (v *Vault) checkNew(n *NewCredential, now time.Time) (service *catalog.Service, warnings []catalog.Problem, err error) {
+	if n.Name == "" {
+		n.Name = DefaultName
+	}
+	var wrong []fault.Field
+	service, known := v.services.Service(n.Service)
+	if known && service.NeedsCredential() {
+		var problems []catalog.Problem
+		problems, warnings = service.Check(n.Fields)
+		wrong = append(wrong, asFields(problems)...)
+	} else {
+		wrong = append(wrong, fault.Field{Name: "service", Message: "must be one of " + v.serviceNames()})
+	}
+	wrong = append(wrong, checkName(n.Name)...)
+	wrong = append(wrong, checkExpiry(n.ExpiresAt, now)...)
+	wrong = append(wrong, n.check(n.Name)...)
+	if len(wrong) > 0 {
+		return nil, nil, fault.InvalidFields(wrong...)
+	}
+	return service, warnings, nil
+}
+
+// insertCredential writes the row of a new credential, whose version 1 is to follow.
+func (w *versionWriter) insertCredential(n NewCredential, scope, failover *string) error {
+	_, err := w.tx.Exec(w.ctx, `INSERT INTO credentials
+		(organization, id, service, name, version, revision, disabled, expires_at, created_at, created_by, updated_at, scope, failover)
+		VALUES ($1, $2, $3, $4, 1, 1, $5, $6, $7, $8, $7, $9, $10)`,
+		w.key.organization, w.key.id, n.Service, n.Name, false, store.At(n.ExpiresAt), w.at, w.by, scope, failover)
+	return err
 }
 
 // sealVersion seals the fields as version n of the credential.
