@@ -79,66 +79,84 @@ func (d *Directory) Explain(ctx context.Context, caller access.Caller, q Questio
 }
 
 func (d *Directory) explain(ctx context.Context, caller access.Caller, q Question, p access.Permission, self bool) (Explanation, error) {
-	subject := caller
-	said := caller.Said()
+	subject, said := caller, caller.Said()
 	if !self {
-		subject, said = access.NewCaller(caller.Organization, access.User, q.Member, roleNames(q.Roles)...), roleNames(q.Roles)
+		said = roleNames(q.Roles)
+		subject = access.NewCaller(caller.Organization, access.User, q.Member, said...)
 	}
-	var own map[access.Role]access.Set
-	var stored []access.Role
-	disabled := false
-	err := d.db.View(ctx, caller.Organization, func(tx *store.Tx) (err error) {
-		if own, err = ownRoles(ctx, tx, caller.Organization); err != nil || subject.ID == "" {
-			return err
-		}
-		if stored, err = rolesOfMember(ctx, tx, caller.Organization, subject.ID); err != nil {
-			return err
-		}
-		var at store.Time
-		err = tx.Row(ctx, `SELECT disabled_at FROM members WHERE organization = $1 AND id = $2`, caller.Organization, subject.ID).Scan(&at)
-		if errors.Is(err, store.ErrNotFound) {
-			return nil
-		}
-		disabled = !at.IsZero()
-		return err
-	})
+	k, err := d.kept(ctx, caller.Organization, subject.ID)
 	if err != nil {
 		return Explanation{}, err
 	}
 	if !self {
 		var granted access.Set
-		for _, r := range append(slices.Clone(stored), said...) {
-			granted |= r.Grants() | own[r]
+		for _, r := range append(slices.Clone(k.stored), said...) {
+			granted |= r.Grants() | k.own[r]
 		}
-		subject = subject.With(stored, granted)
+		subject = subject.With(k.stored, granted)
 	}
 	e := Explanation{Permission: p, Organization: q.Organization, Member: subject.ID}
 	if e.Organization == "" {
 		e.Organization = caller.Organization
 	}
-	grants := false
 	for _, r := range subject.Roles {
-		set, ofOwn := own[r]
-		g := RoleGrant{Name: r, Known: ofOwn || r.Known(), Stored: slices.Contains(stored, r) && !slices.Contains(said, r), Grants: (set | r.Grants()).Has(p)}
-		// What an operator holds on the reserved organization is granted by its role too.
-		g.Grants = g.Grants || r == access.Operator && access.Allow(access.NewCaller("", access.User, "", r), p, e.Organization) == nil
-		grants = grants || g.Grants
-		e.Roles = append(e.Roles, g)
+		e.Roles = append(e.Roles, k.grant(r, said, p, e.Organization))
 	}
-	allowed := access.Allow(subject, p, e.Organization) == nil
+	e.Allowed, e.Reason = e.decide(subject, k.disabled)
+	return e, nil
+}
+
+// keptOfMember is what the database says of a member, and of its organization's roles.
+type keptOfMember struct {
+	own      map[access.Role]access.Set
+	stored   []access.Role // of the member
+	disabled bool
+}
+
+// kept looks that up; without a member, of the roles only.
+func (d *Directory) kept(ctx context.Context, organization, member string) (k keptOfMember, err error) {
+	err = d.db.View(ctx, organization, func(tx *store.Tx) (err error) {
+		k = keptOfMember{}
+		if k.own, err = ownRoles(ctx, tx, organization); err != nil || member == "" {
+			return err
+		}
+		if k.stored, err = rolesOfMember(ctx, tx, organization, member); err != nil {
+			return err
+		}
+		var at store.Time
+		err = tx.Row(ctx, `SELECT disabled_at FROM members WHERE organization = $1 AND id = $2`, organization, member).Scan(&at)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		k.disabled = !at.IsZero()
+		return err
+	})
+	return k, err
+}
+
+// grant says what one role does for the decision about p on organization; said are the
+// roles that the member's token names.
+func (k *keptOfMember) grant(r access.Role, said []access.Role, p access.Permission, organization string) RoleGrant {
+	set, ofOwn := k.own[r]
+	g := RoleGrant{Name: r, Known: ofOwn || r.Known(), Stored: slices.Contains(k.stored, r) && !slices.Contains(said, r), Grants: (set | r.Grants()).Has(p)}
+	// What an operator holds on the reserved organization is granted by its role too.
+	g.Grants = g.Grants || r == access.Operator && access.Allow(access.NewCaller("", access.User, "", r), p, organization) == nil
+	return g
+}
+
+// decide gives the decision about subject and its reason, from the grants of the roles.
+func (e *Explanation) decide(subject access.Caller, disabled bool) (allowed bool, reason string) {
 	switch {
 	case disabled:
-		e.Reason = ReasonDisabled
-	case allowed:
-		e.Allowed, e.Reason = true, ReasonGranted
-	case e.Organization != caller.Organization && subject.Can(p):
-		e.Reason = ReasonElsewhere
-	case grants:
-		e.Reason = ReasonScope
-	default:
-		e.Reason = ReasonMissing
+		return false, ReasonDisabled
+	case access.Allow(subject, e.Permission, e.Organization) == nil:
+		return true, ReasonGranted
+	case e.Organization != subject.Organization && subject.Can(e.Permission):
+		return false, ReasonElsewhere
+	case slices.ContainsFunc(e.Roles, func(g RoleGrant) bool { return g.Grants }):
+		return false, ReasonScope
 	}
-	return e, nil
+	return false, ReasonMissing
 }
 
 func roleNames(names []string) []access.Role {
