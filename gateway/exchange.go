@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -53,8 +55,10 @@ type exchange struct {
 	writes  sync.Mutex // is held while rc is given a write deadline
 	last    time.Time  // no deadline is later; zero: the server is not stopping
 	trace   httptrace.ClientTrace
-	wire    *wire  // the connection of the last attempt, where it had served others; nil otherwise
-	heard   uint64 // what wire had heard before it was asked
+	wire    *wire                   // the connection of the last attempt, where it had served others; nil otherwise
+	heard   uint64                  // what wire had heard before it was asked
+	sends   int                     // how often the last attempt had a connection to be written to
+	giveUp  context.CancelCauseFunc // ends the last attempt alone; nil: the transport does not send it again
 
 	connected bool // an attempt had a connection: the service may have done something
 	watching  bool // watcher looks at this answer
@@ -65,8 +69,14 @@ type exchange struct {
 // workspace is what exchanges use one after the other.
 type workspace struct {
 	buffer  [bufferSize]byte
+	first   *bufio.Reader // of the first bytes of a body
 	watcher tokens.Watcher
 }
+
+func newWorkspace() any { return &workspace{first: bufio.NewReaderSize(nil, firstPiece)} }
+
+// firstPiece is how much of a body is read at most before its header is passed on.
+const firstPiece = 4 << 10
 
 // begin starts an exchange that ends with parent, or nil when the gateway is
 // stopping. The timer runs for the first byte, and for as long as size bytes of
@@ -107,6 +117,18 @@ func (e awaited) Read(p []byte) (int, error) {
 	return e.Reader.Read(p)
 }
 
+// firstBytes waits for the first bytes of a body, and gives a reader of it with them. The
+// end of an empty one is no error.
+func (e *exchange) firstBytes(body io.Reader) (io.Reader, error) {
+	e.first.Reset(awaited{e, body})
+	_, err := e.first.Peek(1)
+	if err == io.EOF {
+		err = nil
+	}
+	read, _ := e.first.Peek(e.first.Buffered())
+	return io.MultiReader(bytes.NewReader(read), body), err
+}
+
 // listen notes that the upstream is waited for from now on. A timer that fires
 // earlier than after the idle timeout waits for the rest of it, so that a stream of
 // many small chunks does not pay for a timer on each.
@@ -121,6 +143,7 @@ func (e *exchange) end() {
 	e.phase.Store(ended)
 	e.cancel(nil)
 	e.timer.Stop()
+	e.first.Reset(nil) // which would keep the body
 	e.gateway.workspaces.Put(e.workspace)
 	e.workspace = nil
 }

@@ -65,7 +65,11 @@ func (t *transfer) mayRepeat() bool {
 // send sends the request, with the credential at hand, and gives the answer once
 // its header is there.
 func (t *transfer) send(e *exchange, body *payload) (*http.Response, error) {
-	out := t.request(httptrace.WithClientTrace(e.ctx, &e.trace))
+	ctx := e.ctx
+	if e.giveUp = nil; t.idempotent() {
+		ctx = e.resendable()
+	}
+	out := t.request(httptrace.WithClientTrace(ctx, &e.trace))
 	if err := body.put(out); err != nil {
 		return nil, err
 	}
@@ -119,7 +123,7 @@ func (t *transfer) unanswered(e *exchange, err error) {
 // with what the upstream sent.
 func ofTheNetwork(err error) bool {
 	var operation *net.OpError
-	if errors.As(err, &operation) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errUnasked) {
+	if errors.As(err, &operation) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errUnasked) || errors.Is(err, errResends) {
 		return true
 	}
 	// net/http keeps these to itself: of an idle connection, and of HTTP/2, where a reset may mean anything.

@@ -301,7 +301,7 @@ func New(o Options) (*Gateway, error) {
 	if len(mistakes) > 0 {
 		return nil, errors.Join(mistakes...)
 	}
-	g.workspaces.New = func() any { return new(workspace) }
+	g.workspaces.New = newWorkspace
 	if o.Stop != nil {
 		context.AfterFunc(o.Stop, g.running.stop)
 	}

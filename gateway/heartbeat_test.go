@@ -75,6 +75,8 @@ func TestNoHeartbeats(t *testing.T) {
 		"JSON":            {"/api/chat/up/v1", "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n", "[1,\n\n"},
 		"compressed":      {"/api/chat/up/v1", "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: br\r\nTransfer-Encoding: chunked\r\n\r\n", "\n\n"},
 		"inside an event": {"/api/chat/up/v1", eventStream, "event: x\n"},
+		// Google's Go SDK ends a stream at a comment.
+		"Gemini": {"/api/chat/up/v1beta/models/g:streamGenerateContent?alt=sse", eventStream, "data: 1\n\n"},
 	} {
 		f := serve(t, scripted(t, func(conn net.Conn) {
 			_, _ = io.WriteString(conn, test.head)

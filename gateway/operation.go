@@ -14,6 +14,7 @@ type operation struct {
 	completions bool   // chat completions or completions: takes stream_options
 	stream      bool   // its answer is a stream
 	model       string // where the path names it
+	errors      errorShape
 }
 
 // operationOf reads the path after the service, which may have the letters
@@ -44,14 +45,14 @@ func operationOf(path string) operation {
 		o.name = "chat"
 	case "messages": // Anthropic; OpenAI's assistants keep those of a thread
 		if above != "threads" {
-			o.name = "chat"
+			o.name, o.errors = "chat", anthropicErrors
 		}
 	case "compact":
 		if parent == "responses" {
 			o.name = "chat"
 		}
 	case "interactions": // Gemini
-		o.name = "generate_content"
+		o.name, o.errors = "generate_content", noErrors
 	case "embeddings", "embed": // OpenAI, Cohere
 		o.name = "embeddings"
 	case "generate": // Cohere
@@ -66,7 +67,7 @@ func operationOf(path string) operation {
 	if model, method, ok := strings.Cut(last, ":"); ok { // Gemini: models/gemini-2.5-flash:generateContent
 		switch method {
 		case "streamGenerateContent":
-			o.name, o.stream, o.model = "generate_content", true, tokens.ModelName(model)
+			o.name, o.stream, o.model, o.errors = "generate_content", true, tokens.ModelName(model), googleErrors
 		case "generateContent":
 			o.name, o.model = "generate_content", tokens.ModelName(model)
 		case "embedContent", "batchEmbedContents":

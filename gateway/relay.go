@@ -88,11 +88,7 @@ func (t *transfer) secrets() []string {
 func (t *transfer) whole(e *exchange, answer *http.Response) {
 	body := e.buffer[:answer.ContentLength]
 	if _, err := io.ReadFull(awaited{e, answer.Body}, body); err != nil {
-		if cause := context.Cause(e.ctx); cause != nil {
-			t.cancelled(cause)
-			return
-		}
-		t.fail(errInterrupted.Because(t.logUpstream("an answer of the upstream broke off", err)))
+		t.broke(e, err)
 		return
 	}
 	e.phase.Store(writing)
@@ -118,10 +114,27 @@ func (t *transfer) whole(e *exchange, answer *http.Response) {
 	t.complete(answer.StatusCode)
 }
 
+// broke answers for an upstream whose answer broke off before any of it was passed on.
+func (t *transfer) broke(e *exchange, err error) {
+	if cause := context.Cause(e.ctx); cause != nil {
+		t.cancelled(cause)
+		return
+	}
+	t.fail(errInterrupted.Because(t.logUpstream("an answer of the upstream broke off", err)))
+}
+
 // stream passes an answer on as it comes.
 func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
-	t.answerHeader(answer)
 	body := io.Reader(answer.Body)
+	if !events && answer.ContentLength < 0 {
+		// Its header goes with its first bytes anyway, and where none come it can still fail properly.
+		var err error
+		if body, err = e.firstBytes(body); err != nil {
+			t.broke(e, err)
+			return
+		}
+	}
+	t.answerHeader(answer)
 	if pages := t.pageLinks(answer); pages != nil {
 		body, answer.ContentLength = pages.reader(body), -1
 		delete(t.w.Header(), "Content-Length")
@@ -148,7 +161,7 @@ func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
 		// answer of no stated length has one packet less without.
 		s.writeErr = flush(e.rc)
 	}
-	if every := t.bounds.Heartbeat; every > 0 && s.lines && t.w.Header()["Content-Length"] == nil {
+	if every := t.bounds.Heartbeat; every > 0 && s.lines && t.takesComments() && t.w.Header()["Content-Length"] == nil {
 		s.heart = &heartbeat{every: every, e: e}
 		s.heart.start(t.w)
 	}
@@ -191,10 +204,10 @@ func (t *transfer) interrupted(e *exchange, answer *http.Response, s *stream) {
 		return
 	}
 	t.broken(answer.StatusCode, reason)
-	if !s.lines || answer.ContentLength >= 0 && s.hider == nil {
+	event := t.errorEvent(reason, message)
+	if event == "" || !s.lines || answer.ContentLength >= 0 && s.hider == nil {
 		return // no events, or a stated length that another event would not fit in
 	}
-	event := t.errorEvent(reason, message)
 	if !s.hangs {
 		event = "\n" + event // its lines have come, but perhaps not its end
 	} else if strings.HasPrefix(event, "data:") {
@@ -212,15 +225,6 @@ func (t *transfer) interrupted(e *exchange, answer *http.Response, s *stream) {
 	if err == nil {
 		t.result.Abort = false
 	}
-}
-
-// errorEvent gives the event in the shape that the service's SDKs raise as an error.
-func (t *transfer) errorEvent(code, message string) string {
-	if t.service != nil && t.service.NamedErrors {
-		return `event: error` + "\n" +
-			`data: {"type":"error","error":{"type":"api_error","message":"` + message + `","code":"` + code + `"}}` + "\n\n"
-	}
-	return `data: {"error":{"message":"` + message + `","type":"upstream_error","code":"` + code + `"}}` + "\n\n"
 }
 
 // broken records an answer that ended early.

@@ -3,10 +3,13 @@ package gateway_test
 import (
 	"context"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -132,6 +135,56 @@ func (s slowly) Read(p []byte) (int, error) {
 }
 
 // What an earlier attempt sent may have been done, whatever became of the later ones.
+// An upstream that closes each kept connection without an answer is not asked on all of them: by
+// itself, net/http would.
+func TestKeptConnectionsThatCloseAreNotAllTried(t *testing.T) {
+	const kept = 12
+	var dies atomic.Bool
+	var asked atomic.Int32
+	together := make(chan struct{}, kept)
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if dies.Load() {
+			asked.Add(1)
+			panic(http.ErrAbortHandler)
+		}
+		together <- struct{}{}
+		for len(together) < kept { // so that each has a connection of its own
+			time.Sleep(time.Millisecond)
+		}
+		_, _ = io.WriteString(w, "{}")
+	}))
+	t.Cleanup(up.Close)
+	up.Config.ErrorLog = log.New(io.Discard, "", 0)
+	for name, test := range map[string]struct {
+		method string
+		header []string
+		most   int32
+	}{
+		"a GET":             {"GET", nil, 2},
+		"a POST with a key": {"POST", []string{"Idempotency-Key", "k"}, 2},
+		"a POST":            {"POST", nil, 1},
+	} {
+		f := serve(t, up.URL)
+		dies.Store(false)
+		var all sync.WaitGroup
+		for range kept {
+			all.Go(func() { f.call(t, "POST", "/api/chat/up/v1", "{}") })
+		}
+		all.Wait()
+		for range kept {
+			f.result(t)
+			<-together
+		}
+		dies.Store(true)
+		asked.Store(0)
+		answer, _ := f.call(t, test.method, "/api/chat/up/v1", "", test.header...)
+		if n := asked.Load(); answer.StatusCode != 502 || answer.Header.Get("Gatehouse-Error") != "upstream_interrupted" || n < 1 || n > test.most {
+			t.Errorf("%s: answered %d %s, asked %d times, want at most %d", name, answer.StatusCode, answer.Header.Get("Gatehouse-Error"), n, test.most)
+		}
+		f.result(t)
+	}
+}
+
 func TestUnreachableOnlyBeforeAnythingWasSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t, &named{}, func(o *gateway.Options) { o.BreakerFailures = 0 })

@@ -16,7 +16,7 @@ import (
 
 var (
 	errPath = fault.New(fault.Malformed, "invalid_path",
-		"The path after the service has characters or segments that servers read in different ways. Send it plain: no dot segments, backslashes, control characters or slashes that are encoded (%2F), but for services whose API has such.")
+		"The path after the service has characters or segments that servers read in different ways. Send it plain: no dot segments, backslashes, control characters or slashes that are encoded (%2F), but for services whose API has such; and at most 8 KiB of it.")
 	errTokenInPath = fault.New(fault.Malformed, "token_in_path",
 		"Your token stands in the path, from where it would go to the service. Send it in a header only.")
 	errTokenInBody = fault.New(fault.Malformed, "token_in_body",

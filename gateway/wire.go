@@ -48,21 +48,41 @@ func wired(dial func(ctx context.Context, network, address string) (net.Conn, er
 // retry of the transport's own, too.
 func (e *exchange) gotConn(info httptrace.GotConnInfo) {
 	e.wire, e.connected = nil, true
-	if !info.Reused {
+	conn, shared := info.Conn, false
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn, shared = secured.NetConn(), secured.ConnectionState().NegotiatedProtocol == "h2"
+	}
+	if e.sends++; e.sends > maxSends && e.giveUp != nil {
+		e.giveUp(errResends)
+		if !shared { // or its first bytes could still be written
+			_ = conn.Close()
+		}
 		return
 	}
-	conn := info.Conn
-	if secured, ok := conn.(*tls.Conn); ok {
-		conn = secured.NetConn()
+	if !info.Reused {
+		return
 	}
 	if w, ok := conn.(*wire); ok {
 		e.wire, e.heard = w, w.heard.Load()
 	}
 }
 
+// maxSends is how often one attempt may be sent. By itself [http.Transport] sends what may be
+// done twice again on the next connection that it has kept, and again, for as long as the
+// upstream closes each without an answer: once for every connection to it, of all callers.
+const maxSends = 2
+
+var errResends = errors.New("the upstream closed several kept connections without an answer")
+
+// resendable gives a context for an attempt that the transport might send again.
+func (e *exchange) resendable() (ctx context.Context) {
+	ctx, e.giveUp = context.WithCancelCause(e.ctx) // which ends with e: an answer that comes back to is still read
+	return ctx
+}
+
 // roundTrip sends out and gives the answer to it, and to nothing else.
 func (e *exchange) roundTrip(out *http.Request) (*http.Response, error) {
-	e.wire = nil
+	e.wire, e.sends = nil, 0
 	answer, err := e.gateway.transport.RoundTrip(out)
 	if err != nil || e.wire == nil || answer.ProtoMajor != 1 || e.wire.heard.Load() != e.heard {
 		return answer, err
