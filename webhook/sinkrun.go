@@ -303,51 +303,47 @@ func (w *Webhooks) postTrail(ctx context.Context, s dueSink, id, body string) an
 	return w.attempt(ctx, s.webhookKey, s.url, id, body)
 }
 
-// recordBatch writes how a batch ended, unless it is not this instance's any more.
-// stopped says that it is this instance that ends, which says nothing of the sink.
-func (w *Webhooks) recordBatch(ctx context.Context, s *dueSink, upto audit.Positions, events int64, a answer, stopped bool) error {
-	now := w.opts.Now()
-	if a.failure == "" {
-		w.setBacklog(s.webhookKey, nil)
-	}
-	attempts, next, outcome := s.attempts, store.At(now), "trail_delivered"
+// batchEnd is how a batch ended, and what becomes of its sink.
+type batchEnd struct {
+	answer
+	untaken  bool // the sink is as if the batch had not been taken
+	attempts int64
+	next     store.Time
+	outcome  string // what Options.Attempted is told; "": nothing
+}
+
+// endOf works out what becomes of the sink. stopped says that it is this instance that
+// ends, which says nothing of the sink.
+func (s *dueSink) endOf(a answer, stopped bool, now time.Time) batchEnd {
 	switch {
 	case a.failure == "":
-		attempts = 0
+		return batchEnd{answer: a, next: store.At(now), outcome: "trail_delivered"}
 	case stopped:
-		attempts--
+		return batchEnd{answer: a, untaken: true, attempts: s.attempts - 1, next: store.At(now)}
 	case a.notMade:
-		attempts, next = attempts-1, store.At(now.Add(notMadePause))
-	default:
-		delay := min(delays[0]<<min(s.attempts-1, 10), sinkMaxDelay)
-		next, outcome = store.At(now.Add(max(delay+rand.N(delay/10), min(a.retryAfter, sinkMaxDelay)))), "trail_retried"
+		return batchEnd{answer: a, untaken: true, attempts: s.attempts - 1, next: store.At(now.Add(notMadePause))}
+	}
+	delay := min(delays[0]<<min(s.attempts-1, 10), sinkMaxDelay)
+	next := store.At(now.Add(max(delay+rand.N(delay/10), min(a.retryAfter, sinkMaxDelay))))
+	return batchEnd{answer: a, attempts: s.attempts, next: next, outcome: "trail_retried"}
+}
+
+// recordBatch writes how a batch ended, unless it is not this instance's any more.
+func (w *Webhooks) recordBatch(ctx context.Context, s *dueSink, upto audit.Positions, events int64, a answer, stopped bool) error {
+	end := s.endOf(a, stopped, w.opts.Now())
+	if end.failure == "" {
+		w.setBacklog(s.webhookKey, nil)
 	}
 	err := w.db.Update(ctx, s.organization, func(tx *store.Tx) error {
-		var n int64
-		var err error
-		switch {
-		case a.failure == "":
-			n, err = tx.Exec(ctx, `UPDATE webhook_sinks SET next_control = $1, next_access = $2, next_security = $3, next_system = $4, upto = '', attempts = 0,
-				due_at = $5, delivered_at = $5, delivered = delivered + $6, last_status = $7, last_error = ''
-				WHERE organization = $8 AND webhook_id = $9 AND attempts = $10 AND due_at = $11`,
-				upto[0], upto[1], upto[2], upto[3], next, events, a.status, s.organization, s.id, s.attempts, s.due)
-		case stopped, a.notMade:
-			n, err = tx.Exec(ctx, `UPDATE webhook_sinks SET attempts = $1, due_at = $2 WHERE organization = $3 AND webhook_id = $4 AND attempts = $5 AND due_at = $6`,
-				attempts, next, s.organization, s.id, s.attempts, s.due)
-		default:
-			n, err = tx.Exec(ctx, `UPDATE webhook_sinks SET attempts = $1, due_at = $2, last_status = $3, last_error = $4
-				WHERE organization = $5 AND webhook_id = $6 AND attempts = $7 AND due_at = $8`,
-				attempts, next, a.status, string(a.failure), s.organization, s.id, s.attempts, s.due)
+		if err := s.write(ctx, tx, end, upto, events); err != nil {
+			return err
 		}
-		if err != nil || n != 1 {
-			return errors.Join(err, errNotHeld(n))
-		}
-		if a.failure == "" || stopped || a.notMade || s.attempts != sinkAlarm {
+		if end.failure == "" || end.untaken || s.attempts != sinkAlarm {
 			return nil
 		}
 		return w.log.Append(ctx, tx, access.SystemCaller(s.organization), audit.Event{
-			Action: audit.WebhookFail, Outcome: audit.Failure, Reason: "sink_" + string(a.failure), Targets: []audit.Target{{Type: "webhook", ID: s.id}},
-			Metadata: map[string]any{"attempts": s.attempts, "status": a.status},
+			Action: audit.WebhookFail, Outcome: audit.Failure, Reason: "sink_" + string(end.failure), Targets: []audit.Target{{Type: "webhook", ID: s.id}},
+			Metadata: map[string]any{"attempts": s.attempts, "status": end.status},
 		})
 	})
 	if errors.Is(err, errLost) {
@@ -356,24 +352,41 @@ func (w *Webhooks) recordBatch(ctx context.Context, s *dueSink, upto audit.Posit
 	if err != nil {
 		return err
 	}
-	s.attempts, s.due, s.from, s.upto = attempts, next, upto, nil
-	if !a.notMade {
-		w.opts.Attempted(outcome)
+	s.attempts, s.due, s.from, s.upto = end.attempts, end.next, upto, nil
+	if end.outcome != "" {
+		w.opts.Attempted(end.outcome)
 	}
-	if a.status == http.StatusGone && s.id != operatorSink {
+	if end.status == http.StatusGone && s.id != operatorSink {
 		err = w.disableGone(ctx, s.webhookKey, s.url)
 	}
 	return err
 }
 
-var errLost = errors.New("webhook: another instance has the batch, or there is no such sink any more")
-
-func errNotHeld(rows int64) error {
-	if rows == 1 {
-		return nil
+// write puts what becomes of the sink into its row; [errLost] where that is not this
+// instance's any more.
+func (s *dueSink) write(ctx context.Context, tx *store.Tx, end batchEnd, upto audit.Positions, events int64) (err error) {
+	var n int64
+	switch {
+	case end.failure == "":
+		n, err = tx.Exec(ctx, `UPDATE webhook_sinks SET next_control = $1, next_access = $2, next_security = $3, next_system = $4, upto = '', attempts = 0,
+			due_at = $5, delivered_at = $5, delivered = delivered + $6, last_status = $7, last_error = ''
+			WHERE organization = $8 AND webhook_id = $9 AND attempts = $10 AND due_at = $11`,
+			upto[0], upto[1], upto[2], upto[3], end.next, events, end.status, s.organization, s.id, s.attempts, s.due)
+	case end.untaken:
+		n, err = tx.Exec(ctx, `UPDATE webhook_sinks SET attempts = $1, due_at = $2 WHERE organization = $3 AND webhook_id = $4 AND attempts = $5 AND due_at = $6`,
+			end.attempts, end.next, s.organization, s.id, s.attempts, s.due)
+	default:
+		n, err = tx.Exec(ctx, `UPDATE webhook_sinks SET attempts = $1, due_at = $2, last_status = $3, last_error = $4
+			WHERE organization = $5 AND webhook_id = $6 AND attempts = $7 AND due_at = $8`,
+			end.attempts, end.next, end.status, string(end.failure), s.organization, s.id, s.attempts, s.due)
 	}
-	return errLost
+	if err == nil && n != 1 {
+		err = errLost
+	}
+	return err
 }
+
+var errLost = errors.New("webhook: another instance has the batch, or there is no such sink any more")
 
 // subscribesTo reports whether types (empty: all but the trail) name t.
 func subscribesTo(types []Type, t Type) bool {
