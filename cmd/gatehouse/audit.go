@@ -107,8 +107,8 @@ func (a auditVerifyCommand) Run(ctx context.Context) error {
 		} else {
 			printVerification(os.Stdout, r)
 		}
-		if err == nil && !r.Clean() {
-			err = errTampered
+		if !r.Clean() { // also where nobody reads what was printed
+			err = errors.Join(err, errTampered)
 		}
 		return err
 	})

@@ -4,7 +4,8 @@
 // Settings come from the environment; `gatehouse serve --help` lists them.
 // Terminal rules: answers go to standard output, everything else to standard
 // error; exit 0 is done, 1 is failed, 2 is a mistake in the command line or in
-// the configuration.
+// the configuration. A command whose output nobody reads any more ends with 1 and
+// says nothing.
 package main
 
 import (
@@ -12,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
 	"syscall"
 
@@ -57,7 +57,7 @@ func main() {
 }
 
 func run(args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := untilStopped(context.Background())
 	defer stop()
 	if slices.Equal(args, []string{"--version"}) { // as a flag of kong's it would stand in every command's help
 		args = []string{"version"}
@@ -88,6 +88,8 @@ func run(args []string) int {
 		return 0
 	case errors.Is(err, errTampered):
 		return 2
+	case nobodyReads(err):
+		return 1
 	}
 	fmt.Fprintln(os.Stderr, "gatehouse:", err)
 	var usage usageError
