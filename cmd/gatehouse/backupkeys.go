@@ -25,7 +25,8 @@ type passphrase struct {
 	PassphraseFile string `placeholder:"PATH" help:"A file whose first line is the passphrase; GATEHOUSE_BACKUP_PASSPHRASE in the environment does the same."`
 }
 
-// read gives the passphrase; nil where none is given. It asks where ask is set
+// read gives what the file, the variable or somebody at a terminal gives, of which
+// [firstLine] is the passphrase; nil where nothing is given. It asks where ask is set
 // and there is a terminal.
 func (p passphrase) read(ask, twice bool) ([]byte, error) {
 	if p.PassphraseFile != "" {
@@ -33,8 +34,7 @@ func (p passphrase) read(ask, twice bool) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the passphrase cannot be read: %w", err)
 		}
-		b, _, _ = bytes.Cut(b, []byte("\n"))
-		return bytes.TrimSuffix(b, []byte("\r")), nil
+		return b, nil
 	}
 	if s := os.Getenv(passphraseEnv); s != "" {
 		return []byte(s), nil
@@ -58,6 +58,31 @@ func (p passphrase) read(ask, twice bool) ([]byte, error) {
 		err = errors.New("the two passphrases are not the same")
 	}
 	return first, err
+}
+
+// firstLine gives the passphrase out of what was given: without the line break that an
+// editor or a secret store puts behind it.
+func firstLine(given []byte) []byte {
+	line, _, _ := bytes.Cut(given, []byte("\n"))
+	return bytes.TrimSuffix(line, []byte("\r"))
+}
+
+// passphraseIdentities gives what may open a backup with what was given. Earlier
+// versions took the variable as it was, line break and all, so that this counts too.
+func passphraseIdentities(given []byte) ([]age.Identity, error) {
+	secret := string(firstLine(given))
+	var all []age.Identity
+	for i, text := range []string{secret, string(given), secret + "\n"} {
+		if text == "" || i == 1 && text == secret || i == 2 && text == string(given) {
+			continue
+		}
+		id, err := age.NewScryptIdentity(text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, id)
+	}
+	return all, nil
 }
 
 // recipients gives to whom a backup is encrypted, and what its event says of
@@ -89,11 +114,12 @@ func (b backupCreateCommand) recipients() ([]age.Recipient, map[string]any, erro
 		}
 		return all, map[string]any{"recipients": len(all)}, nil
 	}
-	secret, err := b.read(true, true)
+	given, err := b.read(true, true)
 	if err != nil {
 		return nil, nil, err
 	}
-	if secret == nil {
+	secret := firstLine(given)
+	if given == nil {
 		return nil, nil, usagef("say who can open the backup: --recipient age1..., --recipients-file, --passphrase-file or %s", passphraseEnv)
 	}
 	if len(secret) < minPassphrase {
@@ -147,16 +173,16 @@ func (b readBackup) identities() ([]age.Identity, error) {
 		}
 		all = append(all, ids...)
 	}
-	secret, err := b.read(len(all) == 0 && b.File != "-", false)
+	given, err := b.read(len(all) == 0 && b.File != "-", false)
 	if err != nil {
 		return nil, err
 	}
-	if len(secret) > 0 {
-		id, err := age.NewScryptIdentity(string(secret))
+	if len(given) > 0 {
+		ids, err := passphraseIdentities(given)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, id)
+		all = append(all, ids...)
 	}
 	if len(all) == 0 {
 		return nil, usagef("say what opens the backup: --identity, --passphrase-file or %s", passphraseEnv)
