@@ -27,8 +27,8 @@ type Config struct {
 	JWTAudience string `env:"JWT_AUDIENCE" help:"Where set, a token's aud must hold this."`
 	AuthIssuers string `env:"AUTH_ISSUERS" help:"Further issuers of JWTs, by their published keys (JWKS): a JSON file, or the JSON itself, see docs/access.md. Default: none."`
 
-	EncryptionKey     string   `env:"ENCRYPTION_KEY" help:"Master secret of the vault, at least 32 bytes. Falls back to JWT_SECRET, which is not meant to stay so. To change it see gatehouse keys --help."`
-	EncryptionKeysOld []string `env:"ENCRYPTION_KEYS_OLD" help:"Master secrets that may still open and never seal, separated by commas. JWT_SECRET need not be among them."`
+	EncryptionKey     string `env:"ENCRYPTION_KEY" help:"Master secret of the vault, at least 32 bytes. Falls back to JWT_SECRET, which is not meant to stay so. To change it see gatehouse keys --help."`
+	EncryptionKeysOld string `env:"ENCRYPTION_KEYS_OLD" help:"Master secrets that may still open and never seal, separated by commas or line breaks. JWT_SECRET need not be among them."`
 
 	Addr        string `env:"GATEHOUSE_ADDR" envDefault:"127.0.0.1:8080" help:"Address to listen on."`
 	Domain      string `env:"GATEHOUSE_DOMAIN" help:"Serves each service at the root of {service}.DOMAIN, for SDKs whose base URL takes no path. Default: none."`

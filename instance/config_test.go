@@ -46,7 +46,7 @@ func TestMistakes(t *testing.T) {
 			"YOUR-256-BIT-SECRET", "please-change-me-please-change-me-please", "super-secret-jwt-token-with-at-least-32-characters-long",
 			"super-secret-key-change-in-production", strings.Repeat("a", 48), strings.Repeat(" ", 48), strings.Repeat("é ", 32)},
 		"ENCRYPTION_KEY":          {canary, "example-master-secret-do-not-use-me-anywhere", strings.Repeat("0", 64), strings.Repeat("\t ", 32), "changeme-changeme-changeme-changeme-changeme"},
-		"ENCRYPTION_KEYS_OLD":     {canary, gatehousetest.EncryptionKey + "," + canary},
+		"ENCRYPTION_KEYS_OLD":     {canary, canary + "," + canary, "\n" + canary + "\n"},
 		"GATEHOUSE_ADDR":          {canary, "127.0.0.1", "127.0.0.1:CANARY", "127.0.0.1:-1", "127.0.0.1:65536", "[::1", "::1:80"},
 		"GATEHOUSE_METRICS_ADDR":  {canary, "127.0.0.1:CANARY"},
 		"GATEHOUSE_ENV":           {"a b", "é", strings.Repeat("a", 65), "a\nCANARY"},

@@ -113,7 +113,7 @@ func Open(ctx context.Context, c Config, w io.Writer) (*Instance, error) {
 		return nil, errors.Join(err, in.Close())
 	}
 	// The keyring has its own copies now; those of the configuration go with the next collection.
-	in.Config.EncryptionKey, in.Config.EncryptionKeysOld = "", nil
+	in.Config.EncryptionKey, in.Config.EncryptionKeysOld = "", ""
 	return in, nil
 }
 

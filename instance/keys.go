@@ -56,9 +56,7 @@ func (c *Config) keyOptions(log *slog.Logger) masterkey.Options {
 		Environment: c.Environment, Secret: seal.NewSecret(c.EncryptionKey), Fallback: seal.NewSecret(c.JWTSecret),
 		Columns: SealedColumns(), Logger: log,
 	}
-	for _, s := range c.EncryptionKeysOld {
-		o.Old = append(o.Old, seal.NewSecret(s))
-	}
+	o.Old, o.Readings = c.oldSecrets()
 	return o
 }
 

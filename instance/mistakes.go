@@ -106,10 +106,8 @@ func (c *Config) checkSecrets() error {
 	case isOneCharacter(c.EncryptionKey):
 		add(mend, "ENCRYPTION_KEY is one character over and over, so anybody can guess it")
 	}
-	for i, old := range c.EncryptionKeysOld {
-		if len(old) < seal.MinSecret {
-			add("", "ENCRYPTION_KEYS_OLD: entry %d is shorter than %d bytes; it cannot have been a key", i+1, seal.MinSecret)
-		}
+	if old := strings.TrimSpace(c.EncryptionKeysOld); old != "" && len(c.EncryptionKeysOld) < seal.MinSecret {
+		add("", "ENCRYPTION_KEYS_OLD is shorter than %d bytes; nothing in it can have been a key", seal.MinSecret)
 	}
 	return errors.Join(mistakes...)
 }

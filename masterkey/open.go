@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +23,7 @@ type Options struct {
 	Environment string        // such as "production"; a database belongs to one
 	Secret      seal.Secret   // ENCRYPTION_KEY: seals where the database knows no key yet, and is what [Keys.Stage] stages
 	Old         []seal.Secret // ENCRYPTION_KEYS_OLD: may open, never made to seal
+	Readings    []Reading     // what else the entries of Old may stand for
 	Fallback    seal.Secret   // JWT_SECRET: may open, and seals where the database knows no key yet and Secret is empty
 	Columns     []Column      // every column that holds sealed values
 
@@ -138,40 +138,6 @@ func Exist(ctx context.Context, db *store.DB) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
-}
-
-// secret is a master secret that was given to this process.
-type secret struct {
-	seal.Secret
-	source Source
-	old    int // its place in Options.Old, -1 elsewhere
-}
-
-// secrets gives what this process was given, each once, the first to seal first.
-func (o *Options) secrets() []secret {
-	var all []secret
-	add := func(s seal.Secret, source Source, old int) {
-		if !s.IsZero() && !slices.ContainsFunc(all, func(other secret) bool { return other.Equal(s) }) {
-			all = append(all, secret{s, source, old})
-		}
-	}
-	if o.Secret.Equal(o.Fallback) { // it is the fallback, whatever variable says so
-		add(o.Fallback, FromFallback, -1)
-	}
-	add(o.Secret, FromKey, -1)
-	for i, s := range o.Old {
-		add(s, FromOld, i)
-	}
-	add(o.Fallback, FromFallback, -1)
-	return all
-}
-
-// primary gives the secret that seals in a new database.
-func (o *Options) primary() seal.Secret {
-	if o.Secret.IsZero() {
-		return o.Fallback
-	}
-	return o.Secret
 }
 
 // state is what the database says of its keys.
@@ -293,23 +259,6 @@ func (k *Keys) take(st state) error {
 	return nil
 }
 
-// try looks for the secret of a record among those that are here.
-func (k *Keys) try(r *record) error {
-	for _, s := range k.opts.secrets() {
-		key, err := seal.NewMasterKey(r.KeyRecord, s.Secret)
-		if errors.Is(err, seal.ErrWrongSecret) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("the record of %s: %w", r.ID, err)
-		}
-		k.sources[r.ID], k.used[s.old] = s.source, true
-		return k.ring.Add(key)
-	}
-	k.tried[r.ID] = true // what is here does not change while the process runs
-	return nil
-}
-
 // complete says which secret is missing: of the key that seals, or of one that
 // values still hang on.
 func (k *Keys) complete(ctx context.Context, st state) error {
@@ -356,8 +305,13 @@ func (k *Keys) warn(st state) {
 		k.tell("`gatehouse keys rotate` moves them to ENCRYPTION_KEY", "credentials are still sealed under JWT_SECRET", "sealing", st.sealing)
 	}
 	for i := range k.opts.Old {
+<<<<<<< HEAD
 		if !k.used[i] {
 			k.tell("", "a key in ENCRYPTION_KEYS_OLD opens nothing in this database and can be taken out", "position", i+1)
+=======
+		if !k.used[i] && !k.opts.Old[i].IsZero() {
+			log.Warn("a key in ENCRYPTION_KEYS_OLD opens nothing in this database and can be taken out", "position", i+1)
+>>>>>>> 1ac132c (ENCRYPTION_KEYS_OLD holds whatever ENCRYPTION_KEY takes, commas and spaces included, and keys stage says what follows without the key that seals)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package masterkey_test
 
 import (
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -116,6 +117,23 @@ func TestOpenKeyring(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What entries of ENCRYPTION_KEYS_OLD may stand for opens too, and those entries are none
+// that can be taken out.
+func TestReadings(t *testing.T) {
+	h := newHouse(t, filepath.Join(t.TempDir(), "gatehouse.db"))
+	comma := "a-master-secret,with-commas-in-it,0123456789"
+	h.open(t, h.options(comma))
+	o := h.options(second, "a-master-secret", "with-commas-in-it", "0123456789", "", first)
+	o.Readings = []masterkey.Reading{{Secret: seal.NewSecret("a-master-secret,with-commas-in-it"), From: 0, To: 2}, {Secret: seal.NewSecret(comma), From: 0, To: 3}}
+	p := h.open(t, o)
+	if _, sealing := p.Ring().Sealing(); !sealing {
+		t.Error("the key with commas is not held")
+	}
+	if log := h.logs.String(); strings.Count(log, "can be taken out") != 1 || !strings.Contains(log, "position=5") {
+		t.Errorf("the entries that open nothing: %s", log)
+	}
 }
 
 // A database whose key records were altered does not start, and says so.

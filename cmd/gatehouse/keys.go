@@ -162,9 +162,17 @@ func (k keysStageCommand) Run(ctx context.Context) error {
 		default:
 			fmt.Printf("%s is made of ENCRYPTION_KEY and sealed before. To go back to it: gatehouse keys rotate --key %s\n", key.ID, key.ID)
 		}
+		if _, held := keys.Ring().Sealing(); !held {
+			fmt.Fprintln(os.Stderr, withoutSealing)
+		}
 		return nil
 	})
 }
+
+// withoutSealing says what follows where the key that seals is not among the secrets
+// that a command was given. Staging is right all the same where that one is lost.
+const withoutSealing = "gatehouse: the secret of the key that seals now is not set here: with these variables no server starts, and `gatehouse keys rotate` " +
+	"moves nothing that is under that key; put it into ENCRYPTION_KEYS_OLD, here and on every server"
 
 type keysRotateCommand struct {
 	Key  string `placeholder:"KEY" help:"To which key; the newest that is staged when left out, or else the one that seals."`
