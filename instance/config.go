@@ -104,7 +104,8 @@ type Config struct {
 	// OTLP is what the standard OTEL_ variables say.
 	OTLP telemetry.OTLP
 
-	unknown []string // names of variables that begin as ours do and are none
+	unknown []string       // names of variables that begin as ours do and are none
+	files   []fileVariable // that others read, and this program does not
 
 	dev bool
 }
@@ -131,7 +132,7 @@ func FromEnvironment(environ map[string]string) (Config, error) {
 			}
 		}
 	}
-	c.unknown = unknownVariables(environ)
+	c.unknown, c.files = unknownVariables(environ), fileVariables(environ)
 	c.OTLP, err = telemetry.ReadOTLP(environ)
 	return c, errors.Join(append(mistakes, err)...)
 }

@@ -98,6 +98,10 @@ func TestMistakes(t *testing.T) {
 			}
 		}
 	}
+	if err := check(good("JWT_SECRET", "", "JWT_SECRET_FILE", "/run/secrets/"+canary)); err == nil || strings.Contains(err.Error(), canary) ||
+		!strings.HasPrefix(err.Error(), "JWT_SECRET is not set, and JWT_SECRET_FILE is not read; ") {
+		t.Errorf("a file in place of the secret: %v", err)
+	}
 	if err := check(good("GATEHOUSE_LISTEN_SMTP", "127.0.0.1:0")); strings.Contains(err.Error(), "smtp") || !strings.Contains(err.Error(), "stripe") {
 		t.Errorf("offered in place of smtp: %v", err)
 	}
@@ -179,15 +183,21 @@ func TestWarnings(t *testing.T) {
 		changes []string
 		want    string
 	}{
-		"no encryption key":    {[]string{"ENCRYPTION_KEY", ""}, "whoever can sign tokens can open them"},
-		"one key for both":     {[]string{"ENCRYPTION_KEY", gatehousetest.JWTSecret}, "ENCRYPTION_KEY and JWT_SECRET are the same"},
-		"a misspelt name":      {[]string{"GATEHOUSE_METRIC_ADDR", "CANARY"}, `"variable":"GATEHOUSE_METRIC_ADDR","nearest":"GATEHOUSE_METRICS_ADDR"`},
-		"a name of nothing":    {[]string{"GATEHOUSE_COLOUR_OF_LOGS", "CANARY"}, `"variable":"GATEHOUSE_COLOUR_OF_LOGS"}`},
-		"reveal":               {[]string{"CREDENTIAL_REVEAL", "true"}, "CREDENTIAL_REVEAL is on"},
-		"origins of one's own": {[]string{"SERVICE_HOSTS", "stripe=http://127.0.0.1:1"}, "SERVICE_HOSTS sends keys"},
+		"no encryption key":     {[]string{"ENCRYPTION_KEY", ""}, "whoever can sign tokens can open them"},
+		"one key for both":      {[]string{"ENCRYPTION_KEY", gatehousetest.JWTSecret}, "ENCRYPTION_KEY and JWT_SECRET are the same"},
+		"a misspelt name":       {[]string{"GATEHOUSE_METRIC_ADDR", "CANARY"}, `"variable":"GATEHOUSE_METRIC_ADDR","nearest":"GATEHOUSE_METRICS_ADDR"`},
+		"a name of nothing":     {[]string{"GATEHOUSE_COLOUR_OF_LOGS", "CANARY"}, `"variable":"GATEHOUSE_COLOUR_OF_LOGS"}`},
+		"a line break":          {[]string{"JWT_SECRET", gatehousetest.JWTSecret + "\n"}, `JWT_SECRET has something around it that is part of it, so that tokens which were signed without are answered 401; set it as your application has it","what":"a line break at its end"`},
+		"a secret of the vault": {[]string{"JWT_SECRET", " " + gatehousetest.JWTSecret, "ENCRYPTION_KEY", ""}, `into ENCRYPTION_KEYS_OLD, since credentials are sealed under it","what":"white space"`},
+		"double quotes":         {[]string{"ENCRYPTION_KEY", `"` + gatehousetest.EncryptionKey + `"`}, `ENCRYPTION_KEY has something around it that is part of it`},
+		"single quotes":         {[]string{"JWT_SECRET", "'" + gatehousetest.JWTSecret + "'\n"}, `"what":"quotes"`},
+		"a file":                {[]string{"ENCRYPTION_KEY", "", "ENCRYPTION_KEY_FILE", "/run/secrets/CANARY"}, `"variable":"ENCRYPTION_KEY_FILE"`},
+		"another file":          {[]string{"FILE__REDIS_URL", "/run/secrets/CANARY"}, `REDIS_URL=\"$(cat \"$FILE__REDIS_URL\")\" gatehouse serve`},
+		"reveal":                {[]string{"CREDENTIAL_REVEAL", "true"}, "CREDENTIAL_REVEAL is on"},
+		"origins of one's own":  {[]string{"SERVICE_HOSTS", "stripe=http://127.0.0.1:1"}, "SERVICE_HOSTS sends keys"},
 	} {
 		text := logOfStart(t, append(test.changes, "GATEHOUSE_DATA", filepath.Join(t.TempDir(), "data"))...)
-		if !strings.Contains(text, test.want) || strings.Contains(text, gatehousetest.JWTSecret) || strings.Contains(text, "CANARY") {
+		if !strings.Contains(text, test.want) || strings.Contains(text, gatehousetest.JWTSecret) || strings.Contains(text, gatehousetest.EncryptionKey) || strings.Contains(text, "CANARY") {
 			t.Errorf("%s: the log says %s, want %q", name, text, test.want)
 		}
 	}
@@ -209,8 +219,8 @@ func TestOpenFolder(t *testing.T) {
 // Variables that begin as ours do and are known, or are Kubernetes' own.
 func TestNoWarningOfKnownVariables(t *testing.T) {
 	text := logOfStart(t, "GATEHOUSE_DATA", filepath.Join(t.TempDir(), "data"), "GATEHOUSE_LISTEN_STRIPE", "127.0.0.1:0", "GATEHOUSE_BOUNDS_OPENAI", "idle=1m",
-		"GATEHOUSE_BACKUP_PASSPHRASE", "x", "GATEHOUSE_LOG_LEVEL", "info", "GATEHOUSE_SERVICE_HOST", "10.0.0.1", "GATEHOUSE_PORT_8080_TCP_ADDR", "10.0.0.1")
-	if strings.Contains(text, "no setting") {
+		"JWT_SECRET_FILE", "/run/secrets/jwt", "GATEHOUSE_BACKUP_PASSPHRASE", "x", "GATEHOUSE_LOG_LEVEL", "info", "GATEHOUSE_SERVICE_HOST", "10.0.0.1", "GATEHOUSE_PORT_8080_TCP_ADDR", "10.0.0.1")
+	if strings.Contains(text, "no setting") || strings.Contains(text, "_FILE") || strings.Contains(text, "around it") {
 		t.Error(text)
 	}
 }

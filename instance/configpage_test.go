@@ -48,7 +48,7 @@ func TestPageOfTheConfiguration(t *testing.T) {
 	}
 	// A bound or an address of one service stands for all of its kind; this one is of another command.
 	of := regexp.MustCompile(`^GATEHOUSE_(BOUNDS|LISTEN)_[A-Z_]+$`)
-	known := append(setting.FindAllString(help, -1), "GATEHOUSE_BACKUP_PASSPHRASE", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+	known := append(setting.FindAllString(help, -1), "GATEHOUSE_BACKUP_PASSPHRASE", "JWT_SECRET_FILE", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
 	for _, name := range setting.FindAllString(page, -1) {
 		if !slices.Contains(known, name) && !of.MatchString(name) {
 			t.Errorf("the page names %s, which is no setting", name)

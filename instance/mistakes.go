@@ -87,7 +87,9 @@ func (c *Config) checkSecrets() error {
 	add := func(mend, format string, args ...any) {
 		mistakes = append(mistakes, fault.Mistakef(mend, format, args...))
 	}
-	switch {
+	switch file := c.fileFor("JWT_SECRET"); {
+	case c.JWTSecret == "" && file != "":
+		add(fromFile("JWT_SECRET", file), "JWT_SECRET is not set, and %s is not read", file)
 	case c.JWTSecret == "":
 		add("give the secret that your application signs tokens with, or "+mend, "JWT_SECRET is not set")
 	case len(c.JWTSecret) < auth.MinSecret:

@@ -49,6 +49,7 @@ func (c *Config) warnings() []fault.Warning {
 	case c.JWTSecret:
 		add("set a key of its own", "ENCRYPTION_KEY and JWT_SECRET are the same, so whoever can sign tokens can open credentials")
 	}
+	c.warnSecrets(add)
 	if _, file := store.FilePath(c.Database()); c.RedisURL == "" && !file {
 		add("", "REDIS_URL is not set: each instance counts for itself, so that several admit several times the limits")
 	}

@@ -305,13 +305,8 @@ func (k *Keys) warn(st state) {
 		k.tell("`gatehouse keys rotate` moves them to ENCRYPTION_KEY", "credentials are still sealed under JWT_SECRET", "sealing", st.sealing)
 	}
 	for i := range k.opts.Old {
-<<<<<<< HEAD
-		if !k.used[i] {
-			k.tell("", "a key in ENCRYPTION_KEYS_OLD opens nothing in this database and can be taken out", "position", i+1)
-=======
 		if !k.used[i] && !k.opts.Old[i].IsZero() {
-			log.Warn("a key in ENCRYPTION_KEYS_OLD opens nothing in this database and can be taken out", "position", i+1)
->>>>>>> 1ac132c (ENCRYPTION_KEYS_OLD holds whatever ENCRYPTION_KEY takes, commas and spaces included, and keys stage says what follows without the key that seals)
+			k.tell("", "a key in ENCRYPTION_KEYS_OLD opens nothing in this database and can be taken out", "position", i+1)
 		}
 	}
 }
