@@ -156,8 +156,11 @@ func TestRefusedRestores(t *testing.T) {
 				want   string
 			}{
 				"another master key": {func(o *backup.RestoreOptions) { o.Secrets = []seal.Secret{wrong} }, report.Header.SealingKey},
-				"no master key":      {func(o *backup.RestoreOptions) { o.Secrets = nil }, report.Header.SealingKey},
-				"environment":        {func(o *backup.RestoreOptions) { o.Environment = "production" }, `"test"`},
+				"a line break": {func(o *backup.RestoreOptions) {
+					o.Secrets = []seal.Secret{seal.NewSecret(secret.ExposeSecret() + "\n")}
+				}, "without the white space around it"},
+				"no master key": {func(o *backup.RestoreOptions) { o.Secrets = nil }, report.Header.SealingKey},
+				"environment":   {func(o *backup.RestoreOptions) { o.Environment = "production" }, `"test"`},
 			} {
 				_, err := restore(t, file, id, url, test.change)
 				if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "another-master") {

@@ -124,9 +124,25 @@ func (h *Header) keyring(secrets []seal.Secret) (*seal.Keyring, error) {
 		return nil, damaged("its header names no sealing key")
 	}
 	if ring.SetSealing(sealing) != nil {
-		return nil, fmt.Errorf("the backup is sealed under key %s, which is neither ENCRYPTION_KEY nor among ENCRYPTION_KEYS_OLD; set ENCRYPTION_KEY to the secret that it was made of", sealing)
+		return nil, fmt.Errorf("the backup is sealed under key %s, which is neither ENCRYPTION_KEY nor among ENCRYPTION_KEYS_OLD; set ENCRYPTION_KEY to the secret that it was made of%s",
+			sealing, h.near(sealing, secrets))
 	}
 	return ring, nil
+}
+
+// near gives a hint where one of the secrets would be that of the key in another form.
+func (h *Header) near(id seal.KeyID, secrets []seal.Secret) string {
+	for _, k := range h.Keys {
+		for _, secret := range secrets {
+			if k.ID != id {
+				continue
+			}
+			if how := masterkey.Near(seal.KeyRecord{ID: k.ID, Salt: k.Salt, Iterations: k.Iterations, Check: k.Check}, secret); how != "" {
+				return ": one that is set, " + how + ", is that secret"
+			}
+		}
+	}
+	return ""
 }
 
 // fill makes the tables and puts everything in, in one transaction.

@@ -264,7 +264,7 @@ func (k *Keys) take(st state) error {
 func (k *Keys) complete(ctx context.Context, st state) error {
 	const mend = "give the secret that it was made of in ENCRYPTION_KEY or ENCRYPTION_KEYS_OLD"
 	if !k.ring.Holds(st.sealing) {
-		return fault.Mistakef(mend, "this database is sealed under %s, which is neither ENCRYPTION_KEY nor among ENCRYPTION_KEYS_OLD", st.sealing)
+		return fault.Mistakef(mend+k.near(st, st.sealing), "this database is sealed under %s, which is neither ENCRYPTION_KEY nor among ENCRYPTION_KEYS_OLD", st.sealing)
 	}
 	for i := range st.records {
 		r := &st.records[i]
@@ -277,7 +277,7 @@ func (k *Keys) complete(ctx context.Context, st state) error {
 			return err
 		}
 		if len(left) > 0 {
-			return fault.Mistakef(mend+", or see `gatehouse keys status`", "values in this database are still sealed under %s, which is neither ENCRYPTION_KEY nor among ENCRYPTION_KEYS_OLD", r.ID)
+			return fault.Mistakef(mend+", or see `gatehouse keys status`"+k.near(st, r.ID), "values in this database are still sealed under %s, which is neither ENCRYPTION_KEY nor among ENCRYPTION_KEYS_OLD", r.ID)
 		}
 		k.tell("retire it with `gatehouse keys retire`", "nothing is sealed under this old master key any more", "key", r.ID.String())
 	}
