@@ -156,7 +156,7 @@ func fromAuthorization(value string) string {
 func (a *Authenticator) Caller(ctx context.Context, token string) (access.Caller, error) {
 	if isServiceToken(token) {
 		if a.tokens == nil {
-			return access.Caller{}, ErrBadToken
+			return access.Caller{}, ErrBadToken.Because(errors.New("no service tokens are let in"))
 		}
 		return a.tokens.caller(ctx, token)
 	}
@@ -171,7 +171,7 @@ func (a *Authenticator) Caller(ctx context.Context, token string) (access.Caller
 // bounds the wait for an issuer's keys.
 func (a *Authenticator) verify(ctx context.Context, token string) (access.Caller, error) {
 	if len(token) > maxToken || strings.ContainsAny(token, "\r\n") { // encoding/base64 would skip line breaks
-		return access.Caller{}, ErrBadToken
+		return access.Caller{}, ErrBadToken.Because(errors.New("it is too long, or has a line break"))
 	}
 	key := sha256.Sum256([]byte(token))
 	if v, ok := a.verified.Get(key); ok && v.check(a.now()) == nil && v.stillSigned() {

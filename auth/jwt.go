@@ -164,7 +164,7 @@ func (t claimTimes) check(now time.Time) error {
 		return ErrExpired
 	}
 	if now.Before(t.notBefore) {
-		return ErrBadToken.Because(errors.New("the token is not good yet"))
+		return ErrBadToken.Because(errors.New("nbf or iat is ahead of this machine's clock"))
 	}
 	return nil
 }

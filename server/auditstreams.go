@@ -71,6 +71,7 @@ func (s *standing) check(ctx context.Context) error {
 	x.caller = access.Caller{Type: c.Type, ID: c.ID, TokenID: c.TokenID, Organization: c.Organization} // it holds nothing any more
 	if f, ok := fault.As(err); ok && (f.Kind == fault.Unauthenticated || f.Kind == fault.Denied) {
 		s.server.denied(s.request, x, f, access.None)
+		s.server.logRefused(ctx, f)
 	}
 	s.server.noteDenied(s.request, x, err)
 	return err

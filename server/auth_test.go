@@ -124,6 +124,45 @@ func TestRefusedTokens(t *testing.T) {
 	}
 }
 
+// Why a token is refused is in the log at debug level, under the request's id, and
+// nowhere else; nothing of the token is.
+func TestWhyTokensAreRefused(t *testing.T) {
+	key := []byte(gatehousetest.JWTSecret)
+	ahead := time.Now().Add(time.Hour).Unix()
+	for _, level := range []string{"debug", "info"} {
+		s := instancetest.Serve(t, map[string]string{"JWT_AUDIENCE": "gate", "GATEHOUSE_LOG_LEVEL": level})
+		c := anonymous(t, s)
+		for i, test := range []struct {
+			key    []byte
+			claims map[string]any
+			why    string
+		}{
+			{[]byte("another-secret-0123456789abcdefghijkl"), map[string]any{"aud": "gate"}, "the signature is not of JWT_SECRET"},
+			{key, map[string]any{"aud": "CANARY"}, "aud does not hold JWT_AUDIENCE"},
+			{key, map[string]any{"aud": "gate", "nbf": ahead}, "nbf or iat is ahead of this machine's clock"},
+			{key, map[string]any{"aud": "gate", "sub": "CANARY\n"}, "the member is missing or not usable"},
+			{key, map[string]any{"aud": "gate", "x": strings.Repeat("CANARY", 2000)}, "it is too long, or has a line break"},
+		} {
+			token := sign(t, jwt.SigningMethodHS256, test.key, nil, with(test.claims))
+			id := fmt.Sprintf("req_of_test_%d", i)
+			a := c.get(statusPath, "Authorization", "Bearer "+token, "X-Request-Id", id)
+			if p := checkProblem(t, a, http.StatusUnauthorized, "token_invalid"); strings.Contains(a.Body, test.why) || p.RequestID != id {
+				t.Errorf("%s: answered %s", test.why, a.Body)
+			}
+			line := fmt.Sprintf(`"msg":"the token was refused","code":"token_invalid","why":%q,"requestId":%q}`, test.why, id)
+			if told := strings.Contains(s.Logs.String(), line); told != (level == "debug") {
+				t.Errorf("%s, at %s: in the log %v, %s", test.why, level, told, s.Logs)
+			}
+			if strings.Contains(s.Logs.String(), token) {
+				t.Errorf("%s: the token is in the log", test.why)
+			}
+		}
+		if strings.Contains(s.Logs.String(), "CANARY") {
+			t.Errorf("a claim is in the log: %s", s.Logs)
+		}
+	}
+}
+
 // A token is taken wherever an SDK puts a provider's key.
 func TestPlacesOfTokens(t *testing.T) {
 	s := instancetest.Serve(t, nil)

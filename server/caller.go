@@ -1,7 +1,9 @@
 package server
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -47,6 +49,7 @@ func (s *Server) authenticate(r *http.Request, x *exchange) error {
 				x.caller = access.Caller{Type: caller.Type, ID: caller.ID, TokenID: caller.TokenID, Organization: caller.Organization}
 			}
 			s.denied(r, x, f, access.None)
+			s.logRefused(r.Context(), f)
 		case fault.Denied:
 			// A refused caller holds nothing; it is named for the trail only.
 			x.caller = access.Caller{Type: caller.Type, ID: caller.ID, TokenID: caller.TokenID, Organization: access.InstanceOrganization}
@@ -61,6 +64,14 @@ func (s *Server) authenticate(r *http.Request, x *exchange) error {
 	}
 	x.caller = caller
 	return nil
+}
+
+// logRefused says why a token was refused, which its sender is not told. No cause holds
+// anything of a token (package auth).
+func (s *Server) logRefused(ctx context.Context, f *fault.Error) {
+	if cause := f.Unwrap(); cause != nil && s.log.Enabled(ctx, slog.LevelDebug) {
+		s.log.LogAttrs(ctx, slog.LevelDebug, "the token was refused", slog.String("code", f.Code), slog.String("why", cause.Error()))
+	}
 }
 
 // permit checks the permission that the route names. What is denied here or in
