@@ -2,9 +2,6 @@ package webhook
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"math/rand/v2"
 	"net/http"
@@ -22,10 +19,8 @@ import (
 // The delivery of the trail: one batch of a sink at a time, repeated until it is
 // taken, so that a sink that is away falls behind and loses nothing.
 const (
-	sinkBatch    = 500     // events
-	sinkBody     = 1 << 20 // bytes of events after which a batch is full
-	maxSinks     = 16      // that an instance sends to at once
-	sinkAlarm    = 10      // failed attempts in a row that are told of in the trail
+	maxSinks     = 16 // that an instance sends to at once
+	sinkAlarm    = 10 // failed attempts in a row that are told of in the trail
 	sinkMaxDelay = 15 * time.Minute
 )
 
@@ -34,6 +29,7 @@ type sinkRun struct {
 	mu     sync.Mutex
 	busy   map[webhookKey]bool
 	behind map[webhookKey]backlog
+	most   map[webhookKey]int // events that a batch may have, of sinks that refused a larger one
 	all    sync.WaitGroup
 }
 
@@ -168,7 +164,11 @@ func (w *Webhooks) findSinks(ctx context.Context) ([]dueSink, error) {
 // deliverTrail sends batches to one sink until it has all, or one fails.
 func (w *Webhooks) deliverTrail(ctx context.Context, s dueSink) error {
 	for ctx.Err() == nil {
-		events, err := w.log.Following(ctx, s.organization, s.from, s.upto, sinkBatch)
+		limit := sinkBatch
+		if s.upto == nil { // a batch that was tried before stays what it is
+			limit = w.mostEvents(s.webhookKey)
+		}
+		events, err := w.log.Following(ctx, s.organization, s.from, s.upto, limit)
 		if err != nil {
 			return err
 		}
@@ -195,9 +195,9 @@ func (w *Webhooks) deliverTrail(ctx context.Context, s dueSink) error {
 			a = w.postTrail(ctx, s, id, body)
 		}
 		recording, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordingMaxFor)
-		err = w.recordBatch(recording, &s, upto, int64(len(sent)), a, ctx.Err() != nil)
+		err = w.recordBatch(recording, &s, upto, sent, a, ctx.Err() != nil)
 		cancel()
-		if err != nil || a.failure != "" || len(events) < sinkBatch && len(sent) == len(events) {
+		if err != nil || a.failure != "" || len(events) < limit && len(sent) == len(events) {
 			return err
 		}
 	}
@@ -251,32 +251,6 @@ func (w *Webhooks) forgetBacklogs(ctx context.Context) error {
 	return nil
 }
 
-// trailMessage gives a batch as it is sent and signed. Its id is made of the sink
-// and what it holds, so that a repeat, by whatever instance, has the same.
-func trailMessage(s dueSink, events []audit.Sealed, now time.Time) (id, body string, sent []audit.Sealed, err error) {
-	var size int
-	lines := make([]json.RawMessage, 0, len(events))
-	for _, e := range events {
-		line, err := json.Marshal(e)
-		if err != nil {
-			return "", "", nil, err
-		}
-		if size += len(line); size > sinkBody && len(lines) > 0 {
-			break
-		}
-		lines, sent = append(lines, line), append(sent, e)
-	}
-	if len(sent) == 0 {
-		return "", "", nil, nil
-	}
-	upto := sent[len(sent)-1].After
-	sum := sha256.Sum256([]byte(s.organization + "/" + s.id + "/" + s.from.String() + "/" + upto.String()))
-	body, err = Message{Type: AuditEvents, OccurredAt: now, Data: map[string]any{
-		"organizationId": s.organization, "schemaVersion": audit.SchemaVersion, "from": s.from.String(), "to": upto.String(), "events": lines,
-	}}.body()
-	return "msg_" + hex.EncodeToString(sum[:16]), body, sent, err
-}
-
 // takeBatch makes the batch this instance's for the length of the lease.
 func (w *Webhooks) takeBatch(ctx context.Context, s *dueSink, upto audit.Positions) (held bool, err error) {
 	now := w.opts.Now()
@@ -306,7 +280,9 @@ func (w *Webhooks) postTrail(ctx context.Context, s dueSink, id, body string) an
 // batchEnd is how a batch ended, and what becomes of its sink.
 type batchEnd struct {
 	answer
-	untaken  bool // the sink is as if the batch had not been taken
+	untaken  bool            // the sink is as if the batch had not been taken
+	halved   bool            // the same events come in smaller batches, which is no failure of the sink
+	upto     audit.Positions // where the batch ends, or the next one
 	attempts int64
 	next     store.Time
 	outcome  string // what Options.Attempted is told; "": nothing
@@ -314,31 +290,37 @@ type batchEnd struct {
 
 // endOf works out what becomes of the sink. stopped says that it is this instance that
 // ends, which says nothing of the sink.
-func (s *dueSink) endOf(a answer, stopped bool, now time.Time) batchEnd {
+func (s *dueSink) endOf(a answer, upto audit.Positions, sent []audit.Sealed, stopped bool, now time.Time) batchEnd {
 	switch {
 	case a.failure == "":
-		return batchEnd{answer: a, next: store.At(now), outcome: "trail_delivered"}
+		return batchEnd{answer: a, upto: upto, next: store.At(now), outcome: "trail_delivered"}
 	case stopped:
-		return batchEnd{answer: a, untaken: true, attempts: s.attempts - 1, next: store.At(now)}
+		return batchEnd{answer: a, untaken: true, upto: upto, attempts: s.attempts - 1, next: store.At(now)}
 	case a.notMade:
-		return batchEnd{answer: a, untaken: true, attempts: s.attempts - 1, next: store.At(now.Add(notMadePause))}
+		return batchEnd{answer: a, untaken: true, upto: upto, attempts: s.attempts - 1, next: store.At(now.Add(notMadePause))}
+	case a.status == http.StatusRequestEntityTooLarge && len(sent) > 1:
+		return batchEnd{
+			answer: a, halved: true, upto: sent[len(sent)/2-1].After, attempts: s.attempts - 1,
+			next: store.At(now.Add(min(a.retryAfter, sinkMaxDelay))), outcome: "trail_retried",
+		}
 	}
 	delay := min(delays[0]<<min(s.attempts-1, 10), sinkMaxDelay)
 	next := store.At(now.Add(max(delay+rand.N(delay/10), min(a.retryAfter, sinkMaxDelay))))
-	return batchEnd{answer: a, attempts: s.attempts, next: next, outcome: "trail_retried"}
+	return batchEnd{answer: a, upto: upto, attempts: s.attempts, next: next, outcome: "trail_retried"}
 }
 
 // recordBatch writes how a batch ended, unless it is not this instance's any more.
-func (w *Webhooks) recordBatch(ctx context.Context, s *dueSink, upto audit.Positions, events int64, a answer, stopped bool) error {
-	end := s.endOf(a, stopped, w.opts.Now())
+func (w *Webhooks) recordBatch(ctx context.Context, s *dueSink, upto audit.Positions, sent []audit.Sealed, a answer, stopped bool) error {
+	end := s.endOf(a, upto, sent, stopped, w.opts.Now())
 	if end.failure == "" {
 		w.setBacklog(s.webhookKey, nil)
 	}
+	w.noteSize(s.webhookKey, len(sent), end.failure == "", end.halved)
 	err := w.db.Update(ctx, s.organization, func(tx *store.Tx) error {
-		if err := s.write(ctx, tx, end, upto, events); err != nil {
+		if err := s.write(ctx, tx, end, int64(len(sent))); err != nil {
 			return err
 		}
-		if end.failure == "" || end.untaken || s.attempts != sinkAlarm {
+		if end.failure == "" || end.untaken || end.halved || s.attempts != sinkAlarm {
 			return nil
 		}
 		return w.log.Append(ctx, tx, access.SystemCaller(s.organization), audit.Event{
@@ -352,7 +334,7 @@ func (w *Webhooks) recordBatch(ctx context.Context, s *dueSink, upto audit.Posit
 	if err != nil {
 		return err
 	}
-	s.attempts, s.due, s.from, s.upto = end.attempts, end.next, upto, nil
+	s.attempts, s.due, s.from, s.upto = end.attempts, end.next, end.upto, nil
 	if end.outcome != "" {
 		w.opts.Attempted(end.outcome)
 	}
@@ -364,21 +346,21 @@ func (w *Webhooks) recordBatch(ctx context.Context, s *dueSink, upto audit.Posit
 
 // write puts what becomes of the sink into its row; [errLost] where that is not this
 // instance's any more.
-func (s *dueSink) write(ctx context.Context, tx *store.Tx, end batchEnd, upto audit.Positions, events int64) (err error) {
+func (s *dueSink) write(ctx context.Context, tx *store.Tx, end batchEnd, events int64) (err error) {
 	var n int64
 	switch {
 	case end.failure == "":
 		n, err = tx.Exec(ctx, `UPDATE webhook_sinks SET next_control = $1, next_access = $2, next_security = $3, next_system = $4, upto = '', attempts = 0,
 			due_at = $5, delivered_at = $5, delivered = delivered + $6, last_status = $7, last_error = ''
 			WHERE organization = $8 AND webhook_id = $9 AND attempts = $10 AND due_at = $11`,
-			upto[0], upto[1], upto[2], upto[3], end.next, events, end.status, s.organization, s.id, s.attempts, s.due)
+			end.upto[0], end.upto[1], end.upto[2], end.upto[3], end.next, events, end.status, s.organization, s.id, s.attempts, s.due)
 	case end.untaken:
 		n, err = tx.Exec(ctx, `UPDATE webhook_sinks SET attempts = $1, due_at = $2 WHERE organization = $3 AND webhook_id = $4 AND attempts = $5 AND due_at = $6`,
 			end.attempts, end.next, s.organization, s.id, s.attempts, s.due)
 	default:
-		n, err = tx.Exec(ctx, `UPDATE webhook_sinks SET attempts = $1, due_at = $2, last_status = $3, last_error = $4
-			WHERE organization = $5 AND webhook_id = $6 AND attempts = $7 AND due_at = $8`,
-			end.attempts, end.next, end.status, string(end.failure), s.organization, s.id, s.attempts, s.due)
+		n, err = tx.Exec(ctx, `UPDATE webhook_sinks SET attempts = $1, due_at = $2, last_status = $3, last_error = $4, upto = $5
+			WHERE organization = $6 AND webhook_id = $7 AND attempts = $8 AND due_at = $9`,
+			end.attempts, end.next, end.status, string(end.failure), end.upto.String(), s.organization, s.id, s.attempts, s.due)
 	}
 	if err == nil && n != 1 {
 		err = errLost
