@@ -147,3 +147,10 @@ func keepSink(ctx context.Context, tx *store.Tx, organization, id string, types 
 		ON CONFLICT (organization, webhook_id) DO NOTHING`, organization, id, p[0], p[1], p[2], p[3], now)
 	return err
 }
+
+// hurrySink makes a sink due at once: how long to wait was said by, or of, the receiver
+// that it had before.
+func hurrySink(ctx context.Context, tx *store.Tx, organization, id string, now store.Time) error {
+	_, err := tx.Exec(ctx, `UPDATE webhook_sinks SET attempts = 0, due_at = $1 WHERE organization = $2 AND webhook_id = $3`, now, organization, id)
+	return err
+}

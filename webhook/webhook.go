@@ -169,7 +169,7 @@ func (w *Webhooks) change(ctx context.Context, caller access.Caller, id string, 
 		if !match.Allows(h.Revision) {
 			return ErrStale
 		}
-		was := h.Disabled
+		was := h.Content
 		if !fn(&h) {
 			return nil
 		}
@@ -186,7 +186,12 @@ func (w *Webhooks) change(ctx context.Context, caller access.Caller, id string, 
 		if err := keepSink(ctx, tx, organization, id, h.Types, now); err != nil {
 			return err
 		}
-		if h.Disabled && !was {
+		if h.URL != was.URL || h.Disabled != was.Disabled {
+			if err := hurrySink(ctx, tx, organization, id, now); err != nil {
+				return err
+			}
+		}
+		if h.Disabled && !was.Disabled {
 			_, err = tx.Exec(ctx, `UPDATE webhook_deliveries SET status = $1, last_error = $2 WHERE organization = $3 AND webhook_id = $4 AND status = $5`,
 				string(Failed), string(failedDisabled), organization, id, string(Pending))
 			if err != nil {
