@@ -35,10 +35,11 @@ func (d *diagnosis) redis(ctx context.Context) {
 		return
 	}
 	defer client.Close()
-	text, err := client.Do(ctx, client.B().Info().Build()).ToString()
+	one, silent := redisNodes(ctx, client)
+	text, err := one.Do(ctx, one.B().Info().Build()).ToString()
 	info, whole := parseInfo(text), err == nil
 	if forbidden(err) { // as to the user in docs/limits.md, who needs no INFO
-		info, err = redisHello(ctx, client)
+		info, err = redisHello(ctx, one)
 	}
 	if err != nil {
 		d.add(check, Failed, "see its own log", "it says nothing of itself: %v", store.WithoutPassword(err, option.Password))
@@ -50,17 +51,18 @@ func (d *diagnosis) redis(ctx context.Context) {
 	} else {
 		d.add(check, Fine, "", "Redis %s answers (%s)", info["redis_version"], info["redis_mode"])
 	}
-	d.redisLatency(ctx, client)
+	d.redisLatency(ctx, one)
 	if whole {
 		d.redisKeeps(info)
 	} else {
 		d.add(check, Fine, "", "its user may not run INFO, which is well, so it was not seen whether it keeps counters: maxmemory-policy should be noeviction, and appendonly yes")
 	}
 	if info["cluster_enabled"] == "1" {
-		d.redisCluster(ctx, client)
+		d.redisCluster(ctx, one, silent)
 	}
+	d.redisDecides(ctx, client, option.Password)
 	before := time.Now()
-	if now, err := client.Do(ctx, client.B().Time().Build()).AsStrSlice(); err == nil && len(now) == 2 {
+	if now, err := one.Do(ctx, one.B().Time().Build()).AsStrSlice(); err == nil && len(now) == 2 {
 		after := time.Now()
 		seconds, err := strconv.ParseInt(now[0], 10, 64)
 		micros, err2 := strconv.ParseInt(now[1], 10, 64)
@@ -130,20 +132,6 @@ func (d *diagnosis) redisKeeps(info map[string]string) {
 	default:
 		d.add(check, Doubtful, "set appendonly yes, or accept it", "a restart of it forgets what was counted since its last snapshot, and limits begin afresh")
 	}
-}
-
-func (d *diagnosis) redisCluster(ctx context.Context, client rueidis.Client) {
-	text, err := client.Do(ctx, client.B().ClusterInfo().Build()).ToString()
-	if forbidden(err) {
-		d.add("redis", Fine, "", "its user may not run CLUSTER INFO, so the cluster's state was not seen")
-		return
-	}
-	state := parseInfo(text)["cluster_state"]
-	if err != nil || state != "ok" {
-		d.add("redis", Failed, "see `redis-cli cluster info`: some slots have no node", "the cluster's state is %q", state)
-		return
-	}
-	d.add("redis", Fine, "", "the cluster's state is ok (%s nodes)", parseInfo(text)["cluster_known_nodes"])
 }
 
 // parseInfo reads "name:value" lines, of a RESP3 verbatim string too.
