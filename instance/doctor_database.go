@@ -31,7 +31,11 @@ func (d *diagnosis) database(ctx context.Context) {
 	defer cancel()
 	db, err := store.Attach(connecting, d.config.Database())
 	if err != nil { // whose text never holds the password
-		d.add(check, Failed, "see that the server runs, and that DATABASE_URL names it, its database and its role", "%v", err)
+		text, mend := err.Error(), "see that the server runs, and that DATABASE_URL names it, its database and its role"
+		if _, file := store.FilePath(d.config.Database()); file {
+			text, mend = cutMend(text)
+		}
+		d.add(check, Failed, mend, "%s", text)
 		return
 	}
 	defer func() { _ = db.Close() }() // nothing was written
@@ -115,7 +119,11 @@ func (d *diagnosis) tables(ctx context.Context, db *store.DB) bool {
 	if err := db.TryWrite(ctx, access.InstanceOrganization); err == nil {
 		d.add(check, Fine, "", "it can be written to")
 	} else {
-		d.add(check, Failed, "see that the disk has room, that the role may write, and that DATABASE_URL names the primary", "it cannot be written to: %v", err)
+		mend := "see that the disk has room, that the role may write, and that DATABASE_URL names the primary"
+		if db.Kind() != "postgresql" {
+			mend = "see that the disk has room, and that the file, those beside it and its folder belong to the user that Gatehouse runs as"
+		}
+		d.add(check, Failed, mend, "it cannot be written to: %v", err)
 	}
 	d.rowSecurity(ctx, db)
 	return current == newest

@@ -84,7 +84,7 @@ func openSQLite(ctx context.Context, path string) (*DB, error) {
 	// SQLite gives its side files the mode of the main one, so the file is made here.
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("the database file could not be opened: %w", err)
+		return nil, notOpened(path, err)
 	}
 	if err := f.Close(); err != nil {
 		return nil, err
@@ -109,7 +109,7 @@ func openSQLite(ctx context.Context, path string) (*DB, error) {
 	db := &DB{dialect: dialectSQLite, write: write, read: read}
 	db.cutter.closed = make(chan struct{})
 	if err := write.PingContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s is not a database that can be opened: %w", path, err), db.Close())
+		return nil, errors.Join(notOpened(path, err), db.Close())
 	}
 	db.tryCut() // what a process that was killed left
 	db.cutter.last = time.Time{}

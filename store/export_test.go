@@ -5,3 +5,6 @@ func (db *DB) Remembered() (n int) {
 	db.bound.Range(func(any, any) bool { n++; return true })
 	return n
 }
+
+// Foreign names a file of the database that is not the user's.
+var Foreign = foreign
