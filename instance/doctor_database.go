@@ -167,6 +167,7 @@ func (d *diagnosis) keys(ctx context.Context, db *store.DB) {
 		d.failed(check, err)
 		return
 	}
+	d.servers(ctx, keys)
 	if id, under, err := masterkey.SealsUnder(ctx, db, seal.NewSecret(d.config.JWTSecret)); err == nil && under {
 		d.add(check, Doubtful, "set an ENCRYPTION_KEY of its own and move to it with `gatehouse keys stage` and `rotate`: see docs/keys.md",
 			"key %s, which seals, is JWT_SECRET: whoever can sign tokens can open every credential", id)

@@ -77,6 +77,7 @@ func (w *wiring) makeKeys(ctx context.Context) error {
 		return err
 	}
 	w.Keys = keys
+	w.c.warnOfOthers(ctx, keys, w.log)
 	w.onClose(func() error {
 		keys.Leave(context.WithoutCancel(ctx))
 		return nil
