@@ -31,11 +31,11 @@ func (d *diagnosis) database(ctx context.Context) {
 	defer cancel()
 	db, err := store.Attach(connecting, d.config.Database())
 	if err != nil { // whose text never holds the password
-		text, mend := err.Error(), "see that the server runs, and that DATABASE_URL names it, its database and its role"
 		if _, file := store.FilePath(d.config.Database()); file {
-			text, mend = cutMend(text)
+			d.failed(check, err)
+		} else {
+			d.add(check, Failed, "see that the server runs, and that DATABASE_URL names it, its database and its role", "%v", err)
 		}
-		d.add(check, Failed, mend, "%s", text)
 		return
 	}
 	defer func() { _ = db.Close() }() // nothing was written

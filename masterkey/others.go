@@ -12,7 +12,7 @@ import (
 func (k *Keys) Others(ctx context.Context) (names []string, err error) {
 	err = k.db.View(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
 		all, err := k.instancesIn(ctx, tx)
-		names = without(all, func(in Instance) bool { return in.ID == k.id })
+		names = liveThat(all, func(in Instance) bool { return in.ID != k.id })
 		return err
 	})
 	return names, err

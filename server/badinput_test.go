@@ -153,7 +153,7 @@ func TestBadBody(t *testing.T) {
 		{name: "a reason over its route's cap", method: "POST", path: one + "/reveal", body: `{"reason":"` + strings.Repeat("a", 9<<10) + `"}`, status: 413, code: "body_too_large"},
 		{name: "a stale state", method: "PUT", path: one, body: `{"disabled":true}`, header: []string{"If-Match", `"99"`}, status: 412, code: "credential_changed"},
 		{name: "an ETag that is none", method: "PUT", path: one, body: `{"disabled":true}`, header: []string{"If-Match", `nonsense`}, status: 412, code: "credential_changed"},
-		{name: "a weak ETag", method: "DELETE", path: one, header: []string{"If-Match", `W/"1"`}, status: 412, code: "credential_changed"},
+		{name: "a weak ETag of another state", method: "DELETE", path: one, header: []string{"If-Match", `W/"9"`}, status: 412, code: "credential_changed"},
 		{name: "a name that is taken", method: "POST", path: credentialsPath, body: "{" + good + "}", status: 409, code: "credential_exists"},
 	} {
 		r.run(t, c)

@@ -24,7 +24,10 @@ func contentTag(body any) (string, error) {
 }
 
 // matchOf reads If-Match (RFC 9110, 13.1.1). What is no ETag of ours matches no
-// state.
+// state. A weak tag counts too, although the RFC compares strongly there: a proxy
+// that compresses answers, as nginx does, makes W/"4" of our "4", and a client has no
+// other to send back. Ours is a revision, which names one state exactly whatever the
+// bytes on the way were, so that taking it can overwrite nothing unseen.
 func matchOf(header string) store.Match {
 	header = strings.TrimSpace(header)
 	if header == "" || header == "*" {
@@ -33,7 +36,7 @@ func matchOf(header string) store.Match {
 	var revisions []int64
 	for tag := range strings.SplitSeq(header, ",") {
 		tag = strings.TrimSpace(tag)
-		if inner, ok := strings.CutPrefix(tag, `"`); ok {
+		if inner, ok := strings.CutPrefix(strings.TrimPrefix(tag, "W/"), `"`); ok {
 			if n, err := strconv.ParseInt(strings.TrimSuffix(inner, `"`), 10, 64); err == nil {
 				revisions = append(revisions, n)
 			}

@@ -33,3 +33,20 @@ func TestEveryAnswerWithACredentialHasAnETag(t *testing.T) {
 		t.Errorf("the list has the tag of before its credential was changed: %s", changed)
 	}
 }
+
+// What a proxy that compresses makes of an ETag is good for If-Match like the ETag itself, and
+// no better: an earlier state's is refused.
+func TestWeakETagMatches(t *testing.T) {
+	s := instancetest.Serve(t, nil)
+	c := as(t, s, "acme", "u1", access.Owner)
+	path := credentialsPath + "/" + c.store("openai", map[string]string{"apiKey": firstKey})
+	weak := "W/" + c.get(path).Header.Get("ETag")
+	if a := c.do("PUT", path, `{"name":"other"}`, "If-Match", `"900", `+weak); a.Status != 200 {
+		t.Errorf("%s: %d %s", weak, a.Status, a.Body)
+	}
+	for _, tag := range []string{weak, "W/", `w/"2"`, `W/W/"2"`, `W/2`} {
+		if a := c.do("PUT", path, `{"name":"third"}`, "If-Match", tag); a.Status != 412 {
+			t.Errorf("%s: %d %s; want 412", tag, a.Status, a.Body)
+		}
+	}
+}

@@ -10,7 +10,22 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// notOpened says why SQLite's file at path could not be opened, and behind "; " what helps.
+// fileError is a file of SQLite that could not be opened, and what helps.
+type fileError struct {
+	err  error
+	mend string
+}
+
+// Error gives both on one line.
+func (e *fileError) Error() string { return e.err.Error() + "; " + e.mend }
+
+// Unwrap gives the error without what helps.
+func (e *fileError) Unwrap() error { return e.err }
+
+// Parts gives both apart.
+func (e *fileError) Parts() (what, mend string) { return e.err.Error(), e.mend }
+
+// notOpened says why SQLite's file at path could not be opened.
 // SQLite's own words are "disk I/O error" for a full disk and for much else.
 func notOpened(path string, err error) error {
 	why, mend := "", "see that the disk works and that the file is whole"
@@ -27,7 +42,7 @@ func notOpened(path string, err error) error {
 	case errors.Is(err, fs.ErrPermission), primary == sqlite3.SQLITE_CANTOPEN, primary == sqlite3.SQLITE_READONLY, primary == sqlite3.SQLITE_PERM:
 		why, mend = foreign(path, os.Geteuid()), "let the user that Gatehouse runs as own the file, those beside it (-wal, -shm) and its folder, and start Gatehouse as no other"
 	}
-	return fmt.Errorf("the database %s cannot be opened: %s%w; %s", path, why, err, mend)
+	return &fileError{fmt.Errorf("the database %s cannot be opened: %s%w", path, why, err), mend}
 }
 
 // foreign names a file of the database that belongs to another user than this process's;
