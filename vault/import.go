@@ -47,6 +47,7 @@ type ServiceImport struct {
 	Variables    []string        // that the fields were read from, or that hold the same values
 	Missing      []string        // variables of required fields that are not set or hold a placeholder
 	Placeholders []string        // variables that hold a placeholder
+	References   []string        // of these, the ones that say where the secret is kept instead
 	Unread       []string        // second names of a field, set to something else than the first, which was read
 	Problems     []ImportProblem // with ImportInvalid
 	Warnings     []ImportProblem // values without the provider's usual form; they were imported

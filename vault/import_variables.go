@@ -19,6 +19,8 @@ func gather(service *catalog.Service, variables map[string]string) (ServiceImpor
 			value, set := variables[name]
 			switch taken, have := fields[f.Name]; {
 			case !set || strings.TrimSpace(value) == "":
+			case isReference(f, value):
+				r.Placeholders, r.References = append(r.Placeholders, name), append(r.References, name)
 			case isPlaceholder(f, value):
 				r.Placeholders = append(r.Placeholders, name)
 			case !have:

@@ -101,6 +101,10 @@ func reasons(s vault.ServiceImport) []string {
 		}
 	}
 	for _, name := range s.Placeholders {
+		if slices.Contains(s.References, name) {
+			add("%s holds a reference, not the key; resolve it first", name)
+			continue
+		}
 		add("%s holds a placeholder", name)
 	}
 	for _, name := range s.Unexpanded {
