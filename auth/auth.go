@@ -28,6 +28,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -91,7 +92,9 @@ type verified struct {
 }
 
 // stillSigned reports whether the issuer still has the key that signed.
-func (v *verified) stillSigned() bool { return v.issuer == nil || v.issuer.known(v.keyID) == v.key }
+func (v *verified) stillSigned() bool {
+	return v.issuer == nil || slices.Contains(v.issuer.known(v.keyID), v.key)
+}
 
 // maxVerified bounds how many tokens are remembered, by their SHA-256.
 const maxVerified = 16384
@@ -266,15 +269,16 @@ func (a *Authenticator) ofIssuer(ctx context.Context, t jws) (v verified, err er
 	if !ok {
 		return v, errTimes
 	}
-	k, err := i.key(ctx, t.keyID)
+	keys, err := i.keysFor(ctx, t.keyID)
 	if err != nil {
 		return v, err
 	}
-	if k == nil || !t.verify(i.Algorithm, k.public) {
+	signed := slices.IndexFunc(keys, func(k *verifyKey) bool { return t.verify(i.Algorithm, k.public) })
+	if signed < 0 {
 		return v, errors.New("the signature is of none of the issuer's keys")
 	}
 	caller, err := i.caller(members)
-	return verified{caller: caller, claimTimes: times, issuer: i, keyID: t.keyID, key: k}, err
+	return verified{caller: caller, claimTimes: times, issuer: i, keyID: t.keyID, key: keys[signed]}, err
 }
 
 var errTimes = errors.New("exp is missing, or a time is no whole number of seconds")

@@ -144,14 +144,18 @@ type keySet struct {
 	fetchedAt time.Time
 }
 
-// find gives the key of an id; without one, the only key there is.
-func (s *keySet) find(id string) *verifyKey {
-	if id == "" && len(s.keys) == 1 {
-		return s.keys[0]
+// find gives the keys that may have signed a token with this key id: the one of that id, or,
+// where the token names none, each of them while they are few.
+func (s *keySet) find(id string) []*verifyKey {
+	if id == "" {
+		if len(s.keys) > maxUnnamed {
+			return nil
+		}
+		return s.keys
 	}
-	for _, k := range s.keys {
-		if k.id == id && id != "" {
-			return k
+	for at, k := range s.keys {
+		if k.id == id {
+			return s.keys[at : at+1]
 		}
 	}
 	return nil
@@ -179,8 +183,8 @@ func (i *issuer) failing() bool {
 	return i.lastFail != nil
 }
 
-// known gives a key that is at hand, nil when there is none or all are too old.
-func (i *issuer) known(id string) *verifyKey {
+// known gives the keys for an id that are at hand, none where all are too old.
+func (i *issuer) known(id string) []*verifyKey {
 	set := i.keys.Load()
 	if set == nil || i.opts.Now().Sub(set.fetchedAt) >= KeysStaleMax {
 		return nil
@@ -188,17 +192,17 @@ func (i *issuer) known(id string) *verifyKey {
 	return set.find(id)
 }
 
-// key gives the key of an id, and asks the issuer for one that is not at hand,
-// at most every [KeysPause]. It gives [ErrIssuerAway] when no keys are to be had
-// at all, and nil when there is no such key.
-func (i *issuer) key(ctx context.Context, id string) (*verifyKey, error) {
-	if k := i.known(id); k != nil {
+// keysFor gives the keys for an id, and asks the issuer for those that are not at
+// hand, at most every [KeysPause]. It gives [ErrIssuerAway] when no keys are to be
+// had at all, and none when there is no such key.
+func (i *issuer) keysFor(ctx context.Context, id string) ([]*verifyKey, error) {
+	if k := i.known(id); len(k) > 0 {
 		return k, nil
 	}
 	wait, cancel := context.WithTimeout(ctx, keysWait)
 	defer cancel()
 	i.fetch(wait, false)
-	if k := i.known(id); k != nil {
+	if k := i.known(id); len(k) > 0 {
 		return k, nil
 	}
 	if set := i.keys.Load(); set == nil || i.opts.Now().Sub(set.fetchedAt) >= KeysStaleMax {

@@ -307,16 +307,17 @@ func TestKeySets(t *testing.T) {
 	}
 	n := base64.RawURLEncoding.EncodeToString(real.N.Bytes())
 	for text, want := range map[string]struct{ keys, weak int }{
-		`{"keys":[{"kty":"RSA","kid":"1","n":"` + n + `","e":"AQAB"}]}`:                                                                          {1, 0},
-		`{"keys":[{"kty":"RSA","kid":"1","n":"` + n + `","e":"AQAB","use":"enc"}]}`:                                                              {0, 0},
-		`{"keys":[{"kty":"RSA","kid":"1","n":"` + n + `","e":"AQAB","alg":"RS512"}]}`:                                                            {0, 0},
-		`{"keys":[{"kty":"RSA","kid":"1","n":"` + n + `","e":"AQAB","key_ops":["sign"]}]}`:                                                       {0, 0},
-		`{"keys":[{"kty":"RSA","kid":"1","n":"` + n + `","e":"AQ"}]}`:                                                                            {0, 0}, // e of 1 signs nothing
-		`{"keys":[{"kty":"RSA","kid":"1","n":"` + n + `","e":"AQABAAAA"}]}`:                                                                      {0, 0},
-		`{"keys":[{"kty":"RSA","kid":"1","n":"` + number(1024) + `","e":"AQAB"},{"kty":"RSA","kid":"2","n":"` + number(2047) + `","e":"AQAB"}]}`: {0, 2},
-		`{"keys":[{"kty":"RSA","kid":"1","n":"` + number(8193) + `","e":"AQAB"}]}`:                                                               {0, 0},
-		`{"keys":[{"kty":"RSA","kid":"1","n":"` + n + `","e":"AQAB"},{"kty":"RSA","kid":"1","n":"` + number(2048) + `","e":"AQAB"}]}`:            {0, 0}, // which is meant?
-		`{"keys":[{"kty":"oct","kid":"1","k":"c2VjcmV0"},{"kty":"EC","crv":"P-256","x":"AA","y":"AA"},7,null,"x",{}]}`:                           {0, 0},
+		`{"keys":[{"kty":"RSA","kid":"1","n":"` + n + `","e":"AQAB"}]}`:                                                                            {1, 0},
+		`{"keys":[{"kty":"RSA","kid":"1","n":"` + n + `","e":"AQAB","use":"enc"}]}`:                                                                {0, 0},
+		`{"keys":[{"kty":"RSA","kid":"1","n":"` + n + `","e":"AQAB","alg":"RS512"}]}`:                                                              {0, 0},
+		`{"keys":[{"kty":"RSA","kid":"1","n":"` + n + `","e":"AQAB","key_ops":["sign"]}]}`:                                                         {0, 0},
+		`{"keys":[{"kty":"RSA","kid":"1","n":"` + n + `","e":"AQ"}]}`:                                                                              {0, 0}, // e of 1 signs nothing
+		`{"keys":[{"kty":"RSA","kid":"1","n":"` + n + `","e":"AQABAAAA"}]}`:                                                                        {0, 0},
+		`{"keys":[{"kty":"RSA","kid":"1","n":"` + number(1024) + `","e":"AQAB"},{"kty":"RSA","kid":"2","n":"` + number(2047) + `","e":"AQAB"}]}`:   {0, 2},
+		`{"keys":[{"kty":"RSA","kid":"1","n":"` + number(8193) + `","e":"AQAB"}]}`:                                                                 {0, 0},
+		`{"keys":[{"kty":"RSA","kid":"1","n":"` + n + `","e":"AQAB"},{"kty":"RSA","kid":"1","n":"` + number(2048) + `","e":"AQAB"}]}`:              {0, 0}, // which is meant?
+		`{"keys":[{"kty":"RSA","kid":"1","n":"` + n + `","e":"AQAB","alg":"RS256"},{"kty":"RSA","kid":"1","n":"` + n + `","e":"AQAB","x5t":"a"}]}`: {1, 0}, // twice the same
+		`{"keys":[{"kty":"oct","kid":"1","k":"c2VjcmV0"},{"kty":"EC","crv":"P-256","x":"AA","y":"AA"},7,null,"x",{}]}`:                             {0, 0},
 	} {
 		keys, weak, err := auth.KeysIn([]byte(text), "RS256")
 		if err != nil || keys != want.keys || weak != want.weak {

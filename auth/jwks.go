@@ -22,6 +22,7 @@ import (
 const (
 	maxKeySet     = 256 << 10 // bytes
 	maxKeys       = 100
+	maxUnnamed    = 4    // that are tried for a token which names none (RFC 7515, 4.1.4 lets it)
 	minRSABits    = 2048 // NIST SP 800-131A revision 2, section 3
 	maxRSABits    = 8192 // what verifying may cost
 	maxRSAExp     = 1<<31 - 1
@@ -88,14 +89,18 @@ func readKeySet(data []byte, algorithm string) (keys []*verifyKey, weak int, err
 		if err != nil {
 			continue
 		}
-		keys = append(keys, &verifyKey{k.KeyID, public})
+		key := &verifyKey{k.KeyID, public}
+		if !slices.ContainsFunc(keys, key.equal) { // the same key is listed again where only a member differs that is not read
+			keys = append(keys, key)
+		}
 	}
-	// Two keys of one id: which is meant cannot be known.
+	// Two keys of one id: which is meant cannot be known. Those without an id are for
+	// tokens that name none.
 	times := make(map[string]int, len(keys))
 	for _, k := range keys {
 		times[k.id]++
 	}
-	return slices.DeleteFunc(keys, func(k *verifyKey) bool { return times[k.id] > 1 }), weak, nil
+	return slices.DeleteFunc(keys, func(k *verifyKey) bool { return k.id != "" && times[k.id] > 1 }), weak, nil
 }
 
 var (
