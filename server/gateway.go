@@ -174,7 +174,7 @@ func (s *Server) describeGateway() {
 				Parameters: []*huma.Param{
 					{Name: "service", In: "path", Required: true, Schema: &huma.Schema{Type: "string"}},
 					{Name: "path", In: "path", Required: true, Schema: &huma.Schema{Type: "string"}, Description: "The rest of the provider's path"},
-					{Name: "Gatehouse-Credential", In: "header", Schema: &huma.Schema{Type: "string"}, Description: "Which of several credentials, by name"},
+					{Name: "Gatehouse-Credential", In: "header", Schema: &huma.Schema{Type: "string"}, Description: "Which of several credentials, by name; one that is not ASCII may be percent-encoded UTF-8"},
 				},
 				Responses: map[string]*huma.Response{
 					"default": {Description: "The provider's answer, unchanged; or a problem of ours, marked by the header Gatehouse-Error"},
