@@ -86,7 +86,7 @@ func NewIssuers(configs []IssuerConfig, opts IssuersOptions) *Issuers {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	if opts.Client == nil {
-		opts.Client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		opts.Client = newIssuerClient()
 	}
 	in := &Issuers{fetches: new(fetches)}
 	in.fetches.ctx, in.fetches.cancel = context.WithCancel(context.Background())
@@ -94,6 +94,11 @@ func NewIssuers(configs []IssuerConfig, opts IssuersOptions) *Issuers {
 		in.all = append(in.all, &issuer{IssuerConfig: c, opts: opts, fetches: in.fetches})
 	}
 	return in
+}
+
+// newIssuerClient gives a client that follows no redirect.
+func newIssuerClient() *http.Client {
+	return &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 // find gives the issuer of a claim iss, nil for one that is not configured.

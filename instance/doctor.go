@@ -48,7 +48,7 @@ func (d *diagnosis) warn(check string, w fault.Warning) {
 }
 
 // Diagnose looks at everything that an instance of this configuration stands
-// on: the settings, the database, the master keys, Redis, the clocks, the modes
+// on: the settings, the database, the master keys, Redis, issuers' keys, the clocks, the modes
 // of files, the ports and the trusted proxies. It changes nothing: it runs no
 // migration and makes no key. mistakes are those of reading the environment.
 func Diagnose(ctx context.Context, c Config, mistakes error) []Finding {
@@ -56,6 +56,7 @@ func Diagnose(ctx context.Context, c Config, mistakes error) []Finding {
 	d.settings(mistakes)
 	d.database(ctx)
 	d.redis(ctx)
+	d.issuers(ctx)
 	d.files()
 	d.ports(ctx)
 	d.proxies()
