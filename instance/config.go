@@ -104,8 +104,9 @@ type Config struct {
 	// OTLP is what the standard OTEL_ variables say.
 	OTLP telemetry.OTLP
 
-	unknown []string       // names of variables that begin as ours do and are none
-	files   []fileVariable // that others read, and this program does not
+	unknown  []string       // names of variables that begin as ours do and are none
+	misspelt []misspelt     // names that are nearly a setting's
+	files    []fileVariable // that others read, and this program does not
 
 	dev bool
 }
@@ -132,7 +133,7 @@ func FromEnvironment(environ map[string]string) (Config, error) {
 			}
 		}
 	}
-	c.unknown, c.files = unknownVariables(environ), fileVariables(environ)
+	c.unknown, c.misspelt, c.files = unknownVariables(environ), misspeltVariables(environ), fileVariables(environ)
 	c.OTLP, err = telemetry.ReadOTLP(environ)
 	return c, errors.Join(append(mistakes, err)...)
 }

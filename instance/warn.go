@@ -65,6 +65,7 @@ func (c *Config) warnings() []fault.Warning {
 			}
 		}
 	}
+	c.warnMisspelt(add)
 	for _, name := range c.unknown {
 		if nearest := nearestVariable(name); nearest != "" {
 			add("it may be meant to be the other one", "this variable is no setting and does nothing", "variable", name, "nearest", nearest)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/webhook"
 )
 
@@ -22,12 +23,12 @@ func TestSinkIsTriedAtOnce(t *testing.T) {
 	}
 	for name, change := range map[string]func(h *house, hook webhook.Webhook, other string) error{
 		"another URL": func(h *house, hook webhook.Webhook, other string) error {
-			_, err := h.Update(context.Background(), owner, hook.ID, nil, webhook.Content{URL: other, Types: hook.Types})
+			_, err := h.Update(context.Background(), owner, hook.ID, store.Match{}, webhook.Content{URL: other, Types: hook.Types})
 			return err
 		},
 		"disabled and enabled": func(h *house, hook webhook.Webhook, _ string) error {
 			for _, disabled := range []bool{true, false} {
-				if _, err := h.Update(context.Background(), owner, hook.ID, nil, webhook.Content{URL: hook.URL, Types: hook.Types, Disabled: disabled}); err != nil {
+				if _, err := h.Update(context.Background(), owner, hook.ID, store.Match{}, webhook.Content{URL: hook.URL, Types: hook.Types, Disabled: disabled}); err != nil {
 					return err
 				}
 			}
@@ -43,7 +44,7 @@ func TestSinkIsTriedAtOnce(t *testing.T) {
 				h.deliverTrail(t)
 				first.answers(nil)
 				h.clock.Pass(10 * time.Second)
-				if _, err := h.Update(t.Context(), owner, hook.ID, nil, webhook.Content{URL: hook.URL, Types: hook.Types, Description: "the same"}); err != nil {
+				if _, err := h.Update(t.Context(), owner, hook.ID, store.Match{}, webhook.Content{URL: hook.URL, Types: hook.Types, Description: "the same"}); err != nil {
 					t.Fatal(err)
 				}
 				h.deliverTrail(t)

@@ -17,9 +17,10 @@ type doctorCommand struct {
 // Help is printed by --help.
 func (doctorCommand) Help() string {
 	return `Looks at the configuration, the database, the master keys (one value of each
-kind is opened under each), Redis, the clocks, file modes, ports and trusted
-proxies, and says what to do. It changes nothing, prints no secret, and can be
-run beside a running server, with that server's environment.
+kind is opened under each), Redis (a request is counted and removed), issuers'
+keys, the clocks, file modes, ports and trusted proxies, and says what to do. It
+leaves everything as it was, prints no secret, and can be run beside a running
+server, with that server's environment.
 
 Exit status: 0 nothing failed (warnings count as nothing), 1 something failed, 2
 the configuration has mistakes.
