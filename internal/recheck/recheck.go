@@ -4,9 +4,17 @@
 // A value is served from memory while it is younger than Fresh. After that the
 // next caller looks it up again; others wait for that one look-up. While
 // look-ups fail for a reason that Stale accepts (the database is away), the old
-// value is served until it is StaleMax old, then the error is; for a second
-// after such a failure there is no other look. Any other error is an answer
-// (there is no such thing any more) and ends the old value.
+// value is served until it is StaleMax old, then the error is. Any other error is
+// an answer (there is no such thing any more) and ends the old value.
+//
+// # A database that hangs
+//
+// Nobody waits long for a look-up while there is an old value that may be used. Where
+// no look-up of the cache was answered for [patience], the database counts as away:
+// old values are served at once, and look-ups go on behind, one at a time for each key
+// and at most one a second. That holds for [window] after the last of them began, so
+// that no value is served that was changed five seconds ago, where the database has
+// answered since.
 package recheck
 
 import (
@@ -31,18 +39,43 @@ type Cache[K comparable, V any] struct {
 	opts    Options
 	entries *bounded.Map[K, entry[V]]
 
-	mu      sync.Mutex
-	looking map[K]*look[V]
+	mu       sync.Mutex
+	looking  map[K]*look[V]
+	answered int    // how many looks were
+	silent   series // of looks that were not
 }
 
-// failurePause is how long an old value is served without a look after a look
-// for it failed, so that a database that hangs does not hold up every request.
-const failurePause = time.Second
+const (
+	lookTime     = 4 * time.Second         // that a look may take
+	patience     = 500 * time.Millisecond  // without an answer, after which an old value will do
+	window       = 4500 * time.Millisecond // with patience no more than the five seconds in which a change holds everywhere
+	failurePause = time.Second             // from the beginning of a look that failed to the next one for the same value
+)
+
+// series is of looks since the last answer, each begun within window of the one before.
+// The zero series is of none.
+type series struct {
+	first, last time.Time // when they began
+	failed      bool      // one of them
+}
+
+func (s *series) begin(now time.Time) {
+	if since := now.Sub(s.last); s.first.IsZero() || since < 0 || since >= window {
+		*s = series{first: now}
+	}
+	s.last = now
+}
+
+// away reports whether the looks say that no other would be answered at the moment.
+func (s *series) away(now time.Time) bool {
+	since := now.Sub(s.last)
+	return !s.first.IsZero() && since >= 0 && since < window && (s.failed || now.Sub(s.first) >= patience)
+}
 
 type entry[V any] struct {
 	value  V
 	at     time.Time
-	failed time.Time // when a later look failed for a reason that Stale accepts
+	failed time.Time // when a later look began that failed for a reason that Stale accepts
 }
 
 type look[V any] struct {
@@ -72,41 +105,85 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K, load func(context.Context)
 	if ok && now.Sub(known.at) < c.opts.Fresh {
 		return known.value, nil
 	}
-	if since := now.Sub(known.failed); ok && since >= 0 && since < failurePause && now.Sub(known.at) < c.opts.StaleMax {
-		return known.value, nil // a look has just failed: waiting for another would not help
+	usable := ok && now.Sub(known.at) < c.opts.StaleMax
+	if since := now.Sub(known.failed); usable && since >= 0 && since < failurePause {
+		return known.value, nil // a look has just failed: another would not help
 	}
 	c.mu.Lock()
 	l, running := c.looking[key]
 	if !running {
 		l = &look[V]{done: make(chan struct{})}
 		c.looking[key] = l
-		go c.run(context.WithoutCancel(ctx), key, l, load)
+		c.silent.begin(now)
+		go c.run(context.WithoutCancel(ctx), key, l, now, load)
 	}
+	away := c.silent.away(now)
 	c.mu.Unlock()
-	var none V
-	select {
-	case <-l.done:
-	case <-ctx.Done():
-		return none, ctx.Err()
+	if usable && away {
+		return known.value, nil // l goes on behind
 	}
-	if l.err != nil && c.away(l.err) {
-		// Looked for again: it may have been forgotten while the look went on.
-		if known, ok := c.entries.Get(key); ok && c.opts.Now().Sub(known.at) < c.opts.StaleMax {
-			return known.value, nil
+	return c.wait(ctx, key, l)
+}
+
+// wait gives what l says, or the old value where l fails or the database is silent.
+func (c *Cache[K, V]) wait(ctx context.Context, key K, l *look[V]) (V, error) {
+	answered := c.answers()
+	silence := time.NewTimer(patience)
+	defer silence.Stop()
+	for {
+		select {
+		case <-l.done:
+			if l.err != nil && c.away(l.err) {
+				if old, ok := c.usable(key); ok {
+					return old, nil
+				}
+			}
+			return l.value, l.err
+		case <-ctx.Done():
+			var none V
+			return none, ctx.Err()
+		case <-silence.C:
+			now := c.answers()
+			if old, ok := c.usable(key); ok && now == answered {
+				return old, nil
+			}
+			answered = now // others are answered: l will be
+			silence.Reset(patience)
 		}
 	}
-	return l.value, l.err
+}
+
+// usable gives the old value of key. It looks again, as the value may have been
+// forgotten, or become too old, while a look went on.
+func (c *Cache[K, V]) usable(key K) (value V, ok bool) {
+	known, ok := c.entries.Get(key)
+	if !ok || c.opts.Now().Sub(known.at) >= c.opts.StaleMax {
+		return value, false
+	}
+	return known.value, true
+}
+
+func (c *Cache[K, V]) answers() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.answered
 }
 
 // away reports whether err says nothing of the value, so that an old one holds.
 func (c *Cache[K, V]) away(err error) bool { return c.opts.Stale != nil && c.opts.Stale(err) }
 
-func (c *Cache[K, V]) run(ctx context.Context, key K, l *look[V], load func(context.Context) (V, error)) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+// run looks, from the moment at on: what changes meanwhile counts as newer.
+func (c *Cache[K, V]) run(ctx context.Context, key K, l *look[V], at time.Time, load func(context.Context) (V, error)) {
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
-	at := c.opts.Now() // before the look: what changes meanwhile counts as newer
 	l.value, l.err = load(ctx)
 	c.mu.Lock()
+	if l.err == nil || !c.away(l.err) {
+		c.answered++
+		c.silent = series{}
+	} else if !at.Before(c.silent.first) {
+		c.silent.failed = true
+	}
 	switch {
 	case l.forgotten:
 	case l.err == nil:
@@ -115,7 +192,7 @@ func (c *Cache[K, V]) run(ctx context.Context, key K, l *look[V], load func(cont
 		c.entries.Delete(key) // the old value is known to be wrong: it must not come back once look-ups fail
 	default:
 		if known, ok := c.entries.Get(key); ok {
-			known.failed = c.opts.Now()
+			known.failed = at
 			c.entries.Set(key, known)
 		}
 	}

@@ -87,9 +87,9 @@ func TestFreshness(t *testing.T) {
 // the look is under way counts as newer.
 func TestAgeCountsFromTheBeginningOfTheLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, s := newCache(), &source{value: 1, takes: 2 * time.Second}
+		c, s := newCache(), &source{value: 1, takes: 400 * time.Millisecond}
 		want(t, c, s, 1, nil, 1)
-		time.Sleep(time.Second) // three seconds after the look began
+		time.Sleep(fresh - 400*time.Millisecond)
 		want(t, c, s, 1, nil, 2)
 	})
 }
@@ -114,8 +114,8 @@ func TestStaleMaxHoldsAfterASlowLook(t *testing.T) {
 		c, s := newCache(), &source{value: 1}
 		want(t, c, s, 1, nil, 1)
 		s.set(0, errAway)
-		s.takes = 4 * time.Second
-		time.Sleep(staleMax - 2*time.Second)
+		s.takes = 2 * time.Second
+		time.Sleep(staleMax - 100*time.Millisecond)
 		want(t, c, s, 0, errAway, 2)
 	})
 }
