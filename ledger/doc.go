@@ -39,7 +39,6 @@
 package ledger
 
 import (
-	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -80,8 +79,8 @@ type Ledger struct {
 	trail  *audit.Log
 	sealer Sealer
 	opts   Options
-	lease  *lease.Lease                                               // of the one that seals
-	server func(context.Context) (now time.Time, has bool, err error) // the database server's clock
+	lease  *lease.Lease // of the one that seals
+	server store.ServerClock
 
 	mu     sync.Mutex
 	key    *signingKey // the last that signed here

@@ -84,25 +84,23 @@ func (l *Ledger) Seal(ctx context.Context) (events int, err error) {
 	return r.events, errors.Join(append(r.altered, unreadable)...)
 }
 
-// maxSkew is how far the clock of a sealer may be from the database server's.
-const maxSkew = time.Hour
-
 // clockIsRight reports whether the database server has the time of this process. Where not,
 // its blocks would say that events are older, or younger, than they are, and retention goes by
 // that: so another instance is left the lease.
 func (l *Ledger) clockIsRight(ctx context.Context, now time.Time) (bool, error) {
-	server, has, err := l.server(ctx)
-	if err != nil || !has || time.Since(now).Abs() > time.Minute { // a clock of a test
-		return err == nil, err
+	vouched, err := l.server.Vouches(ctx, now)
+	var skew *store.SkewError
+	wrong := errors.As(err, &skew)
+	if err != nil && !wrong {
+		return false, err
 	}
-	wrong := server.Sub(now).Abs() > maxSkew
 	l.mu.Lock()
 	told := l.skewed
-	l.skewed, l.vouch = wrong, !wrong
+	l.skewed, l.vouch = wrong, vouched
 	l.mu.Unlock()
 	if wrong && !told {
 		l.opts.Logger.ErrorContext(ctx, "this instance does not seal the trail: set its clock, which is not the database server's",
-			"server", server.UTC().Format(time.RFC3339))
+			"server", skew.Server.UTC().Format(time.RFC3339))
 	}
 	return !wrong, nil
 }

@@ -117,3 +117,22 @@ func TestBlockFromTheFuture(t *testing.T) {
 		a.sound(t, certificates)
 	})
 }
+
+// A clock that is not the database server's neither sweeps nor can be accepted, and nobody is
+// told to.
+func TestClockThatIsNotTheServers(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		a := newArchive(t, url, retention.Options{})
+		a.clock.Pass(time.Since(a.clock.Now()))
+		a.SetServerClock(func() time.Time { return time.Now().Add(-2 * time.Hour) })
+		_, swept := a.Sweep(t.Context())
+		for what, err := range map[string]error{"Sweep": swept, "AcceptClock": a.AcceptClock(t.Context(), commandLine)} {
+			if !errors.Is(err, retention.ErrClockSkewed) || strings.Contains(err.Error(), "--accept-clock") {
+				t.Errorf("%s = %v", what, err)
+			}
+		}
+		if n := a.number(t, `SELECT count(*) FROM retention_sweeper WHERE clock IS NOT NULL`); n != 0 {
+			t.Error("the clock is believed")
+		}
+	})
+}

@@ -41,7 +41,7 @@
 // doubted: nothing is swept until somebody says that the clock is right
 // ([Retention.AcceptClock]), or until it has stood for [Options.MaxJump]. On
 // PostgreSQL a clock that differs from the server's by more than an hour is refused
-// at once.
+// at once, and cannot be accepted ([ErrClockSkewed]).
 package retention
 
 import (
@@ -64,6 +64,8 @@ var (
 	ErrTooManyHolds = fault.New(fault.Conflict, "too_many_holds", "There may be at most "+strconv.Itoa(MaxHolds)+" holds at a time; release one first.")
 	ErrClock        = fault.New(fault.Unavailable, "clock_doubted",
 		"This machine's clock is far from the time that was believed last, so nothing is removed; where it is right, run `gatehouse retention sweep --accept-clock`.")
+	ErrClockSkewed = fault.New(fault.Unavailable, "clock_skewed",
+		"This machine's clock is not the database server's, so nothing is removed: set it right, or let another instance sweep. It cannot be accepted.")
 )
 
 // Options sets up a [Retention]. The zero value is ready to use.
@@ -85,6 +87,7 @@ type Retention struct {
 	db     *store.DB
 	trail  *audit.Log
 	ledger *ledger.Ledger
+	server store.ServerClock
 	opts   Options
 	lease  *lease.Lease // of the one that sweeps
 }
@@ -116,7 +119,7 @@ func New(db *store.DB, trail *audit.Log, l *ledger.Ledger, opts Options) *Retent
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Retention{db: db, trail: trail, ledger: l, opts: opts,
+	return &Retention{db: db, trail: trail, ledger: l, server: db.Now, opts: opts,
 		lease: lease.New(db, lease.Options{Table: lease.Sweeper, For: opts.Lease, Now: opts.Now})}
 }
 

@@ -3,7 +3,6 @@ package retention
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
@@ -174,19 +173,23 @@ func (r *Retention) note(ctx context.Context, failed error) {
 	})
 }
 
-// maxSkew is how far this machine's clock may be from the database server's.
-const maxSkew = time.Hour
+// vouched gives the time of this machine's clock, and whether the database server has the
+// same: [ErrClockSkewed] where it has another.
+func (r *Retention) vouched(ctx context.Context) (now store.Time, vouched bool, err error) {
+	at := r.opts.Now()
+	vouched, err = r.server.Vouches(ctx, at)
+	var skew *store.SkewError
+	if errors.As(err, &skew) {
+		err = ErrClockSkewed.Because(err)
+	}
+	return store.At(at), vouched, err
+}
 
-// clock gives the time that sweeps go by, or [ErrClock].
+// clock gives the time that sweeps go by, or [ErrClock] or [ErrClockSkewed].
 func (r *Retention) clock(ctx context.Context) (time.Time, error) {
-	now := store.At(r.opts.Now())
-	server, has, err := r.db.Now(ctx)
+	now, vouched, err := r.vouched(ctx)
 	if err != nil {
 		return time.Time{}, err
-	}
-	vouched := has && time.Since(now.Time).Abs() < time.Minute // not beside a clock of a test
-	if vouched && server.Sub(now.Time).Abs() > maxSkew {
-		return time.Time{}, ErrClock.Because(fmt.Errorf("the database server's clock says %s", server.Format(time.RFC3339)))
 	}
 	var doubted bool
 	err = r.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
@@ -218,7 +221,7 @@ func (r *Retention) clock(ctx context.Context) (time.Time, error) {
 			}
 		}
 		if now.Before(believed.Time) && !vouched { // nothing goes early, and what is believed stays
-			doubted = believed.Sub(now.Time) > maxSkew
+			doubted = believed.Sub(now.Time) > store.MaxSkew
 			return nil
 		}
 		_, err = tx.Exec(ctx, `UPDATE retention_sweeper SET clock = $1, doubted_since = NULL WHERE organization = $2`, now, access.InstanceOrganization)
@@ -232,12 +235,16 @@ func (r *Retention) clock(ctx context.Context) (time.Time, error) {
 
 // AcceptClock says that this machine's clock is right although it came forward
 // further than [Options.MaxJump] since the last look, such as after a long time
-// without a running instance. It needs retention:manage on the instance.
+// without a running instance. One that is not the database server's is not accepted:
+// [ErrClockSkewed]. It needs retention:manage on the instance.
 func (r *Retention) AcceptClock(ctx context.Context, caller access.Caller) error {
 	if err := access.Allow(caller, access.RetentionManage, access.InstanceOrganization); err != nil {
 		return err
 	}
-	now := store.At(r.opts.Now())
+	now, _, err := r.vouched(ctx)
+	if err != nil {
+		return err
+	}
 	return r.db.Update(ctx, access.InstanceOrganization, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `UPDATE retention_sweeper SET clock = $1, doubted_since = NULL WHERE organization = $2`, now, access.InstanceOrganization)
 		if err != nil {
