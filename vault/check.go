@@ -98,14 +98,16 @@ func (k *Checker) repeat(ctx context.Context, complaint string, woken <-chan str
 	}
 }
 
-// checkDue looks at all credentials that are due.
+// checkDue looks at all credentials that are due. What it finds goes out, so it finds
+// nothing by a clock that is not the database server's: that is a [store.SkewError].
 func (k *Checker) checkDue(ctx context.Context) error {
+	now := k.vault.opts.Now()
 	for _, which := range []struct {
 		where string
 		args  []any
 	}{
-		{`c.check_due_at <= $1 ORDER BY c.check_due_at`, []any{store.At(k.vault.opts.Now())}}, // whose time has come
-		{`c.checked_revision <> c.revision`, nil},                                             // that changed; an index holds no others
+		{`c.check_due_at <= $1 ORDER BY c.check_due_at`, []any{store.At(now)}}, // whose time has come
+		{`c.checked_revision <> c.revision`, nil},                              // that changed; an index holds no others
 	} {
 		for more := true; more; {
 			if ctx.Err() != nil {
@@ -122,10 +124,13 @@ func (k *Checker) checkDue(ctx context.Context) error {
 				}, `SELECT c.organization, c.id FROM credentials c JOIN organizations o ON o.id = c.organization AND o.deleted_at IS NULL
 					WHERE `+which.where+` LIMIT `+strconv.Itoa(checkBatch), which.args...)
 			})
+			if err == nil && len(keys) > 0 {
+				err = k.vault.mayActBy(ctx, now)
+			}
 			if err != nil {
 				return err
 			}
-			if err := k.settleAll(ctx, keys); err != nil {
+			if err := k.settleAll(ctx, keys, now); err != nil {
 				return err
 			}
 			more = len(keys) == checkBatch
@@ -136,7 +141,7 @@ func (k *Checker) checkDue(ctx context.Context) error {
 
 // settleAll looks at credentials of several organizations, those of one
 // together. Another instance may be at the same ones: each begins elsewhere.
-func (k *Checker) settleAll(ctx context.Context, keys []rowKey) error {
+func (k *Checker) settleAll(ctx context.Context, keys []rowKey, now time.Time) error {
 	slices.SortFunc(keys, func(a, b rowKey) int {
 		return cmp.Or(cmp.Compare(a.organization, b.organization), cmp.Compare(a.id, b.id))
 	})
@@ -154,7 +159,7 @@ func (k *Checker) settleAll(ctx context.Context, keys []rowKey) error {
 		err := k.vault.db.Update(ctx, batch[0].organization, func(tx *store.Tx) error {
 			told = nil
 			for _, key := range batch {
-				fresh, err := k.settle(ctx, tx, key, nil)
+				fresh, err := k.settle(ctx, tx, key, nil, now)
 				if err != nil {
 					return err
 				}
@@ -174,9 +179,9 @@ func (k *Checker) settleAll(ctx context.Context, keys []rowKey) error {
 
 // settle brings the findings of one credential up to date inside tx, and tells
 // of those that are new. ended is the test that was just made, nil for none.
-// Without one it does nothing where another instance was first.
-func (k *Checker) settle(ctx context.Context, tx *store.Tx, key rowKey, ended *endedTest) (told []FindingKind, err error) {
-	now := k.vault.opts.Now()
+// Without one it does nothing where another instance was first. now is of a clock that
+// was compared with the database server's.
+func (k *Checker) settle(ctx context.Context, tx *store.Tx, key rowKey, ended *endedTest, now time.Time) (told []FindingKind, err error) {
 	s := state{}
 	var versionAt, activeAt store.Time
 	var checked, checkDueAt, testDueAt int64

@@ -168,6 +168,7 @@ type Options struct {
 // uses to be recorded and for versions to be destroyed when their grace ends.
 type Vault struct {
 	db       *store.DB
+	server   store.ServerClock
 	log      *audit.Log
 	services *catalog.Catalog
 	ring     *seal.Keyring
@@ -196,7 +197,7 @@ func New(db *store.DB, log *audit.Log, services *catalog.Catalog, ring *seal.Key
 			return catalog.Outcome{Result: catalog.Indeterminate, Detail: "This process does not test credentials."}, 0, nil
 		}
 	}
-	v := &Vault{db: db, log: log, services: services, ring: ring, opts: opts, tests: newTests(opts.TestReuse, opts.Now)}
+	v := &Vault{db: db, server: db.Now, log: log, services: services, ring: ring, opts: opts, tests: newTests(opts.TestReuse, opts.Now)}
 	v.refused.last = make(map[versionKey]time.Time)
 	cached := recheck.Options{Size: 10_000, Fresh: Fresh, StaleMax: opts.StaleMax, Now: opts.Now, Stale: databaseAway}
 	v.opened, v.previous = recheck.New[useKey, *opened](cached), recheck.New[versionKey, *opened](cached)

@@ -131,11 +131,15 @@ func (t *endedTest) unclear(before int64) int64 {
 // room.
 func (k *Checker) startTests(ctx context.Context) error {
 	for ctx.Err() == nil {
-		closed, room := k.vault.lanes.closed(k.vault.opts.Now())
+		now := k.vault.opts.Now()
+		closed, room := k.vault.lanes.closed(now)
 		if !room {
 			return nil
 		}
-		found, err := k.dueTests(ctx, closed)
+		found, err := k.dueTests(ctx, closed, now)
+		if err == nil && len(found) > 0 {
+			err = k.vault.mayActBy(ctx, now)
+		}
 		if err != nil {
 			return err
 		}
@@ -164,8 +168,8 @@ func (k *Checker) startTests(ctx context.Context) error {
 }
 
 // dueTests gives the tests that are due longest, without those of the services in closed.
-func (k *Checker) dueTests(ctx context.Context, closed []string) ([]dueTest, error) {
-	args := []any{store.At(k.vault.opts.Now())}
+func (k *Checker) dueTests(ctx context.Context, closed []string, now time.Time) ([]dueTest, error) {
+	args := []any{store.At(now)}
 	var but strings.Builder
 	for _, service := range closed {
 		args = append(args, service)
@@ -206,10 +210,14 @@ func (k *Checker) test(ctx context.Context, d dueTest) {
 	ctx, cancel := context.WithTimeout(ctx, testAtMost)
 	defer cancel()
 	ended, err := k.ask(ctx, d)
+	now := k.vault.opts.Now()
+	if err == nil {
+		err = k.vault.mayActBy(ctx, now)
+	}
 	if err == nil {
 		var told []FindingKind
 		err = k.vault.db.Update(ctx, d.organization, func(tx *store.Tx) (err error) {
-			told, err = k.settle(ctx, tx, d.rowKey, &ended)
+			told, err = k.settle(ctx, tx, d.rowKey, &ended, now)
 			return err
 		})
 		if err == nil {
