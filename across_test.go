@@ -56,7 +56,7 @@ var across = map[string]string{
 	"retention/policy.go readBounds":     "the operator's bounds hold over every organization's policy",
 	"retention/sweeper.go ReadHealth":    "counts what all organizations have set aside",
 	"retention/sweeper.go organizations": "the sweeper goes over all organizations",
-	"retention/sweeper.go clock":         "the trail of all organizations says when it was written to last",
+	"retention/sweeper.go lastSealed":    "the trail of all organizations says when it was sealed last",
 }
 
 // TestAcrossOrganizations holds the calls of UpdateAcross, ViewAcross, Across and Fill

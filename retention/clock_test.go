@@ -1,6 +1,7 @@
 package retention_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -115,6 +116,58 @@ func TestBlockFromTheFuture(t *testing.T) {
 			t.Fatal(err)
 		}
 		a.sound(t, certificates)
+	})
+}
+
+// A clock that jumped before the first sweep ever is doubted, also where the trail was sealed by
+// it meanwhile.
+func TestJumpBeforeTheFirstSweep(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		a := newArchive(t, url, retention.Options{})
+		for range 3 {
+			a.visit(t, "acme", "ann")
+			a.seal(t)
+			a.clock.Pass(time.Second)
+		}
+		a.clock.Pass(400 * day)
+		for range 2 {
+			a.visit(t, "acme", "bob")
+			a.seal(t)
+			a.clock.Pass(time.Second)
+		}
+		for range 2 {
+			if n, err := a.Sweep(t.Context()); n != 0 || !errors.Is(err, retention.ErrClock) {
+				t.Errorf("%d rows were removed, %v", n, err)
+			}
+		}
+		if err := a.AcceptClock(t.Context(), commandLine); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := a.Sweep(t.Context()); n == 0 || err != nil {
+			t.Errorf("once it is accepted %d rows were removed, %v", n, err)
+		}
+	})
+}
+
+// A server notes the time when it starts, so that the first sweep has something to go by also
+// where nothing was sealed before.
+func TestTimeIsNotedAtTheStart(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		a := newArchive(t, url, retention.Options{})
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); a.Run(ctx) }()
+		for begun := time.Now(); a.number(t, `SELECT count(*) FROM retention_sweeper WHERE clock IS NOT NULL`) == 0 && time.Since(begun) < 20*time.Second; {
+			time.Sleep(10 * time.Millisecond)
+		}
+		stop()
+		<-ended
+		a.visit(t, "acme", "ann")
+		a.clock.Pass(400 * day)
+		a.seal(t)
+		if n, err := a.Sweep(t.Context()); n != 0 || !errors.Is(err, retention.ErrClock) {
+			t.Errorf("%d rows were removed, %v", n, err)
+		}
 	})
 }
 

@@ -39,7 +39,8 @@
 // A clock that jumps would delete everything. So the database keeps the latest time
 // that is believed, and a look that comes more than [Options.MaxJump] after it is
 // doubted: nothing is swept until somebody says that the clock is right
-// ([Retention.AcceptClock]), or until it has stood for [Options.MaxJump]. On
+// ([Retention.AcceptClock]), or until it has stood for [Options.MaxJump]. The first
+// time that is believed is that of the last block of the trail before any such jump. On
 // PostgreSQL a clock that differs from the server's by more than an hour is refused
 // at once, and cannot be accepted ([ErrClockSkewed]).
 package retention

@@ -37,6 +37,8 @@ func ReadHealth(ctx context.Context, db *store.DB) (h Health, err error) {
 
 // Run sweeps until ctx ends, whenever this process holds the lease.
 func (r *Retention) Run(ctx context.Context) {
+	// So that a clock that jumps before the first sweep is found to have. What is wrong with it the sweep says.
+	_, _ = r.clock(ctx)
 	// Soon after the start, but not in the middle of it.
 	next := time.NewTimer(min(time.Minute, r.opts.Every))
 	defer next.Stop()
@@ -199,9 +201,8 @@ func (r *Retention) clock(ctx context.Context) (time.Time, error) {
 		if err != nil {
 			return err
 		}
-		if believed.IsZero() { // the first look: the trail knows when it was written to last
-			err := tx.Across(ctx, func() error { return tx.Row(ctx, `SELECT max(updated_at) FROM ledger_logs`).Scan(&believed) })
-			if err != nil {
+		if believed.IsZero() { // the first look
+			if believed, err = r.lastSealed(ctx, tx); err != nil {
 				return err
 			}
 			if believed.IsZero() {
@@ -231,6 +232,17 @@ func (r *Retention) clock(ctx context.Context) (time.Time, error) {
 		err = ErrClock
 	}
 	return now.Time, err
+}
+
+// lastSealed gives when the trail was sealed last, before the first gap of more than
+// [Options.MaxJump]: what follows one was perhaps sealed by a clock that had jumped, a
+// moment before it is asked about. Zero: nothing was sealed.
+func (r *Retention) lastSealed(ctx context.Context, tx *store.Tx) (at store.Time, err error) {
+	err = tx.Across(ctx, func() error {
+		return tx.Row(ctx, `SELECT COALESCE(min(CASE WHEN sealed_at - before > $1 THEN before END), max(sealed_at)) FROM
+			(SELECT sealed_at, lag(sealed_at) OVER (ORDER BY sealed_at) AS before FROM ledger_blocks) AS b`, r.opts.MaxJump.Microseconds()).Scan(&at)
+	})
+	return at, err
 }
 
 // AcceptClock says that this machine's clock is right although it came forward
