@@ -148,7 +148,7 @@ func op[I, O any](fn func(ctx context.Context, caller access.Caller, in *I) (*O,
 	return func(s *Server, rt route) {
 		huma.Register(s.api, s.operation(rt), func(ctx context.Context, in *I) (*O, error) {
 			x := exchangeOf(ctx)
-			ctx, cancel := context.WithTimeout(ctx, operationTimeout)
+			ctx, cancel := s.bounded(ctx, x)
 			defer cancel()
 			out, err := fn(ctx, x.caller, in)
 			if err != nil {
@@ -169,6 +169,12 @@ type noInput struct{}
 // operationTimeout bounds one operation, so that a database that hangs does not
 // hold requests for good.
 const operationTimeout = 30 * time.Second
+
+// bounded gives an operation what is left of its time, which begins with its request: to
+// find out who is calling may take seconds, too.
+func (s *Server) bounded(ctx context.Context, x *exchange) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, operationTimeout-s.now().Sub(x.start))
+}
 
 type rawRequestKey struct{}
 
