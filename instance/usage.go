@@ -20,8 +20,14 @@ func (in *Instance) newMeter(c Config, log *slog.Logger) (*usage.Meter, error) {
 	in.metrics.Gauge("gatehouse_usage_spool_bytes", "Bytes of usage that wait on disk for the database.", func() float64 {
 		return float64(m.Backlog().Bytes)
 	})
-	in.metrics.Gauge("gatehouse_usage_queued", "Records of usage that wait for the disk.", func() float64 {
+	in.metrics.Gauge("gatehouse_usage_queued", "Records of usage in memory, that wait for the disk or the database.", func() float64 {
 		return float64(m.Backlog().Queued)
+	})
+	in.metrics.Gauge("gatehouse_usage_refused", "1 while the disk does not take usage and requests to services are refused.", func() float64 {
+		if m.Backlog().Refused {
+			return 1
+		}
+		return 0
 	})
 	in.metrics.Gauge("gatehouse_usage_lost", "Records of usage that were damaged on disk or refused by the database since the start.", func() float64 {
 		return float64(m.Backlog().Lost)

@@ -20,7 +20,7 @@ func (s *Server) registerInstance() {
 }
 
 // ready answers 200 when requests can be served, and 503 while the instance
-// stops, its database is away, or the trail takes no further visits. It says so
+// stops, its database is away, or the trail or usage takes no further visits. It says so
 // where changes are refused because the database cannot be written.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	exchangeOf(r.Context()).route = "/readyz"
@@ -38,6 +38,13 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	checks["trail"] = "ok"
 	if s.cfg.Audit.Full() {
 		checks["trail"], status = "full: the events that wait for the database are as many as may be, and visits are refused", http.StatusServiceUnavailable
+	}
+	checks["usage"] = "ok"
+	if s.cfg.Usage.Ready() != nil {
+		checks["usage"], status = "full: as much as may be waits for the database, and visits are refused", http.StatusServiceUnavailable
+		if s.cfg.Usage.Backlog().Refused {
+			checks["usage"] = "refused: the disk under the data folder does not take it, and visits are refused"
+		}
 	}
 	if degraded := s.cfg.LimitsDegraded; degraded != nil {
 		checks["limits"] = "ok"

@@ -44,16 +44,8 @@ func (m *Meter) drain(ctx context.Context) bool {
 		if err == nil {
 			err = m.applyBatch(ctx, g.id, batch, end)
 		}
-		if err != nil {
-			if !m.failing && ctx.Err() == nil {
-				m.failing = true
-				m.opts.Logger.ErrorContext(ctx, "usage waits in the spool", "bytes", m.spooled.Load(), "error", err)
-			}
+		if m.told(ctx, err); err != nil {
 			return false
-		}
-		if m.failing {
-			m.failing = false
-			m.opts.Logger.InfoContext(ctx, "usage goes into the database again")
 		}
 		for range damaged { // told now: what waits for the database is read again
 			m.lose(ctx, errDamaged)
@@ -62,6 +54,18 @@ func (m *Meter) drain(ctx context.Context) bool {
 		if err := m.spool.advance(g, end); err != nil {
 			m.opts.Logger.ErrorContext(ctx, "a file of the usage spool could not be removed", "error", err)
 		}
+	}
+}
+
+// told tells when the database begins to refuse what is applied, and when that is over.
+func (m *Meter) told(ctx context.Context, err error) {
+	switch {
+	case err != nil && !m.failing && ctx.Err() == nil:
+		m.failing = true
+		m.opts.Logger.ErrorContext(ctx, "usage waits for the database", "bytes", m.spooled.Load(), "records", m.queued.Load(), "error", err)
+	case err == nil && m.failing:
+		m.failing = false
+		m.opts.Logger.InfoContext(ctx, "usage goes into the database again")
 	}
 }
 

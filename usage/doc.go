@@ -23,9 +23,10 @@
 // the same transaction as what it adds, and what was counted already is passed
 // over, whether a commit's answer was lost or the process was.
 //
-// The spool is bounded ([Options.MaxSpool]). When it is full [Meter.Ready] says
-// so and the server answers new visits with 503 usage_unavailable, while those
-// that run are still recorded. A line that a crash or a disk has damaged is left
+// The spool is bounded ([Options.MaxSpool]). When it is full, or the disk did not
+// take the last write, [Meter.Ready] says so and the server answers new visits with
+// 503 usage_unavailable, while those that run are still recorded: past a disk that
+// refuses, they go from memory into the table. A line that a crash or a disk has damaged is left
 // out, and counted in [Backlog.Lost].
 //
 // # Unknown is not zero

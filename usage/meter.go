@@ -2,9 +2,13 @@ package usage
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/internal/fault"
@@ -36,18 +40,25 @@ type Meter struct {
 
 	mu     sync.Mutex
 	queue  []Record // what is not in the spool yet, in order of arrival
+	held   *held    // what was taken out of the queue past a disk that refuses; nil: nothing
 	spills sync.Mutex
 
 	models map[organizationHour]map[string]bool // known to be in the table; of the applier alone
 
 	flushes chan chan struct{}
-	queued  atomic.Int64 // records in queue
+	queued  atomic.Int64 // records in queue and held
 	spooled atomic.Int64 // bytes in the spool that wait
 	lost    atomic.Int64
+	refused atomic.Bool // the disk did not take the last write, and the log says so
+
+	unwritten atomic.Int64 // records that the stop gave up
+
 	failing bool // the last attempt failed, and the log says so; of the applier alone
 }
 
-// New gives a meter over db and takes over what dead processes left in its spool.
+// New gives a meter over db and takes over what dead processes left in its spool. A
+// folder that this process may not write to is an error; on a disk that is full the
+// meter lets no visit in until there is room.
 func New(db *store.DB, opts Options) (*Meter, error) {
 	if opts.MaxSpool <= 0 {
 		opts.MaxSpool = 64 << 20
@@ -70,6 +81,12 @@ func New(db *store.DB, opts Options) (*Meter, error) {
 	}
 	m := &Meter{db: db, opts: opts, spool: s, models: make(map[organizationHour]map[string]bool), flushes: make(chan chan struct{})}
 	m.spooled.Store(s.waiting())
+	switch err := s.try(); {
+	case errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS):
+		return nil, errors.Join(fmt.Errorf("the folder of the usage spool cannot be written to; give it to the user of this process: %w", err), s.close())
+	case err != nil:
+		m.refuse(context.Background(), err)
+	}
 	return m, nil
 }
 
@@ -77,9 +94,10 @@ func New(db *store.DB, opts Options) (*Meter, error) {
 // as a line.
 const recordSize = 256
 
-// Ready gives [ErrFull] when no further visit may begin.
+// Ready gives [ErrFull] when no further visit may begin: as much waits as may, or
+// the disk refuses what is written.
 func (m *Meter) Ready() error {
-	if m.spooled.Load()+m.queued.Load()*recordSize >= m.opts.MaxSpool {
+	if m.refused.Load() || m.spooled.Load()+m.queued.Load()*recordSize >= m.opts.MaxSpool {
 		return ErrFull
 	}
 	return nil
@@ -99,14 +117,15 @@ func (m *Meter) Record(r Record) {
 
 // Backlog is what has not reached the database.
 type Backlog struct {
-	Queued int64 // records in memory, on their way to the spool
-	Bytes  int64 // in the spool
-	Lost   int64 // records, since the start, that were damaged on disk or refused by the database
+	Queued  int64 // records in memory, on their way to the spool
+	Bytes   int64 // in the spool
+	Lost    int64 // records, since the start, that were damaged on disk or refused by the database
+	Refused bool  // the disk refuses what is written to the spool
 }
 
 // Backlog gives what waits now.
 func (m *Meter) Backlog() Backlog {
-	return Backlog{Queued: m.queued.Load(), Bytes: m.spooled.Load(), Lost: m.lost.Load()}
+	return Backlog{Queued: m.queued.Load(), Bytes: m.spooled.Load(), Lost: m.lost.Load(), Refused: m.refused.Load()}
 }
 
 // Flush waits until every record handed in before the call is in the database,
@@ -128,7 +147,9 @@ func (m *Meter) Flush(ctx context.Context) error {
 
 // Run moves records into the spool and on into the database until ctx ends, then
 // does so a last time, for five seconds at most, and returns. What the database
-// has not taken by then stays in the spool for the next start.
+// has not taken by then stays in the spool for the next start. Records that the disk
+// refuses go into the database past it; what neither takes is lost, and
+// [Meter.Unwritten] says afterwards how many that are.
 func (m *Meter) Run(ctx context.Context) {
 	var writer sync.WaitGroup
 	writer.Go(func() { // of its own, so that no database holds up the disk
@@ -147,14 +168,21 @@ func (m *Meter) Run(ctx context.Context) {
 	writer.Wait()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	if !m.spill(ctx) {
-		m.opts.Logger.ErrorContext(ctx, "usage could not be written before the stop", "records", m.queued.Load())
+	for !m.spill(ctx) && !m.straight(ctx) && ctx.Err() == nil {
+		time.Sleep(100 * time.Millisecond)
+	}
+	if n := m.queued.Load(); n > 0 {
+		m.unwritten.Store(n)
+		m.opts.Logger.ErrorContext(ctx, "usage could not be written before the stop", "records", n)
 	}
 	m.drain(ctx)
 	if err := m.spool.close(); err != nil {
 		m.opts.Logger.ErrorContext(ctx, "a file of the usage spool could not be closed", "error", err)
 	}
 }
+
+// Unwritten gives how many records [Meter.Run] gave up at its end: they are lost.
+func (m *Meter) Unwritten() int64 { return m.unwritten.Load() }
 
 // Close gives the files of the spool to a later process, as [Meter.Run] does at its
 // end. It is for a meter that never ran; after Run it does nothing.
@@ -175,6 +203,9 @@ func (m *Meter) apply(ctx context.Context) {
 			waiting = append(waiting, done)
 		}
 		spilled := len(waiting) == 0 || m.spill(ctx)
+		if m.refused.Load() {
+			spilled = m.straight(ctx)
+		}
 		if m.drain(ctx) && spilled {
 			for _, done := range waiting {
 				close(done)
@@ -184,34 +215,53 @@ func (m *Meter) apply(ctx context.Context) {
 	}
 }
 
-// spill writes the queue to the spool and reports whether nothing is left of it.
+// spill writes what is in memory to the spool and reports whether nothing is left of
+// it. Once a write has failed, the disk must have room for more than the next records
+// before it counts as one that takes them.
 func (m *Meter) spill(ctx context.Context) bool {
 	m.spills.Lock()
 	defer m.spills.Unlock()
+	if m.refused.Load() && m.spool.try() != nil {
+		return false
+	}
+	nothingHeld, err := m.spillHeld()
+	if err != nil {
+		m.refuse(ctx, err)
+		return false
+	}
 	m.mu.Lock()
 	records := m.queue
 	m.queue = nil
 	m.mu.Unlock()
-	if len(records) == 0 {
-		return true
-	}
-	lines := make([]byte, 0, len(records)*recordSize)
-	for _, r := range records {
-		var err error
-		if lines, err = appendLine(lines, r); err != nil { // strings and numbers always marshal
-			m.lose(ctx, err)
+	if len(records) > 0 {
+		lines := make([]byte, 0, len(records)*recordSize)
+		for _, r := range records {
+			var err error
+			if lines, err = appendLine(lines, r); err != nil { // strings and numbers always marshal
+				m.lose(ctx, err)
+			}
 		}
+		if err := m.spool.write(lines); err != nil {
+			m.refuse(ctx, err)
+			m.mu.Lock()
+			m.queue = append(records, m.queue...)
+			m.mu.Unlock()
+			return false
+		}
+		m.spooled.Add(int64(len(lines)))
+		m.queued.Add(-int64(len(records)))
 	}
-	if err := m.spool.write(lines); err != nil {
-		m.opts.Logger.ErrorContext(ctx, "usage waits for the disk", "records", len(records), "error", err)
-		m.mu.Lock()
-		m.queue = append(records, m.queue...)
-		m.mu.Unlock()
-		return false
+	if m.refused.Swap(false) {
+		m.opts.Logger.InfoContext(ctx, "usage goes to the disk again")
 	}
-	m.spooled.Add(int64(len(lines)))
-	m.queued.Add(-int64(len(records)))
-	return true
+	return nothingHeld
+}
+
+// refuse notes that the disk took no write, and tells it once.
+func (m *Meter) refuse(ctx context.Context, err error) {
+	if !m.refused.Swap(true) {
+		m.opts.Logger.ErrorContext(ctx, "the disk does not take usage: until it does, requests to services are refused", "error", err)
+	}
 }
 
 func (m *Meter) lose(ctx context.Context, err error) {

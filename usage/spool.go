@@ -84,21 +84,69 @@ func takeOver(name string) (*segment, error) {
 	return &segment{id: id, file: f, written: size}, nil
 }
 
+// create makes a file that this process holds.
+func (s *spool) create(id string) (*segment, error) {
+	f, err := os.OpenFile(filepath.Join(s.dir, id+suffix), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if !lock(f) {
+		return nil, errors.Join(errors.New("a new file of the usage spool is locked"), f.Close())
+	}
+	return &segment{id: id, file: f}, nil
+}
+
+// adopt makes a file of that id that holds lines. After an error there is none.
+func (s *spool) adopt(id string, lines []byte) error {
+	g, err := s.create(id)
+	if err != nil {
+		return err
+	}
+	if _, err = g.file.Write(lines); err == nil {
+		err = g.file.Sync()
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(g.file.Name()), g.file.Close())
+	}
+	g.written = int64(len(lines))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = append(s.closed, g)
+	return nil
+}
+
+// trySize is how much room there must be for a disk to count as one that takes writes:
+// more than a write needs, so that one with hardly any does not come and go.
+const trySize = 256 << 10
+
+// try writes a file and removes it, to see whether the disk takes what is written. Its
+// name is always the same, so that none is left of a killed process for long.
+func (s *spool) try() error {
+	name := filepath.Join(s.dir, "try.tmp")
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(make([]byte, trySize)); err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if gone := os.Remove(name); gone != nil && !errors.Is(gone, fs.ErrNotExist) { // another process tried too
+		err = errors.Join(err, gone)
+	}
+	return err
+}
+
 // write appends lines and syncs them. After an error none of them is there.
 func (s *spool) write(lines []byte) error {
 	s.mu.Lock() // all the while: the file must not be closed meanwhile
 	defer s.mu.Unlock()
 	g := s.current
 	if g == nil {
-		id := uuid.Must(uuid.NewV7()).String()
-		f, err := os.OpenFile(filepath.Join(s.dir, id+suffix), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-		if err != nil {
+		var err error
+		if g, err = s.create(uuid.Must(uuid.NewV7()).String()); err != nil {
 			return err
 		}
-		if !lock(f) {
-			return errors.Join(errors.New("a new file of the usage spool is locked"), f.Close())
-		}
-		g = &segment{id: id, file: f}
 	}
 	n, err := g.file.WriteAt(lines, g.written)
 	if err == nil {

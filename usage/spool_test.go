@@ -2,7 +2,6 @@ package usage_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -62,7 +61,7 @@ func TestDatabaseAway(t *testing.T) {
 			t.Fatal("the records do not reach the disk")
 		}
 	}
-	if n := strings.Count(log.String(), "usage waits in the spool"); n > 1 {
+	if n := strings.Count(log.String(), "usage waits for the database"); n > 1 {
 		t.Errorf("the log says %d times that the database is away", n)
 	}
 	// The process ends, the next one starts, and the database comes back.
@@ -240,45 +239,6 @@ func TestTwoMetersOneFolder(t *testing.T) {
 	})
 }
 
-// A folder that cannot be written keeps visits in memory, says so, and lets none
-// be lost that runs.
-func TestDiskAway(t *testing.T) {
-	if os.Getuid() == 0 {
-		// Permissions do not bind root; a folder that is gone does.
-		t.Log("as root, by removing the folder")
-	}
-	db, dir := openStore(t, filepath.Join(t.TempDir(), "g.db")), filepath.Join(t.TempDir(), "spool")
-	m, _ := start(t, db, dir, func(o *usage.Options) { o.MaxSpool = 100 * 256 })
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
-	}
-	sent := int64(0)
-	for m.Ready() == nil {
-		m.Record(visit("m", 1, 1))
-		sent++
-	}
-	if sent != 100 {
-		t.Errorf("full after %d", sent)
-	}
-	soon, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	if err := m.Flush(soon); err == nil {
-		t.Error("records that are only in memory are said to be in the database")
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for end := time.Now().Add(10 * time.Second); m.Ready() != nil; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("full for good")
-		}
-	}
-	flush(t, m)
-	if got := requests(t, m); got != sent {
-		t.Errorf("%d requests are counted, want %d", got, sent)
-	}
-}
-
 // FuzzSpoolLine reads hostile lines: what is read is bounded and comes back the
 // same.
 func FuzzSpoolLine(f *testing.F) {
@@ -323,7 +283,7 @@ func TestDamageIsToldOnce(t *testing.T) {
 	link.Cut()
 	var log gatehousetest.Buffer
 	m, _ := start(t, db, dir, func(o *usage.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
-	for end := time.Now().Add(10 * time.Second); !strings.Contains(log.String(), "usage waits in the spool"); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(log.String(), "usage waits for the database"); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the database is not missed")
 		}
