@@ -45,7 +45,8 @@ type Log struct {
 	wake    chan struct{}
 	flushes chan chan struct{}
 	lost    atomic.Int64
-	away    bool // the last write failed, and the log says so; of Run alone
+	given   atomic.Int64 // events that the stop gave up
+	away    bool         // the last write failed, and the log says so; of Run alone
 }
 
 // New gives a log over db.
@@ -182,6 +183,9 @@ func (l *Log) Backlog() (waiting int, lost int64) {
 	return l.queue.length, l.lost.Load()
 }
 
+// Unwritten gives how many events [Log.Run] gave up at its end: they are lost.
+func (l *Log) Unwritten() int64 { return l.given.Load() }
+
 // Full reports whether visits are not let in, since the spool holds as many events
 // as it may.
 func (l *Log) Full() bool {
@@ -278,6 +282,7 @@ func (l *Log) finish(ctx context.Context) {
 	for !l.drain(ctx) {
 		if ctx.Err() != nil {
 			waiting, _ := l.Backlog()
+			l.given.Store(int64(waiting))
 			l.opts.Logger.ErrorContext(ctx, "audit events could not be written before the stop", "events", waiting)
 			return
 		}

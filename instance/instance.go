@@ -90,6 +90,7 @@ type Instance struct {
 	redis   *ratelimit.Redis   // nil without REDIS_URL
 	cut     context.CancelFunc // ends what still runs after the grace
 	runs    sync.WaitGroup
+	served  bool // Serve has returned, so that Close is the end of a stop
 
 	closers []func() error // what gives back what was taken, the first first
 }
@@ -137,13 +138,33 @@ func (in *Instance) open(ctx context.Context, c Config, log *slog.Logger) error 
 // onClose has Close call giveBack, before all that was named earlier.
 func (in *Instance) onClose(giveBack func() error) { in.closers = append(in.closers, giveBack) }
 
-// Close ends what runs, writes what is left of the trail and gives back all that
-// was taken, the database last.
+// Close ends what runs, writes what is left of the trail and of usage, and gives back
+// all that was taken, the database last. What could not be written is an error.
 func (in *Instance) Close() error {
 	var errs []error
-	for _, giveBack := range slices.Backward(in.closers) {
+	for i, giveBack := range slices.Backward(in.closers) {
+		if i == 0 && in.served { // the log itself is what is given back last
+			in.tellStop(errors.Join(errs...))
+		}
 		errs = append(errs, giveBack())
 	}
 	in.closers = nil
 	return errors.Join(errs...)
+}
+
+func (in *Instance) tellStop(err error) {
+	if err != nil {
+		in.Log.Error("stopped, and not all went well", "error", err)
+		return
+	}
+	in.Log.Info("stopped")
+}
+
+// unwritten gives an error where the stop lost something: to be asked once all that ran has ended.
+func (in *Instance) unwritten() error {
+	events, records := in.Audit.Unwritten(), in.Usage.Unwritten()
+	if events == 0 && records == 0 {
+		return nil
+	}
+	return fmt.Errorf("the stop lost what could not be written: audit events: %d; records of usage: %d", events, records)
 }

@@ -114,7 +114,7 @@ func (in *Instance) Serve(ctx context.Context, listeners []Listener) error {
 			}
 		}
 	}
-	in.Log.Info("stopped")
+	in.served = true
 	return errors.Join(broken, err)
 }
 

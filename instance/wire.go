@@ -285,7 +285,7 @@ func (in *Instance) start(ctx context.Context) {
 		in.cut() // first: what is cut is recorded and counted by those below
 		stop()
 		in.runs.Wait()
-		return nil
+		return in.unwritten()
 	})
 	for _, run := range []func(context.Context){
 		in.Audit.Run, in.Ledger.Run, in.Retention.Run, in.Keys.Run, in.Orgs.Run, in.Tokens.Run, in.issuers.Run,
