@@ -77,7 +77,7 @@ type Export struct {
 }
 
 // StartExport lets an export in: what f picks (its Limit, Cursor and Count do not
-// count), newest first, of what there is by now. It needs audit:export, and is
+// count), newest first, of what is recorded by now, whatever its time. It needs audit:export, and is
 // itself an event: one here, and one that says how it ended. Errors: Invalid,
 // [ErrExports], [ErrFull].
 func (l *Log) StartExport(ctx context.Context, caller access.Caller, f Filter, format Format) (*Export, error) {
@@ -92,20 +92,12 @@ func (l *Log) StartExport(ctx context.Context, caller access.Caller, f Filter, f
 	}
 	l.settle(ctx, f.Organization)
 	f.Limit, f.Cursor, f.Count = MaxLimit, "", false
-	asked := f
-	now := l.opts.Now()
-	if f.To.IsZero() || f.To.After(now) { // events that come meanwhile are not chased
-		f.To = now
-		if !f.From.Before(now) && (asked.To.IsZero() || f.From.Before(asked.To)) {
-			f.To = f.From.Add(time.Microsecond) // which is to come: there is nothing
-		}
-	}
 	s, err := f.search()
 	if err != nil {
 		return nil, err
 	}
-	end, err := l.End(ctx, f.Organization)
-	if err != nil {
+	now := l.opts.Now()
+	if s.begun, err = l.begin(ctx, f.Organization); err != nil {
 		return nil, err
 	}
 	e := &l.exports
@@ -125,14 +117,14 @@ func (l *Log) StartExport(ctx context.Context, caller access.Caller, f Filter, f
 	}
 	begin.Record(ctx, caller, Event{
 		Organization: f.Organization, Action: AuditExport, Outcome: Success, Reason: "export_begun", Permission: access.AuditExport.String(),
-		Metadata: asked.told(format),
+		Metadata: f.told(format),
 	})
 	if e.running == nil {
 		e.running = make(map[string]int)
 	}
 	e.running[f.Organization]++
 	return &Export{log: l, caller: caller, slot: slot, search: s, format: format, manifest: Manifest{
-		SchemaVersion: SchemaVersion, Organization: f.Organization, Format: format, Filter: asked.named(), SealedTo: end.String(),
+		SchemaVersion: SchemaVersion, Organization: f.Organization, Format: format, Filter: f.named(), SealedTo: s.begun.end.String(),
 		ExportedAt: wiretime.Text(now),
 	}}, nil
 }
@@ -209,6 +201,9 @@ func (x *Export) write(ctx context.Context, w io.Writer) error {
 		}
 		for i := range page.Events {
 			e := &page.Events[i]
+			if x.search.begun.late[e.ID] {
+				continue
+			}
 			if err := line(e); err != nil {
 				return err
 			}
@@ -221,6 +216,7 @@ func (x *Export) write(ctx context.Context, w io.Writer) error {
 				x.manifest.Damaged++
 			}
 		}
+		clear(x.search.begun.late)
 		if page.NextCursor == "" {
 			break
 		}

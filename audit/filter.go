@@ -29,6 +29,7 @@ type search struct {
 	limit         int
 	count         bool
 	after         *place // where the page before ended
+	begun         *begun // of an export
 	tag           [cursorTag]byte
 }
 

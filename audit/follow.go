@@ -76,13 +76,13 @@ func (l *Log) End(ctx context.Context, organization string) (end Positions, err 
 
 // EndOf is [Log.End] inside a transaction.
 func EndOf(ctx context.Context, tx *store.Tx, organization string) (end Positions, err error) {
-	size := "size"
+	size, placed := "size", "log_index IS NOT NULL"
 	if tx.TakesAnyType() { // what is no number is for verification to tell of
-		size = "CASE WHEN typeof(size) = 'integer' THEN size END"
+		size, placed = "CASE WHEN typeof(size) = 'integer' THEN size END", "log_index IS NOT NULL AND typeof(log_index) = 'integer'"
 	}
 	for i, class := range Classes() {
 		var removed int64
-		err := tx.Row(ctx, `SELECT (SELECT coalesce(max(log_index) + 1, 0) FROM events WHERE organization = $1 AND class = $2 AND log_index IS NOT NULL),
+		err := tx.Row(ctx, `SELECT (SELECT coalesce(max(log_index) + 1, 0) FROM events WHERE organization = $1 AND class = $2 AND `+placed+`),
 			(SELECT coalesce(max(`+size+`), 0) FROM ledger_prefixes WHERE organization = $1 AND class = $2)`,
 			organization, string(class)).Scan(&end[i], &removed)
 		if err != nil {

@@ -284,18 +284,26 @@ func (q *streams) readTo(ctx context.Context, tx *store.Tx, low *place) ([]Event
 		}
 	}
 	query := own.merged(low, most, 0, true)
+	selected, more := columns, []any(nil)
+	var late int
+	if q.begun != nil {
+		selected, more = columns+", "+own.late(tx), []any{&late}
+	}
 	var found []Event
 	// CROSS JOIN keeps SQLite to this order: few places, each looked up.
 	err := tx.Each(ctx, func(scan func(...any) error) error {
 		if len(found) > q.limit {
 			return errEnough
 		}
-		e, err := scanEvent(q.organization, scan)
+		e, err := scanEvent(q.organization, scan, more...)
+		if late != 0 {
+			q.begun.late[e.ID] = true
+		}
 		if err == nil && (!q.match || slices.ContainsFunc(e.Targets, func(t Target) bool { return q.target.matches(t.ID) })) {
 			found = append(found, e)
 		}
 		return err
-	}, `SELECT `+columns+` FROM (SELECT at, id FROM (`+query+`) m ORDER BY at DESC, id DESC LIMIT `+strconv.Itoa(most)+`) f
+	}, `SELECT `+selected+` FROM (SELECT at, id FROM (`+query+`) m ORDER BY at DESC, id DESC LIMIT `+strconv.Itoa(most)+`) f
 		CROSS JOIN events e`+persons+` WHERE e.organization = $1 AND e.id = f.id ORDER BY f.at DESC, f.id DESC`, own.args...)
 	if errors.Is(err, errEnough) {
 		err = nil
