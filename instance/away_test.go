@@ -2,6 +2,7 @@ package instance_test
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -20,7 +21,7 @@ import (
 func TestDatabaseGoesAwayInTheMiddle(t *testing.T) {
 	link := gatehousetest.NewLink(t, gatehousetest.Postgres(t))
 	fake := gatehousetest.OpenAI(t)
-	s := instancetest.Serve(t, map[string]string{"DATABASE_URL": link.URL, "SERVICE_HOSTS": "openai=" + fake.URL})
+	s := instancetest.Serve(t, map[string]string{"DATABASE_URL": link.URL, "SERVICE_HOSTS": "openai=" + fake.URL, "GATEHOUSE_METRICS_ADDR": "127.0.0.1:0"})
 	c := api.Client{BaseURL: s.URL, Token: s.Token(t, "acme", "u_1", access.Owner)}
 	ctx := t.Context()
 	get := func(path string) int {
@@ -36,6 +37,23 @@ func TestDatabaseGoesAwayInTheMiddle(t *testing.T) {
 		}
 		_ = answer.Body.Close()
 		return answer.StatusCode
+	}
+	sealing := func(failing string) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+			answer, err := http.Get(s.ServiceURLs["metrics"] + "/metrics")
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(answer.Body)
+			_ = answer.Body.Close()
+			if err != nil || strings.Contains(string(text), "gatehouse_audit_sealing_failing "+failing+"\n") {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("gatehouse_audit_sealing_failing does not become %s", failing)
+			}
+		}
 	}
 	const models = "/api/chat/openai/v1/models"
 	create := api.CredentialCreate{Service: "openai", Credentials: map[string]string{"apiKey": fake.Key()}}
@@ -68,7 +86,10 @@ func TestDatabaseGoesAwayInTheMiddle(t *testing.T) {
 		t.Errorf("/healthz while the database is away: %d", status)
 	}
 
+	sealing("1") // which the database cannot say of itself
+
 	link.Mend()
+	sealing("0")
 	var events api.EventList
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		var err error

@@ -33,7 +33,7 @@ func (in *Instance) newLedger(ctx context.Context, c Config, log *slog.Logger) *
 		return 0
 	})
 	in.metrics.Gauge("gatehouse_audit_sealing_failing", "1 while the last run of the sealer, of any instance, failed.", func() float64 {
-		if health.get().LastError != "" {
+		if l.Failing() || health.get().LastError != "" {
 			return 1
 		}
 		return 0

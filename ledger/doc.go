@@ -41,6 +41,7 @@ package ledger
 import (
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
@@ -81,6 +82,8 @@ type Ledger struct {
 	opts   Options
 	lease  *lease.Lease // of the one that seals
 	server store.ServerClock
+
+	failing atomic.Bool // this process's last run failed
 
 	mu     sync.Mutex
 	key    *signingKey // the last that signed here

@@ -38,6 +38,10 @@ func (l *Ledger) Lag() time.Duration {
 	return l.health.Lag
 }
 
+// Failing reports whether this process's last run failed. The database may not say so,
+// where it is what cannot be written.
+func (l *Ledger) Failing() bool { return l.failing.Load() }
+
 // ReadHealth says how the sealers of a database do. It needs no keys.
 func ReadHealth(ctx context.Context, db *store.DB, now time.Time) (h Health, err error) {
 	err = db.ViewAcross(ctx, func(tx *store.Tx) error {

@@ -40,6 +40,7 @@ func (l *Ledger) Run(ctx context.Context) {
 func (l *Ledger) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		n, err := l.Seal(ctx)
+		l.failing.Store(err != nil && ctx.Err() == nil)
 		if err != nil && ctx.Err() == nil {
 			l.opts.Logger.ErrorContext(ctx, "the trail could not be sealed; it is tried again", "error", err)
 			l.lease.Note(ctx, err)
