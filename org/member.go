@@ -38,7 +38,13 @@ type MemberChange struct {
 // maxMemberRoles bounds the roles that one member has here.
 const maxMemberRoles = 32
 
-var errMemberNotFound = fault.New(fault.NotFound, "member_not_found", "Nothing is known of such a member. A PUT makes it known.")
+var (
+	errMemberNotFound = fault.New(fault.NotFound, "member_not_found", "Nothing is known of such a member. A PUT makes it known.")
+
+	// Who has nothing but a signed token is still let in: an answer that says no more is read as "gone already".
+	errNothingToForget = fault.New(fault.NotFound, "member_not_found",
+		`Nothing is known of such a member, so nothing was deleted. Whoever has a valid token is let in all the same: PUT {"disabled": true} keeps this id out.`)
+)
 
 // ValidMember reports whether id can be a member's: 1 to 256 bytes of UTF-8
 // without control characters.
@@ -188,7 +194,11 @@ func (d *Directory) DeleteMember(ctx context.Context, caller access.Caller, id s
 	}
 	organization, now := caller.Organization, store.At(d.opts.Now())
 	err := d.db.Update(ctx, organization, func(tx *store.Tx) error {
-		if _, err := readMember(ctx, tx, organization, id); err != nil {
+		_, err := readMember(ctx, tx, organization, id)
+		if errors.Is(err, errMemberNotFound) {
+			return errNothingToForget
+		}
+		if err != nil {
 			return err
 		}
 		own, err := ownRoles(ctx, tx, organization)

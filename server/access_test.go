@@ -177,6 +177,11 @@ func TestTokensFollowTheirMakers(t *testing.T) {
 			t.Fatalf("%d %s", a.Status, a.Body)
 		}
 		checkProblem(t, owner.get("/api/members/ann"), 404, "member_not_found")
+		// Who was never stored has nothing to forget, and is told to be let in.
+		unstored := owner.do("DELETE", "/api/members/never-stored", "")
+		if checkProblem(t, unstored, 404, "member_not_found"); !strings.Contains(unstored.Body, `PUT {\"disabled\": true} keeps this id out`) {
+			t.Errorf("a deletion of nothing: %s", unstored.Body)
+		}
 		checkProblem(t, maker.get(statusPath), 403, "member_disabled")
 		back := decode[api.Member](t, owner.do("PUT", "/api/members/ann", `{"disabled":false}`), 200)
 		if back.Name != "" || back.Email != "" || len(back.Roles) != 0 || back.Disabled {
