@@ -114,7 +114,7 @@ func TestFullDiskOfUsage(t *testing.T) {
 	if status, body := get("/readyz"); status != http.StatusOK || !strings.Contains(body, `"usage":"ok"`) {
 		t.Errorf("with room again: %d %s", status, body)
 	}
-	used, err := c.Usage(t.Context(), nil)
+	used, err := c.GetUsage(t.Context(), nil)
 	if err != nil || len(used.Rows) != 1 || used.Rows[0].Requests != answered {
 		t.Errorf("the usage of %d visits is %+v, %v", answered, used.Rows, err)
 	}
