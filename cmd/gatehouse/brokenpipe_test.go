@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -70,6 +71,10 @@ func TestServerWithoutAReader(t *testing.T) {
 	program := program(t)
 	environ := []string{"GATEHOUSE_DATA=" + t.TempDir(), "GATEHOUSE_ADDR=127.0.0.1:0", "JWT_SECRET=" + gatehousetest.JWTSecret,
 		"ENCRYPTION_KEY=" + gatehousetest.EncryptionKey, "ORGANIZATIONS_FROM_TOKENS=true", "AUDIT_CHECKPOINTS=stdout", "AUDIT_CHECKPOINT_EVERY=1s"}
+	// The tests may have been started with SIGHUP ignored (nohup), which a program would inherit.
+	handled := make(chan os.Signal, 1)
+	signal.Notify(handled, syscall.SIGHUP)
+	defer signal.Stop(handled)
 	server := exec.Command(program, "serve")
 	address, metrics, log := piped(t, server, environ)
 	if err := log.Close(); err != nil {
