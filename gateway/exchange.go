@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -69,11 +68,9 @@ type exchange struct {
 // workspace is what exchanges use one after the other.
 type workspace struct {
 	buffer  [bufferSize]byte
-	first   *bufio.Reader // of the first bytes of a body
+	first   [firstPiece]byte // of a body
 	watcher tokens.Watcher
 }
-
-func newWorkspace() any { return &workspace{first: bufio.NewReaderSize(nil, firstPiece)} }
 
 // firstPiece is how much of a body is read at most before its header is passed on.
 const firstPiece = 4 << 10
@@ -120,13 +117,19 @@ func (e awaited) Read(p []byte) (int, error) {
 // firstBytes waits for the first bytes of a body, and gives a reader of it with them. The
 // end of an empty one is no error.
 func (e *exchange) firstBytes(body io.Reader) (io.Reader, error) {
-	e.first.Reset(awaited{e, body})
-	_, err := e.first.Peek(1)
-	if err == io.EOF {
-		err = nil
+	for {
+		n, err := awaited{e, body}.Read(e.first[:])
+		if n == 0 && err == nil { // it came, and is held back: what may become a secret
+			continue
+		}
+		if err == io.EOF {
+			err = nil
+		}
+		if n > 0 { // what else there is to say is said again behind them
+			return io.MultiReader(bytes.NewReader(e.first[:n]), body), nil
+		}
+		return body, err
 	}
-	read, _ := e.first.Peek(e.first.Buffered())
-	return io.MultiReader(bytes.NewReader(read), body), err
 }
 
 // listen notes that the upstream is waited for from now on. A timer that fires
@@ -143,7 +146,6 @@ func (e *exchange) end() {
 	e.phase.Store(ended)
 	e.cancel(nil)
 	e.timer.Stop()
-	e.first.Reset(nil) // which would keep the body
 	e.gateway.workspaces.Put(e.workspace)
 	e.workspace = nil
 }

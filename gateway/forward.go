@@ -123,7 +123,7 @@ func (t *transfer) unanswered(e *exchange, err error) {
 // with what the upstream sent.
 func ofTheNetwork(err error) bool {
 	var operation *net.OpError
-	if errors.As(err, &operation) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errUnasked) || errors.Is(err, errResends) {
+	if errors.As(err, &operation) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errUnasked) {
 		return true
 	}
 	// net/http keeps these to itself: of an idle connection, and of HTTP/2, where a reset may mean anything.

@@ -232,7 +232,8 @@ type Gateway struct {
 	problem   func(http.ResponseWriter, *http.Request, error) int
 	log       *slog.Logger
 	transport *http.Transport
-	app       *app // nil without a backend of the operator's own
+	fresh     *http.Transport // keeps no connections
+	app       *app            // nil without a backend of the operator's own
 	limits    limits
 	bounds    Bounds
 	services  map[string]Bounds // of those that differ
@@ -270,8 +271,9 @@ func New(o Options) (*Gateway, error) {
 			memory:   orDefault(o.MemoryBody, 10<<20),
 			bodyTime: orDefault(o.BodyTimeout, time.Minute), write: orDefault(o.WriteTimeout, 30*time.Second),
 		},
-		transport: newTransport(o), attempted: o.Attempted,
+		transport: newTransport(o), fresh: newTransport(o), attempted: o.Attempted,
 	}
+	g.fresh.DisableKeepAlives, g.fresh.ForceAttemptHTTP2 = true, false
 	g.streams.of, g.streams.max = make(map[string]int), max(o.StreamsPerOrganization, 0)
 	g.asks = make(map[string]bool, len(o.AskUsage))
 	for _, name := range o.AskUsage {
@@ -301,7 +303,7 @@ func New(o Options) (*Gateway, error) {
 	if len(mistakes) > 0 {
 		return nil, errors.Join(mistakes...)
 	}
-	g.workspaces.New = newWorkspace
+	g.workspaces.New = func() any { return new(workspace) }
 	if o.Stop != nil {
 		context.AfterFunc(o.Stop, g.running.stop)
 	}

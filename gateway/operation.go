@@ -76,6 +76,9 @@ func operationOf(path string) operation {
 			o.spends = true
 		}
 	}
+	if parent == "interactions" {
+		o.errors = noErrors
+	}
 	o.spends = o.spends || o.name != ""
 	return o
 }

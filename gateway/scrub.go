@@ -65,6 +65,7 @@ func (t *transfer) scrub(e *exchange, answer *http.Response) {
 // scrubHeader cuts secrets out of the values of a header or trailer, and drops what has one
 // in its name, whose letters may have got another case.
 func (t *transfer) scrubHeader(h http.Header, secrets []string) {
+	var c *cutter // made where a value has to be looked at closely
 	for name, values := range h {
 		if holdsFolded(name, secrets) {
 			delete(h, name)
@@ -72,9 +73,15 @@ func (t *transfer) scrubHeader(h http.Header, secrets []string) {
 			continue
 		}
 		for i, value := range values {
-			if clean, n := cutText(value, secrets); n > 0 {
+			if !strings.ContainsAny(value, escapes) && !leaks(values[i:i+1], secrets) {
+				continue
+			}
+			if c == nil {
+				c = newCutter(secrets)
+			}
+			if clean, n := c.cut([]byte(value)); n > 0 {
 				values = slices.Clone(values)
-				values[i] = clean
+				values[i] = string(clean)
 				h[name] = values
 				t.removed(n)
 			}
@@ -146,15 +153,6 @@ func knownLength(answer *http.Response, n int64) {
 	unknownLength(answer)
 	answer.ContentLength = n
 	answer.Header["Content-Length"] = []string{strconv.FormatInt(n, 10)}
-}
-
-// cutText gives text with a mark in the place of each secret, and how many.
-func cutText(text string, secrets []string) (string, int) {
-	if !strings.ContainsAny(text, escapes) && !leaks([]string{text}, secrets) {
-		return text, 0
-	}
-	clean, n := newCutter(secrets).cut([]byte(text))
-	return string(clean), n
 }
 
 // gunzip gives what a compressed error says; ok is false where that is longer

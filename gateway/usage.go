@@ -36,13 +36,15 @@ func (t *transfer) account(p *payload) error {
 	}
 	body := p.inMemory()
 	var asked tokens.Request
+	var said operation
+	if t.service != nil {
+		said = operationOf(t.visit.Path)
+	}
+	t.operation.errors = said.errors // a stream that was begun before is gone on with by a GET
 	if t.r.Method == http.MethodPost {
-		if t.service != nil {
-			t.operation = operationOf(t.visit.Path)
-			t.watched = t.operation.spends
-		}
+		t.operation, t.watched = said, said.spends
 		asked = tokens.ReadRequest(body)
-		if forms := t.r.Header["Content-Type"]; asked.Model == "" && len(forms) == 1 {
+		if forms := t.r.Header["Content-Type"]; asked.Model == "" && len(forms) == 1 && !strings.HasPrefix(forms[0], "application/json") {
 			asked.Model = tokens.FormModel(body, forms[0])
 		}
 	}

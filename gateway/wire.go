@@ -48,15 +48,17 @@ func wired(dial func(ctx context.Context, network, address string) (net.Conn, er
 // retry of the transport's own, too.
 func (e *exchange) gotConn(info httptrace.GotConnInfo) {
 	e.wire, e.connected = nil, true
-	conn, shared := info.Conn, false
+	conn, http2 := info.Conn, false
 	if secured, ok := conn.(*tls.Conn); ok {
-		conn, shared = secured.NetConn(), secured.ConnectionState().NegotiatedProtocol == "h2"
+		conn = secured.NetConn()
+		http2 = e.sends == maxSends && secured.ConnectionState().NegotiatedProtocol == "h2"
 	}
-	if e.sends++; e.sends > maxSends && e.giveUp != nil {
+	if !http2 { // where what is sent again was not processed, and the connection is others' too
+		e.sends++
+	}
+	if e.sends > maxSends && e.giveUp != nil {
 		e.giveUp(errResends)
-		if !shared { // or its first bytes could still be written
-			_ = conn.Close()
-		}
+		_ = conn.Close() // or its first bytes could still be written
 		return
 	}
 	if !info.Reused {
@@ -67,16 +69,18 @@ func (e *exchange) gotConn(info httptrace.GotConnInfo) {
 	}
 }
 
-// maxSends is how often one attempt may be sent. By itself [http.Transport] sends what may be
-// done twice again on the next connection that it has kept, and again, for as long as the
-// upstream closes each without an answer: once for every connection to it, of all callers.
+// maxSends is how often one attempt may be sent on connections that were kept. By itself
+// [http.Transport] sends a request that may be done twice once more on the next of them, and so
+// on, while the upstream closes each without an answer: one request for every idle connection
+// to it, and none is left for others.
 const maxSends = 2
 
-var errResends = errors.New("the upstream closed several kept connections without an answer")
+var errResends = errors.New("the upstream closes kept connections without an answer")
 
-// resendable gives a context for an attempt that the transport might send again.
+// resendable gives a context for an attempt that the transport might send again. It ends with
+// e, and not with the attempt: the answer is read under it.
 func (e *exchange) resendable() (ctx context.Context) {
-	ctx, e.giveUp = context.WithCancelCause(e.ctx) // which ends with e: an answer that comes back to is still read
+	ctx, e.giveUp = context.WithCancelCause(e.ctx)
 	return ctx
 }
 
@@ -84,10 +88,28 @@ func (e *exchange) resendable() (ctx context.Context) {
 func (e *exchange) roundTrip(out *http.Request) (*http.Response, error) {
 	e.wire, e.sends = nil, 0
 	answer, err := e.gateway.transport.RoundTrip(out)
+	if err != nil && e.sends > maxSends && e.giveUp != nil {
+		return e.sendFresh(out)
+	}
 	if err != nil || e.wire == nil || answer.ProtoMajor != 1 || e.wire.heard.Load() != e.heard {
 		return answer, err
 	}
 	_ = e.wire.Close()
 	_ = answer.Body.Close()
 	return nil, errUnasked
+}
+
+// sendFresh sends a request once more, on a connection of its own, which is where the transport
+// would have ended.
+func (e *exchange) sendFresh(out *http.Request) (*http.Response, error) {
+	e.wire, e.giveUp = nil, nil
+	again := out.WithContext(httptrace.WithClientTrace(e.ctx, &e.trace))
+	if out.GetBody != nil {
+		body, err := out.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		again.Body = body
+	}
+	return e.gateway.fresh.RoundTrip(again)
 }

@@ -51,3 +51,32 @@ func TestNoLookRightAfterAFailure(t *testing.T) {
 		}
 	})
 }
+
+// One look that fails at once, as by a connection that broke, says nothing of the others: what
+// was changed is looked for and waited for.
+func TestAFailureAtOnceIsNoHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := recheck.New[string, int](recheck.Options{Size: 10, Fresh: time.Second, StaleMax: time.Minute,
+			Stale: func(err error) bool { return errors.Is(err, errAway) }})
+		get := func(key string, answer int, err error) int {
+			v, getErr := c.Get(t.Context(), key, func(context.Context) (int, error) {
+				time.Sleep(5 * time.Millisecond)
+				return answer, err
+			})
+			if getErr != nil {
+				t.Fatal(getErr)
+			}
+			return v
+		}
+		get("a", 1, nil)
+		get("b", 1, nil)
+		time.Sleep(2 * time.Second)
+		if v := get("b", 0, errAway); v != 1 {
+			t.Errorf("%d, want the old value", v)
+		}
+		time.Sleep(4 * time.Second)
+		if v := get("a", 2, nil); v != 2 {
+			t.Errorf("%d four seconds after another's look failed, want the new value", v)
+		}
+	})
+}

@@ -56,7 +56,6 @@ const (
 // The zero series is of none.
 type series struct {
 	first, last time.Time // when they began
-	failed      bool      // one of them
 }
 
 func (s *series) begin(now time.Time) {
@@ -69,7 +68,7 @@ func (s *series) begin(now time.Time) {
 // away reports whether the looks say that no other would be answered at the moment.
 func (s *series) away(now time.Time) bool {
 	since := now.Sub(s.last)
-	return !s.first.IsZero() && since >= 0 && since < window && (s.failed || now.Sub(s.first) >= patience)
+	return !s.first.IsZero() && since >= 0 && since < window && now.Sub(s.first) >= patience
 }
 
 type entry[V any] struct {
@@ -181,8 +180,8 @@ func (c *Cache[K, V]) run(ctx context.Context, key K, l *look[V], at time.Time, 
 	if l.err == nil || !c.away(l.err) {
 		c.answered++
 		c.silent = series{}
-	} else if !at.Before(c.silent.first) {
-		c.silent.failed = true
+	} else if at.Equal(c.silent.first) && c.opts.Now().Sub(at) < patience {
+		c.silent = series{} // refused at once, as one broken connection is: nothing hangs
 	}
 	switch {
 	case l.forgotten:
