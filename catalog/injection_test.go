@@ -243,6 +243,14 @@ func TestCallerCredentialHeaders(t *testing.T) {
 			t.Errorf("%q is removed", name)
 		}
 	}
+	for _, name := range []string{
+		"Authorization", "Proxy-Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key",
+		"X-Auth-Token", "X-Auth-Key", "X-Access-Token", "X-Amz-Security-Token", "Cookie", "Cookie2",
+	} {
+		if !catalog.CarriesCallerCredential(name) {
+			t.Errorf("%q is not removed", name)
+		}
+	}
 	// Whatever carries a credential to a provider must not come from a caller.
 	for _, name := range []string{"openai", "anthropic", "stripe", "zendesk", "intercom", "local"} {
 		h := http.Header{}
