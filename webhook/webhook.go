@@ -271,7 +271,7 @@ func (w *Webhooks) RotateSecret(ctx context.Context, caller access.Caller, id st
 			return h, exposeSecretText(secret), nil
 		}
 		if err := store.Wait(ctx, rand.N(20*time.Millisecond)); err != nil {
-			return Webhook{}, "", err
+			return Webhook{}, "", public(err)
 		}
 	}
 	return Webhook{}, "", ErrStale

@@ -294,4 +294,12 @@ func TestRotateSecretEnds(t *testing.T) {
 	if _, _, err := w.RotateSecret(ctx, owner, made.ID, 0); !errors.Is(err, webhook.ErrStale) || o.times < 10 {
 		t.Errorf("after %d rotations by others: %v", o.times, err)
 	}
+	for range 20 { // most of the time goes into waits
+		soon, cancel := context.WithTimeout(t.Context(), 15*time.Millisecond)
+		_, _, err := w.RotateSecret(soon, owner, made.ID, 0)
+		cancel()
+		if kind := fault.KindOf(err); kind != fault.Unavailable && !errors.Is(err, webhook.ErrStale) {
+			t.Fatalf("a rotation out of time: %v", err)
+		}
+	}
 }
