@@ -55,8 +55,9 @@ func (w *Webhooks) mostEvents(k webhookKey) int {
 }
 
 // noteSize remembers what a batch showed of what its sink takes: half of one that was too
-// large, and a little more after each that was taken. It is only where the next batch
-// begins; what one that was tried holds is in the database.
+// large, and a little more after each that was taken and was as large as one may be: a
+// smaller one shows nothing. It is only where the next batch begins; what one that was
+// tried holds is in the database.
 func (w *Webhooks) noteSize(k webhookKey, events int, taken, tooLarge bool) {
 	w.sinks.mu.Lock()
 	defer w.sinks.mu.Unlock()
@@ -64,7 +65,7 @@ func (w *Webhooks) noteSize(k webhookKey, events int, taken, tooLarge bool) {
 	switch {
 	case tooLarge:
 		most = events / 2
-	case there && taken:
+	case there && taken && events >= most:
 		most += max(1, most/8)
 	default:
 		return
