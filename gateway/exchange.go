@@ -122,7 +122,7 @@ func (e *exchange) firstBytes(body io.Reader) (io.Reader, error) {
 		if n == 0 && err == nil { // it came, and is held back: what may become a secret
 			continue
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = nil
 		}
 		if n > 0 { // what else there is to say is said again behind them

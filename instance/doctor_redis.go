@@ -24,7 +24,7 @@ func (d *diagnosis) redis(ctx context.Context) {
 		d.add(check, Fine, "", "not used: limits are counted in this process's memory")
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 3*checkTimeout) // on a cluster it is over a hundred questions
 	defer cancel()
 	option.DisableCache, option.DisableRetry = true, true
 	option.Dialer.Timeout, option.ConnWriteTimeout = 2*time.Second, 2*time.Second

@@ -96,7 +96,7 @@ func failedNodes(text string) (all []string) {
 }
 
 // redisDecides looks whether Redis does what limits need: one that is full, read-only or whose
-// user may too little answers everything else.
+// user may do too little answers everything else.
 func (d *diagnosis) redisDecides(ctx context.Context, client rueidis.Client, password string) {
 	err := ratelimit.Probe(ctx, client, nodeTimeout)
 	if err == nil {

@@ -31,7 +31,7 @@
 //
 // Commands work on the database by [OpenOffline], [OpenKeys], [OpenLedger] and
 // [OpenRetention], which make no database and no first key where there is none,
-// and by [Diagnose], which changes nothing at all.
+// and by [Diagnose], which changes nothing but a count in Redis that it takes away again.
 package instance
 
 import (

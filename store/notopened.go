@@ -48,7 +48,7 @@ func notOpened(path string, err error) error {
 // foreign names a file of the database that belongs to another user than this process's;
 // "" where none does.
 func foreign(path string, user int) string {
-	if user <= 0 { // root may everything, and other systems have no such number
+	if user <= 0 { // root may do everything, and other systems have no such number
 		return ""
 	}
 	for _, file := range []string{path, path + "-wal", path + "-shm"} {

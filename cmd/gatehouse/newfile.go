@@ -48,7 +48,8 @@ func moveNew(from, to string, link func(from, to string) error) error {
 	err := link(from, to)
 	switch {
 	case err == nil:
-		return os.Remove(from)
+		_ = os.Remove(from) // the file is whole under its name; the other may be left beside it
+		return nil
 	case errors.Is(err, fs.ErrExist):
 		return neverReplaced(to)
 	}

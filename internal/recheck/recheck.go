@@ -9,12 +9,14 @@
 //
 // # A database that hangs
 //
-// Nobody waits long for a look-up while there is an old value that may be used. Where
-// no look-up of the cache was answered for [patience], the database counts as away:
-// old values are served at once, and look-ups go on behind, one at a time for each key
-// and at most one a second. That holds for [window] after the last of them began, so
-// that no value is served that was changed five seconds ago, where the database has
-// answered since.
+// Until a look-up fails because nothing was answered in time, it may be a slow database
+// that is asked, and what it says may be that a value holds no more: an old value is
+// served only while it is younger than [promise], and half a second is waited first.
+// After such a failure, and until any look-up of the cache is answered, the database
+// counts as away: old values are served at once, and look-ups go on behind, one at a
+// time for each key and at most one a second. Where none has been under way for half a second, and none has failed
+// for a second, the next caller waits that half second again, so that a database which
+// is back is heard before it is passed over.
 package recheck
 
 import (
@@ -41,35 +43,20 @@ type Cache[K comparable, V any] struct {
 
 	mu       sync.Mutex
 	looking  map[K]*look[V]
-	answered int    // how many looks were
-	silent   series // of looks that were not
+	answered int       // how many looks were
+	heard    time.Time // when a look was answered last
+	begun    time.Time // when the last look began
+	pending  time.Time // since when some look has always been under way
+	hung     time.Time // when a look last failed for want of an answer; zero where one was answered since
 }
 
 const (
 	lookTime     = 4 * time.Second         // that a look may take
 	patience     = 500 * time.Millisecond  // without an answer, after which an old value will do
-	window       = 4500 * time.Millisecond // with patience no more than the five seconds in which a change holds everywhere
+	promise      = 5 * time.Second         // in which a change holds everywhere while the database answers
 	failurePause = time.Second             // from the beginning of a look that failed to the next one for the same value
+	forgiven     = 4500 * time.Millisecond // without a look, and since one failed, after which it is forgotten that the database hung
 )
-
-// series is of looks since the last answer, each begun within window of the one before.
-// The zero series is of none.
-type series struct {
-	first, last time.Time // when they began
-}
-
-func (s *series) begin(now time.Time) {
-	if since := now.Sub(s.last); s.first.IsZero() || since < 0 || since >= window {
-		*s = series{first: now}
-	}
-	s.last = now
-}
-
-// away reports whether the looks say that no other would be answered at the moment.
-func (s *series) away(now time.Time) bool {
-	since := now.Sub(s.last)
-	return !s.first.IsZero() && since >= 0 && since < window && now.Sub(s.first) >= patience
-}
 
 type entry[V any] struct {
 	value  V
@@ -109,14 +96,20 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K, load func(context.Context)
 		return known.value, nil // a look has just failed: another would not help
 	}
 	c.mu.Lock()
+	now = c.opts.Now() // another may have been faster since
+	if len(c.looking) == 0 {
+		c.pending = now
+	}
+	away := c.away(now) && (now.Sub(c.pending) >= patience || now.Sub(c.hung) < failurePause)
 	l, running := c.looking[key]
 	if !running {
+		if !c.away(now) {
+			c.hung = time.Time{}
+		}
 		l = &look[V]{done: make(chan struct{})}
-		c.looking[key] = l
-		c.silent.begin(now)
+		c.looking[key], c.begun = l, now
 		go c.run(context.WithoutCancel(ctx), key, l, now, load)
 	}
-	away := c.silent.away(now)
 	c.mu.Unlock()
 	if usable && away {
 		return known.value, nil // l goes on behind
@@ -124,16 +117,21 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K, load func(context.Context)
 	return c.wait(ctx, key, l)
 }
 
+// away reports whether the database counts as away. The lock is held.
+func (c *Cache[K, V]) away(now time.Time) bool {
+	return !c.hung.IsZero() && (now.Sub(c.begun) < forgiven || now.Sub(c.hung) < forgiven)
+}
+
 // wait gives what l says, or the old value where l fails or the database is silent.
 func (c *Cache[K, V]) wait(ctx context.Context, key K, l *look[V]) (V, error) {
-	answered := c.answers()
+	answered, _ := c.state()
 	silence := time.NewTimer(patience)
 	defer silence.Stop()
 	for {
 		select {
 		case <-l.done:
-			if l.err != nil && c.away(l.err) {
-				if old, ok := c.usable(key); ok {
+			if l.err != nil && c.silent(l.err) {
+				if old, _, ok := c.usable(key); ok {
 					return old, nil
 				}
 			}
@@ -142,34 +140,36 @@ func (c *Cache[K, V]) wait(ctx context.Context, key K, l *look[V]) (V, error) {
 			var none V
 			return none, ctx.Err()
 		case <-silence.C:
-			now := c.answers()
-			if old, ok := c.usable(key); ok && now == answered {
+			now, away := c.state()
+			old, age, ok := c.usable(key)
+			if ok && now == answered && (away || age < promise) {
 				return old, nil
 			}
-			answered = now // others are answered: l will be
+			answered = now // others are answered, and l will be; or it fails
 			silence.Reset(patience)
 		}
 	}
 }
 
-// usable gives the old value of key. It looks again, as the value may have been
+// usable gives the old value of key and its age. It looks again, as the value may have been
 // forgotten, or become too old, while a look went on.
-func (c *Cache[K, V]) usable(key K) (value V, ok bool) {
+func (c *Cache[K, V]) usable(key K) (value V, age time.Duration, ok bool) {
 	known, ok := c.entries.Get(key)
-	if !ok || c.opts.Now().Sub(known.at) >= c.opts.StaleMax {
-		return value, false
+	if age = c.opts.Now().Sub(known.at); !ok || age >= c.opts.StaleMax {
+		return value, 0, false
 	}
-	return known.value, true
+	return known.value, age, true
 }
 
-func (c *Cache[K, V]) answers() int {
+// state gives how many looks were answered, and whether the database counts as away.
+func (c *Cache[K, V]) state() (answered int, away bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.answered
+	return c.answered, c.away(c.opts.Now())
 }
 
-// away reports whether err says nothing of the value, so that an old one holds.
-func (c *Cache[K, V]) away(err error) bool { return c.opts.Stale != nil && c.opts.Stale(err) }
+// silent reports whether err says nothing of the value, so that an old one holds.
+func (c *Cache[K, V]) silent(err error) bool { return c.opts.Stale != nil && c.opts.Stale(err) }
 
 // run looks, from the moment at on: what changes meanwhile counts as newer.
 func (c *Cache[K, V]) run(ctx context.Context, key K, l *look[V], at time.Time, load func(context.Context) (V, error)) {
@@ -177,17 +177,19 @@ func (c *Cache[K, V]) run(ctx context.Context, key K, l *look[V], at time.Time, 
 	defer cancel()
 	l.value, l.err = load(ctx)
 	c.mu.Lock()
-	if l.err == nil || !c.away(l.err) {
+	now := c.opts.Now()
+	switch {
+	case l.err == nil || !c.silent(l.err):
 		c.answered++
-		c.silent = series{}
-	} else if at.Equal(c.silent.first) && c.opts.Now().Sub(at) < patience {
-		c.silent = series{} // refused at once, as one broken connection is: nothing hangs
+		c.heard, c.hung = now, time.Time{}
+	case now.Sub(at) >= patience && !at.Before(c.heard): // one that is refused at once, as by a broken connection, does not hang
+		c.hung = now
 	}
 	switch {
 	case l.forgotten:
 	case l.err == nil:
 		c.entries.Set(key, entry[V]{value: l.value, at: at})
-	case !c.away(l.err):
+	case !c.silent(l.err):
 		c.entries.Delete(key) // the old value is known to be wrong: it must not come back once look-ups fail
 	default:
 		if known, ok := c.entries.Get(key); ok {

@@ -63,6 +63,8 @@ func want(t *testing.T, c *recheck.Cache[string, int], s *source, value int, err
 	if got != value || !errors.Is(gotErr, err) {
 		t.Errorf("Get = %d, %v; want %d, %v", got, gotErr, value, err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.looks != looks {
 		t.Errorf("%d looks so far, want %d", s.looks, looks)
 	}
@@ -87,10 +89,11 @@ func TestFreshness(t *testing.T) {
 // the look is under way counts as newer.
 func TestAgeCountsFromTheBeginningOfTheLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, s := newCache(), &source{value: 1, takes: 400 * time.Millisecond}
+		c, s := newCache(), &source{value: 1, takes: 2 * time.Second}
 		want(t, c, s, 1, nil, 1)
-		time.Sleep(fresh - 400*time.Millisecond)
+		time.Sleep(time.Second) // three seconds after the look began
 		want(t, c, s, 1, nil, 2)
+		time.Sleep(2 * time.Second) // the look behind
 	})
 }
 
@@ -114,8 +117,8 @@ func TestStaleMaxHoldsAfterASlowLook(t *testing.T) {
 		c, s := newCache(), &source{value: 1}
 		want(t, c, s, 1, nil, 1)
 		s.set(0, errAway)
-		s.takes = 2 * time.Second
-		time.Sleep(staleMax - 100*time.Millisecond)
+		s.takes = 4 * time.Second
+		time.Sleep(staleMax - 2*time.Second)
 		want(t, c, s, 0, errAway, 2)
 	})
 }
