@@ -121,7 +121,7 @@ func versusBare(b *testing.B, answer ...string) {
 
 type one struct{ credential gateway.Credential }
 
-func (o one) OpenForUse(context.Context, access.Caller, *catalog.Service, string) (gateway.Credential, error) {
+func (o one) OpenForUse(context.Context, access.Caller, *catalog.Service, string, bool) (gateway.Credential, error) {
 	return o.credential, nil
 }
 

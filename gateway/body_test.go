@@ -328,8 +328,8 @@ func TestBodiesAreNotMixedUp(t *testing.T) {
 // modelKeys opens a key whose scope names models.
 type modelKeys struct{ keys }
 
-func (k modelKeys) OpenForUse(ctx context.Context, caller access.Caller, service *catalog.Service, name string) (gateway.Credential, error) {
-	c, err := k.keys.OpenForUse(ctx, caller, service, name)
+func (k modelKeys) OpenForUse(ctx context.Context, caller access.Caller, service *catalog.Service, name string, _ bool) (gateway.Credential, error) {
+	c, err := k.keys.OpenForUse(ctx, caller, service, name, true)
 	c.Scope = &catalog.Scope{Paths: []string{"/**"}, Models: []string{"small"}}
 	return c, err
 }

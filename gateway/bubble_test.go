@@ -153,7 +153,7 @@ type named struct {
 	opened   map[string]int
 }
 
-func (n *named) OpenForUse(_ context.Context, caller access.Caller, service *catalog.Service, name string) (gateway.Credential, error) {
+func (n *named) OpenForUse(_ context.Context, caller access.Caller, service *catalog.Service, name string, _ bool) (gateway.Credential, error) {
 	if name == "" {
 		name = "Default"
 	}

@@ -31,7 +31,7 @@ func (t *transfer) failOver(e *exchange, refused *http.Response, body *payload) 
 		if e.ctx.Err() != nil {
 			break
 		}
-		c, err := t.gateway.opener.OpenForUse(e.ctx, t.visit.Caller, t.service, name)
+		c, err := t.gateway.opener.OpenForUse(e.ctx, t.visit.Caller, t.service, name, false)
 		if err != nil {
 			t.logStandby(e, name, c.ID, err)
 			continue

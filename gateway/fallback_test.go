@@ -26,8 +26,8 @@ type rotating struct {
 	told   atomic.Int64
 }
 
-func (o *rotating) OpenForUse(ctx context.Context, caller access.Caller, service *catalog.Service, name string) (gateway.Credential, error) {
-	c, err := keys{}.OpenForUse(ctx, caller, service, name)
+func (o *rotating) OpenForUse(ctx context.Context, caller access.Caller, service *catalog.Service, name string, _ bool) (gateway.Credential, error) {
+	c, err := keys{}.OpenForUse(ctx, caller, service, name, true)
 	c.Previous = func(context.Context) (gateway.Credential, error) {
 		o.opened.Add(1)
 		if o.gone {

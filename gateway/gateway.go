@@ -19,10 +19,11 @@ import (
 // Opener hands out one credential for one request.
 type Opener interface {
 	// OpenForUse gives caller's credential of service under name, or the
-	// organization's default where name is "". Its errors are passed to
+	// organization's default where name is "". One that is asSent by the caller may be
+	// percent-encoded; the names that a credential lists are not. Its errors are passed to
 	// [Options.Problem] as they are: *fault.Error of kind NoCredential when there
 	// is no usable one, Unavailable when it cannot be opened now.
-	OpenForUse(ctx context.Context, caller access.Caller, service *catalog.Service, name string) (Credential, error)
+	OpenForUse(ctx context.Context, caller access.Caller, service *catalog.Service, name string, asSent bool) (Credential, error)
 }
 
 // Credential is one credential that may be used.

@@ -36,7 +36,7 @@ type keys struct {
 	err error // instead
 }
 
-func (k keys) OpenForUse(_ context.Context, caller access.Caller, service *catalog.Service, name string) (gateway.Credential, error) {
+func (k keys) OpenForUse(_ context.Context, caller access.Caller, service *catalog.Service, name string, _ bool) (gateway.Credential, error) {
 	if k.err != nil {
 		return gateway.Credential{}, k.err
 	}
@@ -57,7 +57,7 @@ func (k keys) OpenForUse(_ context.Context, caller access.Caller, service *catal
 // basicKeys opens a user and a password for the service custom.
 type basicKeys struct{ user, password string }
 
-func (k basicKeys) OpenForUse(_ context.Context, _ access.Caller, service *catalog.Service, _ string) (gateway.Credential, error) {
+func (k basicKeys) OpenForUse(_ context.Context, _ access.Caller, service *catalog.Service, _ string, _ bool) (gateway.Credential, error) {
 	in, err := service.Prepare(map[string]string{"user": k.user, "password": k.password})
 	return gateway.Credential{ID: "cred_2", Name: "Default", Version: 1, Injection: in}, err
 }

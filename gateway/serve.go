@@ -196,7 +196,7 @@ func (t *transfer) open(body *payload) error {
 		t.upstream = t.gateway.app.upstream
 		return nil
 	}
-	c, err := t.gateway.opener.OpenForUse(t.r.Context(), t.visit.Caller, t.service, t.visit.Credential)
+	c, err := t.gateway.opener.OpenForUse(t.r.Context(), t.visit.Caller, t.service, t.visit.Credential, true)
 	if err != nil {
 		return err
 	}

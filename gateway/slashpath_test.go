@@ -134,7 +134,7 @@ func TestScopeOfEncodedSlashes(t *testing.T) {
 // scopedKeys opens GitHub's key under a scope.
 type scopedKeys struct{ scope *catalog.Scope }
 
-func (k scopedKeys) OpenForUse(_ context.Context, _ access.Caller, service *catalog.Service, _ string) (gateway.Credential, error) {
+func (k scopedKeys) OpenForUse(_ context.Context, _ access.Caller, service *catalog.Service, _ string, _ bool) (gateway.Credential, error) {
 	in, err := service.Prepare(map[string]string{"token": injectedKey})
 	return gateway.Credential{ID: "cred_1", Name: "Default", Version: 1, Injection: in, Scope: k.scope}, err
 }

@@ -2,9 +2,6 @@ package instance
 
 import (
 	"context"
-	"errors"
-	"net/url"
-	"strings"
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/catalog"
@@ -20,11 +17,12 @@ type opener struct {
 }
 
 // OpenForUse implements [gateway.Opener].
-func (o opener) OpenForUse(ctx context.Context, caller access.Caller, service *catalog.Service, name string) (gateway.Credential, error) {
-	active, err := o.vault.OpenForUse(ctx, caller, service, name)
-	if decoded := decodedName(name); decoded != "" && errors.Is(err, vault.ErrNoneNamed) {
-		active, err = o.vault.OpenForUse(ctx, caller, service, decoded)
+func (o opener) OpenForUse(ctx context.Context, caller access.Caller, service *catalog.Service, name string, asSent bool) (gateway.Credential, error) {
+	open := o.vault.OpenForUse
+	if asSent {
+		open = o.vault.OpenAsSent
 	}
+	active, err := open(ctx, caller, service, name)
 	if err != nil {
 		return gateway.Credential{}, err
 	}
@@ -49,18 +47,4 @@ func credentialOf(o vault.Opened) gateway.Credential {
 	return gateway.Credential{
 		ID: o.ID, Name: o.Name, Version: o.Version, Scope: o.Scope, Failover: o.Failover, Injection: o.Injection, Open: o.Open,
 	}
-}
-
-// decodedName gives the name that another may be the percent-encoded UTF-8 of, "" for none.
-// Many clients send a header in Latin-1, and some nothing beyond it. A credential that has the
-// name as it came is meant by it.
-func decodedName(name string) string {
-	if !strings.Contains(name, "%") {
-		return ""
-	}
-	decoded, err := url.PathUnescape(name)
-	if err != nil {
-		return ""
-	}
-	return decoded // the vault refuses what is no UTF-8
 }

@@ -19,17 +19,18 @@ func TestFailoverIsTold(t *testing.T) {
 	first := owner.store("openai", map[string]string{"apiKey": openai.Key()})
 	second := owner.store("openai", map[string]string{"apiKey": "sk-second-0123456789abcdefghij"}, "name", "second")
 	as(t, s, "globex", "u9", access.Owner).store("openai", map[string]string{"apiKey": "sk-theirs-0123456789abcdefghij"}, "name", "theirs")
-	openai.SetKeys(openai.Key(), "sk-second-0123456789abcdefghij")
+	owner.store("openai", map[string]string{"apiKey": "sk-third-0123456789abcdefghijk"}, "name", "third one") // not meant by the encoded name in the list
+	openai.SetKeys(openai.Key(), "sk-second-0123456789abcdefghij", "sk-third-0123456789abcdefghijk")
 
 	quota := func() { openai.Next(gatehousetest.OutOfQuota()) }
 	quota()
 	if a := owner.do("POST", chatPath, chatBody); a.Status != 429 {
 		t.Fatalf("without a list: %d %s", a.Status, a.Body)
 	}
-	if a := owner.do("PUT", credentialsPath+"/"+first, `{"failover":["theirs","second"]}`); a.Status != 200 {
+	if a := owner.do("PUT", credentialsPath+"/"+first, `{"failover":["theirs","third%20one","second"]}`); a.Status != 200 {
 		t.Fatalf("%d %s", a.Status, a.Body)
 	}
-	if c := decode[api.Credential](t, owner.get(credentialsPath+"/"+first), 200); !slices.Equal(c.Failover, []string{"theirs", "second"}) {
+	if c := decode[api.Credential](t, owner.get(credentialsPath+"/"+first), 200); !slices.Equal(c.Failover, []string{"theirs", "third%20one", "second"}) {
 		t.Errorf("the metadata say %v", c.Failover)
 	}
 	quota()

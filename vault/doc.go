@@ -174,6 +174,7 @@ type Vault struct {
 	ring     *seal.Keyring
 	opts     Options
 	opened   *recheck.Cache[useKey, *opened]
+	encoded  *recheck.Cache[useKey, *opened] // under names that came encoded: one credential may have many
 	previous *recheck.Cache[versionKey, *opened]
 	uses     store.LastUses
 	refused  fallbacks
@@ -200,7 +201,7 @@ func New(db *store.DB, log *audit.Log, services *catalog.Catalog, ring *seal.Key
 	v := &Vault{db: db, server: db.Now, log: log, services: services, ring: ring, opts: opts, tests: newTests(opts.TestReuse, opts.Now)}
 	v.refused.last = make(map[versionKey]time.Time)
 	cached := recheck.Options{Size: 10_000, Fresh: Fresh, StaleMax: opts.StaleMax, Now: opts.Now, Stale: databaseAway}
-	v.opened, v.previous = recheck.New[useKey, *opened](cached), recheck.New[versionKey, *opened](cached)
+	v.opened, v.encoded, v.previous = recheck.New[useKey, *opened](cached), recheck.New[useKey, *opened](cached), recheck.New[versionKey, *opened](cached)
 	v.lanes.freed = make(chan struct{}, 1)
 	v.opts.Probe = v.lanes.watching(opts.Probe, opts.Now)
 	return v

@@ -209,7 +209,7 @@ func (v *Vault) importService(ctx context.Context, caller access.Caller, service
 // compareStored looks for the service's credential and, where there is one,
 // puts into r whether it holds fields.
 func (v *Vault) compareStored(ctx context.Context, caller access.Caller, fields map[string]string, r *ServiceImport) (stored bool, err error) {
-	id, err := v.find(ctx, useKey{caller.Organization, r.Service, DefaultName})
+	id, err := v.find(ctx, useKey{caller.Organization, r.Service, DefaultName, ""})
 	if errors.Is(err, ErrNoneNamed) {
 		return false, nil
 	}

@@ -12,6 +12,7 @@ import (
 	"errors"
 
 	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/internal/recheck"
 	"github.com/gatehouse-io/gatehouse/masterkey"
 	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
@@ -167,7 +168,9 @@ func Destroy(ctx context.Context, tx *store.Tx, organization string) (rows int64
 
 // Forget drops from memory what was opened of an organization, and its keys.
 func (v *Vault) Forget(organization string) {
-	v.opened.ForgetWhere(func(key useKey) bool { return key.organization == organization })
+	for _, kept := range []*recheck.Cache[useKey, *opened]{v.opened, v.encoded} {
+		kept.ForgetWhere(func(key useKey) bool { return key.organization == organization })
+	}
 	v.previous.ForgetWhere(func(key versionKey) bool { return key.organization == organization })
 	v.ring.Forget(organization)
 }

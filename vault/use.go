@@ -10,6 +10,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/catalog"
+	"github.com/gatehouse-io/gatehouse/internal/recheck"
 	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
 )
@@ -31,8 +32,9 @@ type Opened struct {
 }
 
 // useKey is how the gateway asks for a credential; an empty name asks for the
-// organization's default.
-type useKey struct{ organization, service, name string }
+// organization's default. decoded is a second name, for where there is none of the first;
+// it follows from the first.
+type useKey struct{ organization, service, name, decoded string }
 
 type opened struct {
 	Opened
@@ -78,14 +80,17 @@ func (o *opened) inject(ctx context.Context) (*catalog.Injection, error) {
 // [ErrDisabled], [ErrOutOfScope], [ErrUnreadable], and Unavailable when the database is away
 // for longer than Options.StaleMax or too many keys are being derived.
 func (v *Vault) OpenForUse(ctx context.Context, caller access.Caller, service *catalog.Service, name string) (Opened, error) {
+	return v.openKey(ctx, caller, service, v.opened, useKey{caller.Organization, service.Name, name, ""})
+}
+
+func (v *Vault) openKey(ctx context.Context, caller access.Caller, service *catalog.Service, kept *recheck.Cache[useKey, *opened], key useKey) (Opened, error) {
 	if err := access.Allow(caller, access.CredentialUse, caller.Organization); err != nil {
 		return Opened{}, err
 	}
-	if name != "" && checkName(name) != nil { // no credential can have it, and the database may refuse it
+	if key.name != "" && key.decoded == "" && checkName(key.name) != nil { // no credential can have it, and the database may refuse it
 		return Opened{}, ErrNoneNamed
 	}
-	key := useKey{caller.Organization, service.Name, name}
-	o, err := v.opened.Get(ctx, key, func(ctx context.Context) (*opened, error) { return v.load(ctx, caller, service, key) })
+	o, err := kept.Get(ctx, key, func(ctx context.Context) (*opened, error) { return v.load(ctx, caller, service, key) })
 	if err != nil {
 		return Opened{}, public(err)
 	}
@@ -164,8 +169,14 @@ func (v *Vault) find(ctx context.Context, key useKey) (string, error) {
 	err := v.db.View(ctx, key.organization, func(tx *store.Tx) error {
 		found = nil
 		if key.name != "" {
-			return v.collect(ctx, tx, &found, `SELECT id FROM credentials WHERE organization = $1 AND service = $2 AND name = $3`,
-				key.organization, key.service, key.name)
+			for _, name := range key.names() {
+				err := v.collect(ctx, tx, &found, `SELECT id FROM credentials WHERE organization = $1 AND service = $2 AND name = $3`,
+					key.organization, key.service, name)
+				if err != nil || len(found) > 0 {
+					return err
+				}
+			}
+			return nil
 		}
 		err := v.collect(ctx, tx, &found, `SELECT id FROM credentials WHERE organization = $1 AND service = $2 AND name = $3`,
 			key.organization, key.service, DefaultName)
@@ -201,8 +212,11 @@ func (v *Vault) collect(ctx context.Context, tx *store.Tx, ids *[]string, query 
 
 // forget makes the next use of the credential look at the database.
 func (v *Vault) forget(organization, service, name string) {
-	v.opened.Forget(useKey{organization, service, name})
-	v.opened.Forget(useKey{organization, service, ""})
+	v.opened.Forget(useKey{organization, service, name, ""})
+	v.opened.Forget(useKey{organization, service, "", ""})
+	v.encoded.ForgetWhere(func(key useKey) bool {
+		return key.organization == organization && key.service == service && (key.name == name || key.decoded == name)
+	})
 }
 
 // turn is how often [Vault.Run] does its work.
