@@ -46,6 +46,7 @@ type Service struct {
 	Alternatives [][]string
 
 	custom    bool    // out of the operator's file
+	chatHost  bool    // out of CHAT_HOSTS
 	private   bool    // out of the file, and on the network of the operator
 	movedFrom *origin // by the operator, to origin
 	origin    *origin // nil: never put on a request
@@ -180,6 +181,10 @@ func (s *Service) alternativesText() string {
 
 // Custom reports whether the service comes from the operator's file.
 func (s *Service) Custom() bool { return s.custom }
+
+// BuiltIn reports whether the service is known to this program: neither of the operator's
+// file nor of CHAT_HOSTS.
+func (s *Service) BuiltIn() bool { return !s.custom && !s.chatHost }
 
 // Private reports whether the operator's file puts the service on plain http or a
 // network of its own, past the guard on outgoing connections.

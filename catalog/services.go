@@ -37,7 +37,7 @@ func chatHost(name string, u *url.URL) *Service {
 	}
 	env := strings.ToUpper(strings.ReplaceAll(name, "-", "_")) + "_API_KEY"
 	return &Service{
-		Name: name, Title: name, Chat: true,
+		Name: name, Title: name, Chat: true, chatHost: true,
 		Fields: []Field{{
 			Name: "apiKey", Title: "API key", Secret: true, Required: true, MaxLength: maxToken,
 			Description: "Sent as Authorization: Bearer.", Env: []string{env},

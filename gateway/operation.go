@@ -19,14 +19,10 @@ type operation struct {
 
 // operationOf reads the path after the service, which may have the letters
 // escaped that need not be. What is not known here spends nothing: many answers tell
-// once more what was used before, such as those to changes of what is stored.
+// once more what was used before, such as those to changes of what is stored. For a
+// service that is not built in see [keepsStored].
 func operationOf(path string) operation {
-	if strings.IndexByte(path, '%') >= 0 {
-		if plain, err := url.PathUnescape(path); err == nil {
-			path = plain
-		}
-	}
-	path = strings.TrimSuffix(path, "/")
+	path = plainPath(path)
 	rest, last := cutLast(path)
 	rest, parent := cutLast(rest)
 	_, above := cutLast(rest)
@@ -92,6 +88,15 @@ var maySpend = map[string]bool{
 	"complete": true, "summarize": true, // of Anthropic and Cohere, before there were messages and chat
 	"sonar": true, "agent": true, // Perplexity
 	"conversations": true, // Mistral; with OpenAI, nothing is asked yet
+}
+
+func plainPath(path string) string {
+	if strings.IndexByte(path, '%') >= 0 {
+		if plain, err := url.PathUnescape(path); err == nil {
+			path = plain
+		}
+	}
+	return strings.TrimSuffix(path, "/")
 }
 
 // cutLast gives what is before a path's last segment, and that.

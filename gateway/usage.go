@@ -42,7 +42,8 @@ func (t *transfer) account(p *payload) error {
 	}
 	t.operation.errors = said.errors // a stream that was begun before is gone on with by a GET
 	if t.r.Method == http.MethodPost {
-		t.operation, t.watched = said, said.spends
+		t.operation = said
+		t.watched = said.spends || t.service != nil && !t.service.BuiltIn() && !keepsStored(t.visit.Path)
 		asked = tokens.ReadRequest(body)
 		if forms := t.r.Header["Content-Type"]; asked.Model == "" && len(forms) == 1 && !strings.HasPrefix(forms[0], "application/json") {
 			asked.Model = tokens.FormModel(body, forms[0])
