@@ -184,6 +184,46 @@ func TestKeptConnectionsThatCloseAreNotAllTried(t *testing.T) {
 	}
 }
 
+// After an upstream was restarted, connections that were kept to it die when they are used and
+// new ones work: no request that may be done twice fails for it.
+func TestKeptConnectionsThatDiedFailNobody(t *testing.T) {
+	const kept = 12
+	type connection struct{}
+	var restarted atomic.Bool
+	together := make(chan struct{}, kept)
+	up := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Context().Value(connection{}) != restarted.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		if !restarted.Load() {
+			together <- struct{}{}
+			for len(together) < kept {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		body, _ := io.ReadAll(r.Body)
+		_, _ = w.Write(body)
+	}))
+	up.Config.ErrorLog = log.New(io.Discard, "", 0)
+	up.Config.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
+		return context.WithValue(ctx, connection{}, restarted.Load())
+	}
+	up.Start()
+	t.Cleanup(up.Close)
+	f := serve(t, up.URL)
+	var all sync.WaitGroup
+	for range kept {
+		all.Go(func() { f.call(t, "POST", "/api/chat/up/v1", "{}") })
+	}
+	all.Wait()
+	restarted.Store(true)
+	for range kept {
+		if answer, text := f.call(t, "POST", "/api/chat/up/v1", `{"n":1}`, "Idempotency-Key", "k"); answer.StatusCode != 200 || text != `{"n":1}` {
+			t.Errorf("after a restart: %d %q", answer.StatusCode, text)
+		}
+	}
+}
+
 // What an earlier attempt sent may have been done, whatever became of the later ones.
 func TestUnreachableOnlyBeforeAnythingWasSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
