@@ -36,11 +36,11 @@ type spooled struct {
 // whether nothing is left.
 func (m *Meter) drain(ctx context.Context) bool {
 	for {
-		g, written := m.spool.next()
+		g, written, tail := m.spool.next()
 		if g == nil {
 			return true
 		}
-		batch, end, damaged, err := m.read(g, written)
+		batch, end, damaged, err := m.read(g, written, tail)
 		if err == nil {
 			err = m.applyBatch(ctx, g.id, batch, end)
 		}
@@ -71,10 +71,16 @@ func (m *Meter) told(ctx context.Context, err error) {
 
 // read gives the next records of g, and where they end. What is damaged is left
 // out and counted.
-func (m *Meter) read(g *segment, written int64) (batch []spooled, end int64, damaged int, err error) {
-	text := make([]byte, min(written-g.applied, batchSize))
-	if _, err := g.file.ReadAt(text, g.applied); err != nil && !errors.Is(err, io.EOF) {
-		return nil, 0, 0, err
+func (m *Meter) read(g *segment, written int64, tail []byte) (batch []spooled, end int64, damaged int, err error) {
+	var text []byte
+	if g.applied < written {
+		text = make([]byte, min(written-g.applied, batchSize))
+		if _, err := g.file.ReadAt(text, g.applied); err != nil && !errors.Is(err, io.EOF) {
+			return nil, 0, 0, err
+		}
+	} else {
+		text, written = tail[g.applied-written:], written+int64(len(tail))
+		text = text[:min(len(text), batchSize)]
 	}
 	end = g.applied
 	for len(text) > 0 {

@@ -168,14 +168,14 @@ func (m *Meter) Run(ctx context.Context) {
 	writer.Wait()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	for !m.spill(ctx) && !m.straight(ctx) && ctx.Err() == nil {
+	for !m.spill(ctx) && (!m.straight(ctx) || m.spool.unsettled() > 0 && !m.drain(ctx)) && ctx.Err() == nil {
 		time.Sleep(100 * time.Millisecond)
 	}
-	if n := m.queued.Load(); n > 0 {
+	m.drain(ctx)
+	if n := m.queued.Load() + m.spool.unsettled(); n > 0 {
 		m.unwritten.Store(n)
 		m.opts.Logger.ErrorContext(ctx, "usage could not be written before the stop", "records", n)
 	}
-	m.drain(ctx)
 	if err := m.spool.close(); err != nil {
 		m.opts.Logger.ErrorContext(ctx, "a file of the usage spool could not be closed", "error", err)
 	}
@@ -221,7 +221,7 @@ func (m *Meter) apply(ctx context.Context) {
 func (m *Meter) spill(ctx context.Context) bool {
 	m.spills.Lock()
 	defer m.spills.Unlock()
-	if m.refused.Load() && m.spool.try() != nil {
+	if m.refused.Load() && !m.tries() {
 		return false
 	}
 	nothingHeld, err := m.spillHeld()
@@ -241,8 +241,11 @@ func (m *Meter) spill(ctx context.Context) bool {
 				m.lose(ctx, err)
 			}
 		}
-		if err := m.spool.write(lines); err != nil {
+		kept, err := m.spool.write(lines)
+		if err != nil {
 			m.refuse(ctx, err)
+		}
+		if err != nil && !kept {
 			m.mu.Lock()
 			m.queue = append(records, m.queue...)
 			m.mu.Unlock()
@@ -250,12 +253,19 @@ func (m *Meter) spill(ctx context.Context) bool {
 		}
 		m.spooled.Add(int64(len(lines)))
 		m.queued.Add(-int64(len(records)))
+		if err != nil {
+			return false
+		}
 	}
 	if m.refused.Swap(false) {
 		m.opts.Logger.InfoContext(ctx, "usage goes to the disk again")
 	}
 	return nothingHeld
 }
+
+// tries reports whether the disk takes a write again, and with it what the spool could
+// not write. Its caller holds spills.
+func (m *Meter) tries() bool { return m.spool.try() == nil && m.spool.settle() == nil }
 
 // refuse notes that the disk took no write, and tells it once.
 func (m *Meter) refuse(ctx context.Context, err error) {

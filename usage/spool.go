@@ -26,10 +26,24 @@ type spool struct {
 // has it; a later process may finish it.
 type segment struct {
 	id      string
-	file    *os.File
-	written int64 // bytes of whole lines
-	applied int64 // bytes that are in the database
+	file    file
+	written int64  // bytes of whole lines
+	tail    []byte // lines that follow, of which the disk holds nobody knows how much; see [spool.keep]
+	applied int64  // bytes that are in the database
 }
+
+// file is an [os.File] that is open.
+type file interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Name() string
+	Sync() error
+	Truncate(size int64) error
+}
+
+// end is where the last line of g ends.
+func (g *segment) end() int64 { return g.written + int64(len(g.tail)) }
 
 const (
 	suffix = ".spool"
@@ -102,7 +116,7 @@ func (s *spool) adopt(id string, lines []byte) error {
 	if err != nil {
 		return err
 	}
-	if _, err = g.file.Write(lines); err == nil {
+	if _, err = g.file.WriteAt(lines, 0); err == nil {
 		err = g.file.Sync()
 	}
 	if err != nil {
@@ -137,45 +151,51 @@ func (s *spool) try() error {
 	return err
 }
 
-// write appends lines and syncs them. After an error none of them is there.
-func (s *spool) write(lines []byte) error {
+// write appends lines and syncs them. After an error none of them is there, unless kept:
+// then the spool has them all, in memory for now.
+func (s *spool) write(lines []byte) (kept bool, err error) {
 	s.mu.Lock() // all the while: the file must not be closed meanwhile
 	defer s.mu.Unlock()
 	g := s.current
 	if g == nil {
 		var err error
 		if g, err = s.create(uuid.Must(uuid.NewV7()).String()); err != nil {
-			return err
+			return false, err
 		}
 	}
+	s.current = g
 	n, err := g.file.WriteAt(lines, g.written)
 	if err == nil {
 		err = g.file.Sync()
 	}
-	if err != nil && n > 0 {
-		err = errors.Join(err, g.file.Truncate(g.written)) // what stays is written over
-	}
-	s.current = g
 	if err == nil {
 		g.written += int64(len(lines))
+		return false, nil
 	}
-	return err
+	if n == 0 {
+		return false, err
+	}
+	if cut := g.file.Truncate(g.written); cut != nil {
+		s.keep(g, lines)
+		return true, errors.Join(err, cut)
+	}
+	return false, err
 }
 
-// next gives the oldest file with records that are not applied yet, and how far
-// it reaches; nil where there is none.
-func (s *spool) next() (g *segment, written int64) {
+// next gives the oldest file with records that are not applied yet, how far
+// it reaches, and its tail behind that; nil where there is none.
+func (s *spool) next() (g *segment, written int64, tail []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, g := range s.closed {
-		if g.applied < g.written {
-			return g, g.written
+		if g.applied < g.end() {
+			return g, g.written, g.tail
 		}
 	}
 	if s.current != nil && s.current.applied < s.current.written {
-		return s.current, s.current.written
+		return s.current, s.current.written, nil
 	}
-	return nil, 0
+	return nil, 0, nil
 }
 
 // advance says that g is applied up to that byte, and deletes files that are done with.
@@ -195,7 +215,7 @@ func (s *spool) tidy(small int64) error {
 	var left []*segment
 	var errs []error
 	for _, g := range s.closed {
-		if g.applied < g.written {
+		if g.applied < g.end() {
 			left = append(left, g)
 			continue
 		}
@@ -217,7 +237,7 @@ func (s *spool) waiting() int64 {
 	defer s.mu.Unlock()
 	var n int64
 	for _, g := range s.closed {
-		n += g.written - g.applied
+		n += g.end() - g.applied
 	}
 	if s.current != nil {
 		n += s.current.written - s.current.applied
