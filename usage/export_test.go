@@ -3,6 +3,7 @@ package usage
 import (
 	"errors"
 	"sync/atomic"
+	"time"
 )
 
 // For fuzzing what a spool file may hold.
@@ -41,4 +42,11 @@ func (m *Meter) Stick() (mend func()) {
 	s := &sticky{file: m.spool.current.file}
 	m.spool.current.file = s
 	return func() { s.mended.Store(true) }
+}
+
+// Pause is how long a disk that refuses is left alone now.
+func (m *Meter) Pause() time.Duration {
+	m.spills.Lock()
+	defer m.spills.Unlock()
+	return m.pause
 }

@@ -51,6 +51,9 @@ type Meter struct {
 	lost    atomic.Int64
 	refused atomic.Bool // the disk did not take the last write, and the log says so
 
+	pause time.Duration // between two tries of a disk that refuses; guarded by spills, as is tryAt
+	tryAt time.Time     // when the next is due
+
 	unwritten atomic.Int64 // records that the stop gave up
 
 	failing bool // the last attempt failed, and the log says so; of the applier alone
@@ -168,6 +171,9 @@ func (m *Meter) Run(ctx context.Context) {
 	writer.Wait()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
+	m.spills.Lock()
+	m.pause, m.tryAt = 0, time.Time{} // now or never
+	m.spills.Unlock()
 	for !m.spill(ctx) && (!m.straight(ctx) || m.spool.unsettled() > 0 && !m.drain(ctx)) && ctx.Err() == nil {
 		time.Sleep(100 * time.Millisecond)
 	}
@@ -258,14 +264,30 @@ func (m *Meter) spill(ctx context.Context) bool {
 		}
 	}
 	if m.refused.Swap(false) {
+		m.pause, m.tryAt = 0, time.Time{}
 		m.opts.Logger.InfoContext(ctx, "usage goes to the disk again")
 	}
 	return nothingHeld
 }
 
+// How long a disk that refuses is left alone between two tries, each of which writes
+// [trySize] where there is hardly room.
+const (
+	firstPause = 250 * time.Millisecond
+	maxPause   = 4 * time.Second
+)
+
 // tries reports whether the disk takes a write again, and with it what the spool could
 // not write. Its caller holds spills.
-func (m *Meter) tries() bool { return m.spool.try() == nil && m.spool.settle() == nil }
+func (m *Meter) tries() bool {
+	now := time.Now()
+	if now.Before(m.tryAt) {
+		return false
+	}
+	m.pause = min(max(2*m.pause, firstPause), maxPause)
+	m.tryAt = now.Add(m.pause) // unless all goes well
+	return m.spool.try() == nil && m.spool.settle() == nil
+}
 
 // refuse notes that the disk took no write, and tells it once.
 func (m *Meter) refuse(ctx context.Context, err error) {

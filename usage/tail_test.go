@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/usage"
@@ -100,5 +101,28 @@ func TestLinesThatStayWithoutADatabase(t *testing.T) {
 	mend()
 	if n := m.Unwritten(); n != 2 {
 		t.Errorf("%d records are said to be lost, want 2", n)
+	}
+}
+
+// A disk that goes on refusing is left alone for longer and longer.
+func TestRefusedDiskIsLeftAlone(t *testing.T) {
+	db, dir := openStore(t, filepath.Join(t.TempDir(), "gatehouse.db")), filepath.Join(t.TempDir(), "spool")
+	m, _ := start(t, db, dir)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	m.Record(visit("m", 1, 1))
+	becomes(t, m, false)
+	for end := time.Now().Add(10 * time.Second); m.Pause() < time.Second; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it is tried every %v", m.Pause())
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	becomes(t, m, true)
+	if m.Pause() != 0 {
+		t.Errorf("the next that is refused is left alone for %v", m.Pause())
 	}
 }
