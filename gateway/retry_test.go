@@ -184,6 +184,46 @@ func TestKeptConnectionsThatCloseAreNotAllTried(t *testing.T) {
 	}
 }
 
+// Where all kept connections were tried, the transport's new one is the last, and is made once.
+func TestTheTransportsNewConnectionIsUsed(t *testing.T) {
+	const kept = 2
+	var dies atomic.Bool
+	var asked, made atomic.Int32
+	together := make(chan struct{}, kept)
+	up := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		if dies.Load() {
+			asked.Add(1)
+			panic(http.ErrAbortHandler)
+		}
+		together <- struct{}{}
+		for len(together) < kept {
+			time.Sleep(time.Millisecond)
+		}
+	}))
+	up.Config.ErrorLog = log.New(io.Discard, "", 0)
+	up.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			made.Add(1)
+		}
+	}
+	up.Start()
+	t.Cleanup(up.Close)
+	f := serve(t, up.URL)
+	var all sync.WaitGroup
+	for range kept {
+		all.Go(func() { f.call(t, "GET", "/api/chat/up/v1", "") })
+	}
+	all.Wait()
+	for range kept {
+		f.result(t)
+	}
+	dies.Store(true)
+	answer, _ := f.call(t, "GET", "/api/chat/up/v1", "")
+	if f.result(t); answer.StatusCode != 502 || asked.Load() != kept+1 || made.Load() != kept+1 {
+		t.Errorf("answered %d, asked %d times, on %d connections", answer.StatusCode, asked.Load(), made.Load())
+	}
+}
+
 // After an upstream was restarted, connections that were kept to it die when they are used and
 // new ones work: no request that may be done twice fails for it.
 func TestKeptConnectionsThatDiedFailNobody(t *testing.T) {

@@ -56,12 +56,12 @@ func (e *exchange) gotConn(info httptrace.GotConnInfo) {
 	if !http2 { // where what is sent again was not processed, and the connection is others' too
 		e.sends++
 	}
+	if !info.Reused { // the last one: the transport sends nothing again that failed on a new connection
+		return
+	}
 	if e.sends > maxSends && e.giveUp != nil {
 		e.giveUp(errResends)
 		_ = conn.Close() // or its first bytes could still be written
-		return
-	}
-	if !info.Reused {
 		return
 	}
 	if w, ok := conn.(*wire); ok {
@@ -88,7 +88,7 @@ func (e *exchange) resendable() (ctx context.Context) {
 func (e *exchange) roundTrip(out *http.Request) (*http.Response, error) {
 	e.wire, e.sends = nil, 0
 	answer, err := e.gateway.transport.RoundTrip(out)
-	if err != nil && e.sends > maxSends && e.giveUp != nil {
+	if err != nil && errors.Is(context.Cause(out.Context()), errResends) {
 		return e.sendFresh(out)
 	}
 	if err != nil || e.wire == nil || answer.ProtoMajor != 1 || e.wire.heard.Load() != e.heard {

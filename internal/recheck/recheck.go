@@ -14,9 +14,9 @@
 // served only while it is younger than [promise], and half a second is waited first.
 // After such a failure, and until any look-up of the cache is answered, the database
 // counts as away: old values are served at once, and look-ups go on behind, one at a
-// time for each key and at most one a second. Where none has been under way for half a second, and none has failed
-// for a second, the next caller waits that half second again, so that a database which
-// is back is heard before it is passed over.
+// time for each key and at most one a second. Where none has been under way for half a
+// second, and none has failed for a second, the next caller waits that half second
+// again, so that a database which is back is heard before it is passed over.
 package recheck
 
 import (
