@@ -40,6 +40,7 @@ const (
 // its timer may have fired just as it ended.
 type exchange struct {
 	*workspace
+	buffer  *[bufferSize]byte // see space; nil: was not needed yet
 	gateway *Gateway
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
@@ -65,9 +66,9 @@ type exchange struct {
 	previous, next *exchange // in running
 }
 
-// workspace is what exchanges use one after the other.
+// workspace is what exchanges use one after the other. It is small, since each request that
+// waits for a slow upstream has one.
 type workspace struct {
-	buffer  [bufferSize]byte
 	first   [firstPiece]byte // of a body
 	watcher tokens.Watcher
 }
@@ -148,6 +149,22 @@ func (e *exchange) end() {
 	e.timer.Stop()
 	e.gateway.workspaces.Put(e.workspace)
 	e.workspace = nil
+	if e.buffer != nil {
+		e.gateway.answers.Put(e.buffer)
+		e.buffer = nil
+	}
+}
+
+// space gives n bytes of the exchange's own, bufferSize at most: the same ones each time for
+// the same n.
+func (e *exchange) space(n int64) []byte {
+	if n <= firstPiece {
+		return e.first[:n]
+	}
+	if e.buffer == nil {
+		e.buffer, _ = e.gateway.answers.Get().(*[bufferSize]byte)
+	}
+	return e.buffer[:n]
 }
 
 func (e *exchange) expire() {

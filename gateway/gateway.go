@@ -245,6 +245,7 @@ type Gateway struct {
 	asks       map[string]bool // services that take stream_options, beside those of the catalogue that do
 	tellsIP    map[string]bool // services that are told the caller's address
 	workspaces sync.Pool       // of *workspace
+	answers    sync.Pool       // of *[bufferSize]byte
 
 	retries, breakerFailures int
 	observe                  Observer
@@ -305,6 +306,7 @@ func New(o Options) (*Gateway, error) {
 		return nil, errors.Join(mistakes...)
 	}
 	g.workspaces.New = func() any { return new(workspace) }
+	g.answers.New = func() any { return new([bufferSize]byte) }
 	if o.Stop != nil {
 		context.AfterFunc(o.Stop, g.running.stop)
 	}

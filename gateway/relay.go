@@ -86,7 +86,7 @@ func (t *transfer) secrets() []string {
 // that one that breaks can still be answered with a problem, and writes it at
 // once.
 func (t *transfer) whole(e *exchange, answer *http.Response) {
-	body := e.buffer[:answer.ContentLength]
+	body := e.space(answer.ContentLength)
 	if _, err := io.ReadFull(awaited{e, answer.Body}, body); err != nil {
 		t.broke(e, err)
 		return
@@ -271,20 +271,21 @@ type stream struct {
 
 // copy runs until body ends or either side fails.
 func (s *stream) copy(e *exchange, body io.Reader) {
+	buffer := e.space(bufferSize)
 	held := 0 // bytes at the start of the buffer that wait for the end of their line
 	for s.writeErr == nil {
 		e.listen(time.Now())
-		n, err := body.Read(e.buffer[held:])
+		n, err := body.Read(buffer[held:])
 		e.phase.Store(writing)
 		e.renew() // the upstream may have taken longer than a write may
 		end := held + n
 		ready := end
 		if s.lines && err != io.EOF {
-			ready = s.ready(e.buffer[:end], held)
+			ready = s.ready(buffer[:end], held)
 		}
 		if ready > 0 {
-			s.pass(e, e.buffer[:ready])
-			held = copy(e.buffer[:], e.buffer[ready:end])
+			s.pass(e, buffer[:ready])
+			held = copy(buffer, buffer[ready:end])
 		} else {
 			held = end
 		}
