@@ -214,10 +214,10 @@ func (l *Log) Flush(ctx context.Context) error {
 // batchSize is how many events one transaction writes at most.
 const batchSize = 1024
 
-// Run writes events and reads for followers until ctx ends, then writes what is
-// left, with open series ended, and returns. Events that cannot be written while the database is away
-// are kept and tried again; what is left ten seconds after ctx ended is given
-// up, with a log line that says how many.
+// Run writes events and reads for followers until ctx ends, then writes what is left, with
+// open series ended, and returns. Events that cannot be written while the database is away
+// are kept and tried again; what is left ten seconds after ctx ended is given up, with a log
+// line that says how many.
 func (l *Log) Run(ctx context.Context) {
 	tick := time.NewTicker(l.opts.FlushEvery)
 	defer tick.Stop()

@@ -177,11 +177,10 @@ func (in *Injection) Apply(h http.Header) {
 // The caller must not change, keep or log the slice.
 func (in *Injection) ExposeSecretValues() []string { return in.prepared().secrets }
 
-// ExposeSecretForms hands out, in plain text, what [Injection.ExposeSecretValues]
-// does and how each of them looks inside a URL (RFC 3986, both cases of hex), in
-// JSON that escapes slashes, and what is sent in base64 without its padding and in
-// the alphabet of URLs; the longest first. The caller must not change,
-// keep or log the slice.
+// ExposeSecretForms hands out, in plain text, what [Injection.ExposeSecretValues] does and
+// how each of them looks inside a URL (RFC 3986, both cases of hex), in JSON that escapes
+// slashes, and what is sent in base64 without its padding and in the alphabet of URLs; the
+// longest first. The caller must not change, keep or log the slice.
 func (in *Injection) ExposeSecretForms() []string { return in.prepared().forms }
 
 // addForms works out the forms of the secrets.

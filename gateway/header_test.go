@@ -33,6 +33,11 @@ func listen(t testing.TB, serve func(net.Conn)) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return accept(t, l, serve)
+}
+
+// accept does so with what l accepts, until the test ends.
+func accept(t testing.TB, l net.Listener, serve func(net.Conn)) string {
 	t.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for {

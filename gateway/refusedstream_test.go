@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -62,18 +63,5 @@ func listenTLS(t *testing.T, config *tls.Config, serve func(*tls.Conn)) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer func() { _ = conn.Close() }()
-				serve(conn.(*tls.Conn))
-			}()
-		}
-	}()
-	return l.Addr().String()
+	return accept(t, l, func(conn net.Conn) { serve(conn.(*tls.Conn)) })
 }

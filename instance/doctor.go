@@ -47,10 +47,11 @@ func (d *diagnosis) warn(check string, w fault.Warning) {
 	d.add(check, Doubtful, w.Mend, "%s", w.Text())
 }
 
-// Diagnose looks at everything that an instance of this configuration stands
-// on: the settings, the database, the master keys, Redis, issuers' keys, the clocks, the modes
-// of files, the ports and the trusted proxies. It runs no migration and makes no key;
-// all that it changes is a count in Redis, which it takes away again. mistakes are those of reading the environment.
+// Diagnose looks at everything that an instance of this configuration stands on: the
+// settings, the database, the master keys, Redis, issuers' keys, the clocks, the modes of
+// files, the ports and the trusted proxies. It runs no migration and makes no key; all that
+// it changes is a count in Redis, which it takes away again. mistakes are those of reading
+// the environment.
 func Diagnose(ctx context.Context, c Config, mistakes error) []Finding {
 	d := &diagnosis{config: &c}
 	d.settings(mistakes)
