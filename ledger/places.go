@@ -9,19 +9,21 @@ import (
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
-// perStatement are how many events one statement gives their places.
-var perStatement = [...]int{128, 16, 1}
+// perStatement are how many events one statement gives their places. SQLite compares each of
+// them with all: twice as many events a second are sealed by 16 as by 128 at once.
+var perStatement = [...]int{16, 4, 1}
 
 // place gives the events the places from first on. ids must be in the order of the
 // database, and each event without a place.
 func place(ctx context.Context, tx *store.Tx, id logID, ids []string, first int64) error {
 	for _, n := range perStatement {
 		for ; len(ids) >= n; ids = ids[n:] {
-			args := append(make([]any, 0, 2*n+4), id.organization, id.class, ids[0], ids[n-1])
+			args := make([]any, 0, 2*n+4)
 			for _, event := range ids[:n] {
 				args = append(args, event, first)
 				first++
 			}
+			args = append(args, id.organization, id.class, ids[0], ids[n-1]) // last: each argument in the order of the text
 			changed, err := tx.ExecPrepared(ctx, placeStatement(n), args...)
 			if err != nil {
 				return err
@@ -40,14 +42,19 @@ func place(ctx context.Context, tx *store.Tx, id logID, ids []string, first int6
 // each statement.
 func placeStatement(n int) string {
 	var b strings.Builder
+	arg := 0
+	next := func() string {
+		arg++
+		return "$" + strconv.Itoa(arg)
+	}
 	b.WriteString(`UPDATE events SET log_index = v.column2 FROM (VALUES `)
 	for i := range n {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		b.WriteString("($" + strconv.Itoa(2*i+5) + ", CAST($" + strconv.Itoa(2*i+6) + " AS BIGINT))")
+		b.WriteString("(" + next() + ", CAST(" + next() + " AS BIGINT))")
 	}
-	b.WriteString(`) AS v WHERE events.organization = $1 AND events.class = $2 AND events.id >= $3 AND events.id <= $4 AND events.id = v.column1
-		AND events.log_index IS NULL`)
+	b.WriteString(`) AS v WHERE events.organization = ` + next() + ` AND events.class = ` + next() + ` AND events.id >= ` + next() +
+		` AND events.id <= ` + next() + ` AND events.id = v.column1 AND events.log_index IS NULL`)
 	return b.String()
 }
