@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -14,8 +15,24 @@ import (
 // eraseBatch is how many events lose their side row in one transaction.
 const eraseBatch = 1000
 
-// eraseRows are those of the event_terms that name a person, in the order of erasure.
-const eraseRows = `SELECT occurred_at, event_id FROM event_terms WHERE organization = $1 AND term = $2`
+// eraseRows are those of the event_terms that have a person's id, in the order of erasure.
+const eraseRows = `SELECT t.occurred_at, t.event_id, e.canonical FROM event_terms t
+	LEFT JOIN events e ON e.organization = t.organization AND e.id = t.event_id WHERE t.organization = $1 AND t.term = $2`
+
+// namesPerson reports whether an event has the id of a person as that of one: a service, a
+// credential or a token may have the same, and whose address is on its events is another's
+// business. What cannot be read counts as one.
+func namesPerson(canonical []byte, id string) bool {
+	e, err := decode(canonical, nil)
+	if err != nil {
+		return true
+	}
+	return e.Actor.ID == id && e.Actor.Type == string(access.User) ||
+		slices.ContainsFunc(e.Targets, func(t Target) bool { return t.ID == id && personal[t.Type] })
+}
+
+// personal are the types of targets that are people.
+var personal = map[string]bool{"member": true, "person": true, "user": true}
 
 // ErasePerson takes the personal data (addresses, user agents, names) off every
 // event of the caller's organization whose actor or target is this person, and
@@ -62,17 +79,19 @@ type erasure struct {
 // eraseSome erases the next batch, and gives how far the erasure has come then.
 func (l *Log) eraseSome(ctx context.Context, tx *store.Tx, caller access.Caller, e erasure) (erasure, error) {
 	var events []place
+	var named []bool
 	query, args := eraseRows, []any{caller.Organization, append([]byte{e.kind}, e.id...)}
 	if e.after.id != "" {
-		query += ` AND (occurred_at, event_id) > ($3, $4)`
+		query += ` AND (t.occurred_at, t.event_id) > ($3, $4)`
 		args = append(args, e.after.at, e.after.id)
 	}
 	args = append(args, eraseBatch)
-	query += ` ORDER BY occurred_at, event_id LIMIT $` + strconv.Itoa(len(args))
+	query += ` ORDER BY t.occurred_at, t.event_id LIMIT $` + strconv.Itoa(len(args))
 	err := tx.Each(ctx, func(scan func(...any) error) error {
 		var p place
-		err := scan(&p.at, &p.id)
-		events = append(events, p)
+		var canonical []byte
+		err := scan(&p.at, &p.id, &canonical)
+		events, named = append(events, p), append(named, namesPerson(canonical, e.id))
 		return err
 	}, query, args...)
 	if err != nil {
@@ -81,7 +100,10 @@ func (l *Log) eraseSome(ctx context.Context, tx *store.Tx, caller access.Caller,
 	tx.Destroys()
 	first := e.after.id == ""
 	e.erased, e.done = 0, len(events) < eraseBatch
-	for _, p := range events {
+	for i, p := range events {
+		if !named[i] {
+			continue
+		}
 		// An erasure names the person too, and the address in it is of whoever asked for it.
 		one, err := tx.ExecPrepared(ctx, `DELETE FROM event_persons WHERE organization = $1 AND event_id = $2 AND NOT EXISTS
 			(SELECT 1 FROM events e WHERE e.organization = $1 AND e.id = $2 AND e.action = $3 AND e.actor_id <> $4)`, caller.Organization, p.id, string(AuditErase), e.id)

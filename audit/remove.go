@@ -126,8 +126,9 @@ func EventsOfPerson(ctx context.Context, tx *store.Tx, organization, person stri
 			return err
 		}
 		looked++
-		e.ID, e.Personal = next.id, side != nil
-		events = append(events, e)
+		if e.ID, e.Personal = next.id, side != nil; namesPerson(e.Canonical, person) {
+			events = append(events, e)
+		}
 		return nil
 	}, `SELECT t.occurred_at, t.event_id, e.class, e.canonical, p.event_id FROM event_terms t
 		JOIN events e ON e.organization = t.organization AND e.id = t.event_id

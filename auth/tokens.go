@@ -164,13 +164,20 @@ func (t *Tokens) Create(ctx context.Context, caller access.Caller, in TokenInput
 	if err := caller.MayGive(scope); err != nil {
 		return Token{}, "", err
 	}
+	named, err := t.nameable(ctx, caller, roles)
+	if err != nil {
+		return Token{}, "", err
+	}
+	if len(named) < len(roles) {
+		return Token{}, "", fault.InvalidFields(fault.Field{Name: "roles", Message: "must each be one that you have, or whose permissions you hold all: a role is also a name, by which scopes and your application tell callers apart"})
+	}
 	token := newServiceToken()
 	hash := hashOf(token)
 	k := Token{
 		ID: store.NewID("tok"), Name: in.Name, Permissions: scope, Roles: roles, Credentials: in.Credentials,
 		CreatedAt: now.Time, CreatedBy: caller.ID, ExpiresAt: store.At(in.ExpiresAt).Time,
 	}
-	err := t.db.Update(ctx, caller.Organization, func(tx *store.Tx) error {
+	err = t.db.Update(ctx, caller.Organization, func(tx *store.Tx) error {
 		if err := t.insert(ctx, tx, caller, k, hash[:]); err != nil {
 			return err
 		}
@@ -184,6 +191,26 @@ func (t *Tokens) Create(ctx context.Context, caller access.Caller, in TokenInput
 		return Token{}, "", err
 	}
 	return k, token, nil
+}
+
+// nameable gives those of roles that a token of this maker may have by name: scopes of
+// credentials and the operator's application go by names, whatever a token's permissions are.
+// They are the maker's own, and those that grant nothing beyond what it holds.
+func (t *Tokens) nameable(ctx context.Context, maker access.Caller, roles []access.Role) ([]access.Role, error) {
+	var named []access.Role
+	for _, r := range roles {
+		if !slices.Contains(maker.Roles, r) {
+			granted, err := t.orgs.Grants(ctx, maker.Organization, []access.Role{r})
+			if err != nil {
+				return nil, err
+			}
+			if granted == 0 || maker.MayGive(granted) != nil {
+				continue
+			}
+		}
+		named = append(named, r)
+	}
+	return named, nil
 }
 
 // forTokens are the permissions that a service token may have, by whatever role: it makes and

@@ -50,7 +50,11 @@ func (t *Tokens) caller(ctx context.Context, token string) (access.Caller, error
 		}
 		limit &= granted
 	}
-	c = c.With(k.Roles, limit).Within(limit)
+	named, err := t.nameable(ctx, maker, k.Roles)
+	if err != nil {
+		return c, err
+	}
+	c = c.With(named, limit).Within(limit)
 	c.Credentials = k.Credentials
 	t.uses.Note(k.organization, k.ID, now)
 	return c, nil

@@ -2,10 +2,12 @@ package gateway
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/gatehouse-io/gatehouse/catalog"
@@ -77,14 +79,19 @@ func (t *transfer) modelDenied(scope *catalog.Scope, body *payload) string {
 		return scopeUnnamed // the model of a path is another to who takes the slash for a separator
 	}
 	reads := t.r.Method == http.MethodGet || t.r.Method == http.MethodHead || t.r.Method == http.MethodOptions
-	models, inner := pathModels(t.visit.Path, reads), []string(nil) // those of tools do not name the request's
+	// Those of tools and of headers do not name the request's, and nor does a query beside a body.
+	models, inner := pathModels(t.visit.Path, reads), headerModels(t.r.Header)
 	query, err := url.ParseQuery(t.r.URL.RawQuery)
 	if err != nil {
 		return scopeUnnamed // two servers may cut it in two ways
 	}
 	for name, values := range query {
-		if strings.EqualFold(name, "model") || strings.EqualFold(name, "deployment") {
+		switch {
+		case !strings.EqualFold(name, "model") && !strings.EqualFold(name, "deployment"):
+		case body.size == 0:
 			models = append(models, values...)
+		default:
+			inner = append(inner, values...)
 		}
 	}
 	if body.size > 0 {
@@ -92,7 +99,15 @@ func (t *transfer) modelDenied(scope *catalog.Scope, body *payload) string {
 		if !ok || !saysJSON(t.r.Header) {
 			return scopeUnnamed
 		}
-		models, inner = append(models, named...), more
+		models, inner = append(models, named...), append(inner, more...)
+		if t.service.Name == "replicate" {
+			inner = append(inner, versionModels(body.inMemory())...)
+		}
+	}
+	if !reads {
+		if why := listedDenied(scope, t.visit.Path); why != "" {
+			return why
+		}
 	}
 	if len(models) == 0 && (!reads || body.size != 0) {
 		return scopeUnnamed
@@ -139,6 +154,52 @@ func pathModels(path string, reads bool) []string {
 		if model, _, ok := strings.Cut(path[strings.LastIndexByte(path, '/')+1:], ":"); ok {
 			models = append(models, model)
 		}
+	}
+	return models
+}
+
+// listedDenied says why a scope does not take the model that a path names behind models/, as
+// Hugging Face and Replicate have it: owner/name, and what is to be done with it. Such a path
+// asks for that one, whatever the body says.
+func listedDenied(scope *catalog.Scope, path string) string {
+	if plain, err := url.PathUnescape(path); err == nil {
+		path = plain
+	}
+	segments := strings.Split(strings.Trim(path, "/"), "/")
+	at := slices.IndexFunc(segments, func(s string) bool { return strings.EqualFold(s, "models") })
+	if at < 0 || at+1 == len(segments) || operationsOfModels[strings.ToLower(segments[at+1])] {
+		return ""
+	}
+	named := segments[at+1:]
+	for n := 1; n <= min(len(named), 3); n++ {
+		model := strings.Join(named[:n], "/")
+		bare, _, _ := strings.Cut(model, ":")
+		if scope.AllowsModel(model) || scope.AllowsModel(bare) {
+			return ""
+		}
+	}
+	return scopeModel
+}
+
+// operationsOfModels are segments that stand behind models/ and are no model: Azure's, whose
+// bodies name it.
+var operationsOfModels = map[string]bool{"chat": true, "completions": true, "embeddings": true, "images": true, "responses": true}
+
+// versionModels gives what Replicate's version chooses, whatever else the body says: owner/name:id,
+// or an id alone, which tells nobody of which model it is.
+func versionModels(body []byte) []string {
+	var request struct{ Version string }
+	if json.Unmarshal(body, &request) != nil || request.Version == "" {
+		return nil
+	}
+	model, _, _ := strings.Cut(request.Version, ":")
+	return []string{model}
+}
+
+// headerModels gives the models that headers choose for a part of the work.
+func headerModels(h http.Header) (models []string) {
+	for _, name := range [...]string{"X-Ms-Oai-Image-Generation-Deployment", "X-Grok-Model-Override"} {
+		models = append(models, h[name]...)
 	}
 	return models
 }

@@ -189,10 +189,16 @@ func (t *transfer) takesEncodedSlashes() bool {
 	return t.service != nil && t.service.EncodedSlashes
 }
 
+// errTokenCredentials refuses the operator's application to a token that is for credentials.
+var errTokenCredentials = fault.New(fault.Denied, "credential_out_of_scope", "This token can use certain credentials only, and the application behind this address uses none.")
+
 // open finds where the request goes, with the credential where one is needed
 // and its scope takes the request.
 func (t *transfer) open(body *payload) error {
 	if t.service == nil {
+		if t.visit.Caller.Credentials != nil { // none of them is used there
+			return errTokenCredentials
+		}
 		t.upstream = t.gateway.app.upstream
 		return nil
 	}

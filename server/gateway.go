@@ -20,6 +20,8 @@ const (
 	proxyRoute = "/api/proxy/{service}/{path...}"
 )
 
+var errTwoCredentials = fault.New(fault.Malformed, "ambiguous_request", "Send Gatehouse-Credential once.")
+
 // serveGateway serves a chat or proxy route: caller, room in the trail, limits,
 // and only then the gateway, which opens a key.
 func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, x *exchange) {
@@ -57,6 +59,12 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, x *exchang
 			slot.Release()
 		}
 	}()
+	if len(r.Header["Gatehouse-Credential"]) > 1 { // the one that was meant may be either
+		slot.Release()
+		recorded = true
+		s.writeProblem(w, r, errTwoCredentials)
+		return
+	}
 	at := servedAtRoot(r)
 	result := s.gateway.Serve(w, r, gateway.Visit{
 		Route: family, Caller: x.caller, RequestID: x.id, Service: service, Path: path,

@@ -240,6 +240,15 @@ func fieldOf(d *huma.ErrorDetail, known map[string]bool) fault.Field {
 	name := strings.Join(path, ".")
 	message := "is not valid"
 	switch m := d.Message; {
+	case strings.HasPrefix(m, "json: cannot unmarshal number "): // the schema takes 60.0 and 6e1 for integers
+		message = "must be a whole number, without a point or an exponent"
+		if _, field, ok := strings.Cut(m, "Go struct field "); ok {
+			field, _, _ = strings.Cut(field, " of type ")
+			_, field, _ = strings.Cut(field, ".")
+			if !slices.ContainsFunc(strings.Split(field, "."), func(part string) bool { return !known[part] }) {
+				name = field
+			}
+		}
 	case m == "unexpected property" && len(path) == len(parts):
 		message = "is not a field of this call"
 	case m == "unexpected property":

@@ -170,6 +170,11 @@ func (w *Webhooks) change(ctx context.Context, caller access.Caller, id string, 
 			return ErrStale
 		}
 		was := h.Content
+		if action == audit.WebhookUpdate { // to end what was there takes as much as to begin it
+			if err := was.mayTake(caller); err != nil {
+				return err
+			}
+		}
 		if !fn(&h) {
 			return nil
 		}
@@ -219,6 +224,9 @@ func (w *Webhooks) Delete(ctx context.Context, caller access.Caller, id string, 
 		if !match.Allows(h.Revision) {
 			return ErrStale
 		}
+		if err := h.mayTake(caller); err != nil {
+			return err
+		}
 		if err := keepSink(ctx, tx, caller.Organization, id, nil, store.Time{}); err != nil {
 			return err
 		}
@@ -251,7 +259,11 @@ func (w *Webhooks) RotateSecret(ctx context.Context, caller access.Caller, id st
 	for range rotateAttempts {
 		var version int64
 		err := w.db.View(ctx, caller.Organization, func(tx *store.Tx) (err error) {
-			if _, err = find(ctx, tx, caller.Organization, id); err != nil {
+			h, err := find(ctx, tx, caller.Organization, id)
+			if err != nil {
+				return err
+			}
+			if err := h.mayTake(caller); err != nil { // who has the secret can say what the trail said
 				return err
 			}
 			return tx.Row(ctx, `SELECT secret_version FROM webhooks WHERE organization = $1 AND id = $2`, caller.Organization, id).Scan(&version)

@@ -195,9 +195,11 @@ var (
 	errMany = errors.New("more values than are looked at")
 )
 
-// isOfModels reports whether a member's name, in small letters, says that it is a model or several.
+// isOfModels reports whether a member's name, in small letters, says that it is a model or several:
+// LiteLLM's fallbacks are a list of names, and Azure's data sources name a deployment.
 func isOfModels(name string) bool {
-	return strings.HasSuffix(name, "model") || strings.HasSuffix(name, "models")
+	return strings.HasSuffix(name, "model") || strings.HasSuffix(name, "models") || strings.HasSuffix(name, "fallbacks") ||
+		name == "deployment_name" || name == "deployment"
 }
 
 // walk tells of the models in v. function says that it is, or is among, what a function is
