@@ -28,11 +28,11 @@ func namesPerson(canonical []byte, id string) bool {
 		return true
 	}
 	return e.Actor.ID == id && e.Actor.Type == string(access.User) ||
-		slices.ContainsFunc(e.Targets, func(t Target) bool { return t.ID == id && personal[t.Type] })
+		slices.ContainsFunc(e.Targets, func(t Target) bool { return t.ID == id && people[t.Type] })
 }
 
-// personal are the types of targets that are people.
-var personal = map[string]bool{"member": true, "person": true, "user": true}
+// people are the types of targets that are people.
+var people = map[string]bool{"member": true, "person": true, "user": true}
 
 // ErasePerson takes the personal data (addresses, user agents, names) off every
 // event of the caller's organization whose actor or target is this person, and

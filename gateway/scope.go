@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"mime"
 	"net/http"
@@ -101,7 +100,10 @@ func (t *transfer) modelDenied(scope *catalog.Scope, body *payload) string {
 		}
 		models, inner = append(models, named...), append(inner, more...)
 		if t.service.Name == "replicate" {
-			inner = append(inner, versionModels(body.inMemory())...)
+			for _, version := range tokens.TopLevelTexts(body.inMemory(), "version") { // owner/name:id, or an id alone, which tells nobody of which model it is
+				model, _, _ := strings.Cut(version, ":")
+				inner = append(inner, model)
+			}
 		}
 	}
 	if !reads {
@@ -159,14 +161,14 @@ func pathModels(path string, reads bool) []string {
 }
 
 // listedDenied says why a scope does not take the model that a path names behind models/, as
-// Hugging Face and Replicate have it: owner/name, and what is to be done with it. Such a path
-// asks for that one, whatever the body says.
+// Hugging Face and Replicate have it (owner/name, and what is to be done with it), or behind
+// what Bedrock and Databricks call it. Such a path asks for that one, whatever the body says.
 func listedDenied(scope *catalog.Scope, path string) string {
 	if plain, err := url.PathUnescape(path); err == nil {
 		path = plain
 	}
 	segments := strings.Split(strings.Trim(path, "/"), "/")
-	at := slices.IndexFunc(segments, func(s string) bool { return strings.EqualFold(s, "models") })
+	at := slices.IndexFunc(segments, func(s string) bool { return beforeModels[strings.ToLower(s)] })
 	if at < 0 || at+1 == len(segments) || operationsOfModels[strings.ToLower(segments[at+1])] {
 		return ""
 	}
@@ -181,20 +183,12 @@ func listedDenied(scope *catalog.Scope, path string) string {
 	return scopeModel
 }
 
+// beforeModels are segments that a model stands behind.
+var beforeModels = map[string]bool{"models": true, "model": true, "serving-endpoints": true}
+
 // operationsOfModels are segments that stand behind models/ and are no model: Azure's, whose
 // bodies name it.
 var operationsOfModels = map[string]bool{"chat": true, "completions": true, "embeddings": true, "images": true, "responses": true}
-
-// versionModels gives what Replicate's version chooses, whatever else the body says: owner/name:id,
-// or an id alone, which tells nobody of which model it is.
-func versionModels(body []byte) []string {
-	var request struct{ Version string }
-	if json.Unmarshal(body, &request) != nil || request.Version == "" {
-		return nil
-	}
-	model, _, _ := strings.Cut(request.Version, ":")
-	return []string{model}
-}
 
 // headerModels gives the models that headers choose for a part of the work.
 func headerModels(h http.Header) (models []string) {

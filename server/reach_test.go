@@ -104,6 +104,8 @@ func TestModelsElsewhere(t *testing.T) {
 		{"chat/huggingface/hf-inference/models/dear/model?model=cheap/model", ``, 403, nil},
 		{"proxy/replicate/v1/models/dear/model/predictions", `{"input":{},"model":"cheap/model"}`, 403, nil},
 		{"proxy/replicate/v1/predictions", `{"version":"dear/model:5c7d5dc6","input":{},"model":"cheap/model"}`, 403, nil},
+		{"proxy/replicate/v1/predictions", `{"version":"dear/model:5c7d5dc6","Version":"cheap/model","input":{},"model":"cheap/model"}`, 403, nil},
+		{"chat/litellm/serving-endpoints/dear/invocations", `{"messages":[],"model":"cheap"}`, 403, nil},
 		{"proxy/replicate/v1/predictions", `{"version":"5c7d5dc6","input":{},"model":"cheap/model"}`, 403, nil},
 		{"proxy/replicate/v1/predictions", `{"version":"cheap/model:5c7d5dc6","input":{},"model":"cheap/model"}`, 200, nil},
 	} {

@@ -61,6 +61,19 @@ func RequestedModels(body []byte) (models, inner []string, ok bool) {
 	return models, inner, true
 }
 
+// TopLevelTexts gives the strings that are values of members of this name, in whatever letters and
+// as often as there are, of a JSON object.
+func TopLevelTexts(body []byte, name string) (texts []string) {
+	eachMember(body, func(m part) bool {
+		var text string
+		if bytes.EqualFold(m.name, []byte(name)) && json.Unmarshal(body[m.value:m.end], &text) == nil {
+			texts = append(texts, text)
+		}
+		return true
+	})
+	return texts
+}
+
 // ofTheConversation are members of a request, in small letters, that are what is talked about or how
 // the answer is to look: a model in there is asked of nobody. Any other may choose one: tools,
 // plugins, fallbacks, a grader, a realtime session.
