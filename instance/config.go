@@ -184,7 +184,7 @@ func (c *Config) Database() string {
 	if c.DatabaseURL != "" {
 		return c.DatabaseURL
 	}
-	return filepath.Join(c.Data, "gatehouse.db")
+	return "sqlite:" + filepath.Join(c.Data, "gatehouse.db") // a path, whatever the folder is called
 }
 
 // NewDatabase reports whether the database is a SQLite file that is not there yet.

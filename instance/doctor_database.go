@@ -31,7 +31,7 @@ func (d *diagnosis) database(ctx context.Context) {
 	defer cancel()
 	db, err := store.Attach(connecting, d.config.Database())
 	if err != nil { // whose text never holds the password
-		if _, file := store.FilePath(d.config.Database()); file {
+		if fault.Mistakes(err)[0].Mend != "" {
 			d.failed(check, err)
 		} else {
 			d.add(check, Failed, "see that the server runs, and that DATABASE_URL names it, its database and its role", "%v", err)

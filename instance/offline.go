@@ -119,6 +119,9 @@ func (c *Config) offlineKeyring(ctx context.Context, db *store.DB, trail *audit.
 
 // CheckDatabaseFile says where a SQLite file was expected and is not.
 func (c *Config) CheckDatabaseFile() error {
+	if err := store.CheckURL(c.Database()); err != nil { // whose value is not told as a path
+		return err
+	}
 	if !c.NewDatabase() {
 		return nil
 	}

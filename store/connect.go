@@ -34,6 +34,8 @@ func connect(ctx context.Context, url string) (*DB, error) {
 // can be tried. It opens nothing, and its error never holds any part of url.
 func CheckURL(url string) error {
 	switch {
+	case strings.TrimSpace(url) != url:
+		return &openError{errors.New("DATABASE_URL has white space, such as a line break, before or behind it"), "take it away"}
 	case isPostgres(url):
 		_, err := parsePostgres(url)
 		return err
@@ -41,6 +43,9 @@ func CheckURL(url string) error {
 		strings.HasPrefix(url, "postgres:"), strings.HasPrefix(url, "postgresql:"), strings.HasPrefix(url, "file:"),
 		keywords.MatchString(url): // a mistyped address, not a file
 		return errors.New("DATABASE_URL must be postgres://..., or sqlite: and the path of a file")
+	case nearPostgres(url):
+		return &openError{errors.New("DATABASE_URL looks like a database server's but does not begin with postgres://"),
+			"write postgres://... or, where it is a file, sqlite: before its path"}
 	}
 	switch path, _ := FilePath(url); {
 	case strings.Contains(path, ":memory:"):
@@ -56,6 +61,21 @@ var parameters = regexp.MustCompile(`[?&](mode|cache|immutable|nolock|psow|vfs|_
 
 // keywords finds the form of libpq that has no scheme, such as "host=db user=gatehouse".
 var keywords = regexp.MustCompile(`(^|\s)(host|hostaddr|port|dbname|user|password|passfile|service|sslmode)\s*=`)
+
+// nearPostgres reports whether url seems to be a server's address whose scheme was lost
+// in part or whole: as a file it would be in a folder that is named after the password.
+func nearPostgres(url string) bool {
+	if strings.HasPrefix(url, "sqlite:") {
+		return false
+	}
+	name, _, below := strings.Cut(strings.ToLower(url), "/")
+	if below && (name == "postgres" || name == "postgresql") {
+		return true
+	}
+	at := strings.LastIndex(url, "@")
+	path := strings.HasPrefix(url, "/") && !strings.HasPrefix(url, "//") || strings.HasPrefix(url, "./") || strings.HasPrefix(url, "../")
+	return at >= 0 && (!path || strings.Contains(url[:at], ":"))
+}
 
 func isPostgres(url string) bool {
 	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
@@ -136,7 +156,7 @@ func openPostgres(ctx context.Context, url string) (*DB, error) {
 	pool.SetConnMaxLifetime(time.Hour) // another address of the same name is found at last
 	db := &DB{dialect: dialectPostgres, write: pool, read: pool}
 	if err := pool.PingContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("PostgreSQL does not answer at DATABASE_URL: %w", WithoutPassword(err, config.Password, config.User, config.Database)), db.Close())
+		return nil, errors.Join(notConnected(err, config), db.Close())
 	}
 	return db, nil
 }

@@ -43,13 +43,15 @@ func TestAddressesThatAreNoFile(t *testing.T) {
 	for _, url := range []string{
 		"host=db.internal dbname=gatehouse user=gatehouse sslmode=require", "dbname = gatehouse", "service=gatehouse",
 		"file:/abs/gatehouse.db", "file:gatehouse.db?mode=ro", "sqlite:///x.db?mode=ro", "gatehouse.db?cache=shared&mode=rw", "x.db?_pragma=foreign_keys(0)",
+		"postgres//gate:pw@127.0.0.1/gh", "postgresql//gate:pw@127.0.0.1/gh", "Postgres/gate", "gate:pw@127.0.0.1:5432/gh", "//gate:pw@127.0.0.1/gh",
+		"/gate:pw@127.0.0.1/gh", "gate@db/gh", " gatehouse.db", "postgres://gate:pw@127.0.0.1/gh\n",
 		":memory:", "sqlite::memory:", "sqlite://:memory:", "postgres:5432", "mysql://db/gatehouse",
 	} {
 		if store.CheckURL(url) == nil {
 			t.Errorf("%s would be a file", url)
 		}
 	}
-	for _, url := range []string{"gatehouse.db", "sqlite:/data/support=1/user gatehouse.db", "/what?/a=b.db"} {
+	for _, url := range []string{"gatehouse.db", "sqlite:/data/support=1/user gatehouse.db", "/what?/a=b.db", "/home/me@work/gatehouse.db", "./me@work.db", "sqlite:me@work.db", "postgresfiles/gatehouse.db"} {
 		if err := store.CheckURL(url); err != nil {
 			t.Errorf("%s: %v", url, err)
 		}
@@ -94,6 +96,9 @@ func TestPasswordIsNeverTold(t *testing.T) {
 		"postgres://user:hunter2secret@" + closed + "/db?sslmode=nonsense",
 		"postgres://user:hunter2secret@" + closed + "/db?sslrootcert=/missing&sslmode=verify-full",
 		"POSTGRES://user:hunter2secret@host/db",
+		"postgres//user:hunter2secret@host/db",
+		"user:hunter2secret@host/db",
+		" postgres://user:hunter2secret@host/db",
 		"postgres:/user:hunter2secret@host/db",
 		"postgres:user:hunter2secret@host/db",
 		"mysql://user:hunter2secret@host/db",
@@ -125,8 +130,31 @@ func TestWrongPassword(t *testing.T) {
 	}
 	address.User = url.UserPassword("nobody_of_this_name", "hunter2secret")
 	_, err = store.Open(t.Context(), address.String(), slog.New(slog.DiscardHandler))
-	if err == nil || strings.Contains(err.Error(), "hunter2secret") {
+	if err == nil || strings.Contains(err.Error(), "hunter2secret") || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "SQLSTATE 28") {
 		t.Errorf("a role that does not exist: %v", err)
+	}
+	if address, err = url.Parse(gatehousetest.Postgres(t)); err != nil {
+		t.Fatal(err)
+	}
+	address.Path = "/nothing_of_this_name"
+	_, err = store.Open(t.Context(), address.String(), slog.New(slog.DiscardHandler))
+	if err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "has no such database") {
+		t.Errorf("a database that does not exist: %v", err)
+	}
+}
+
+// A file in a folder that may not be entered is there, for all that is known.
+func TestFolderThatIsClosed(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root enters every folder")
+	}
+	dir := filepath.Join(t.TempDir(), "closed")
+	if err := os.Mkdir(dir, 0o000); err != nil {
+		t.Fatal(err)
+	}
+	_, err := store.Attach(t.Context(), filepath.Join(dir, "gatehouse.db"))
+	if err == nil || strings.Contains(err.Error(), "no database file") || !strings.Contains(err.Error(), "; let the user that Gatehouse runs as own") {
+		t.Errorf("a folder that may not be entered: %v", err)
 	}
 }
 

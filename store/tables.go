@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -97,9 +98,14 @@ var ErrOtherSchema = errors.New("the database's tables are of a later version")
 // Attach opens the database at url as it is: it runs no migration and makes no
 // file. It is for looking at a database, as a diagnosis does.
 func Attach(ctx context.Context, url string) (*DB, error) {
+	if err := CheckURL(url); err != nil { // first: what is no path is not told as one
+		return nil, err
+	}
 	if path, file := FilePath(url); file {
-		if _, err := os.Stat(path); err != nil {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("there is no database file: %w", err)
+		} else if err != nil { // a folder above it that may not be entered, as a rule
+			return nil, notOpened(path, err)
 		}
 	}
 	return connect(ctx, url)

@@ -237,7 +237,8 @@ func withDirectory(ctx context.Context, fn func(*org.Directory) error) error {
 		return err
 	}
 	if isNew {
-		fmt.Fprintf(os.Stderr, "Made a new database at %s; is this where your server looks?\n", c.Database())
+		path, _ := store.FilePath(c.Database())
+		fmt.Fprintf(os.Stderr, "Made a new database at %s; is this where your server looks?\n", path)
 	}
 	return errors.Join(fn(org.New(db, audit.New(db, audit.Options{}), org.Options{Destroy: instance.Destroy})), db.Close())
 }
