@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 
 	"filippo.io/age"
@@ -22,7 +23,7 @@ type Reader struct {
 
 // The errors of [Open], beside [ErrDamaged].
 var (
-	ErrWrongIdentity = errors.New("the backup is encrypted to others: none of the given identities, nor the passphrase, opens it")
+	ErrWrongIdentity = errors.New("the backup does not open with what was given")
 	ErrNewerFormat   = errors.New("the backup was made by a newer Gatehouse; restore it with that version or a later one")
 )
 
@@ -31,16 +32,41 @@ func Open(file io.Reader, identities []age.Identity) (*Reader, error) {
 	plain, err := age.Decrypt(file, identities...)
 	var noMatch *age.NoIdentityMatchError
 	if errors.As(err, &noMatch) {
-		return nil, ErrWrongIdentity
+		return nil, fmt.Errorf("%w: %s", ErrWrongIdentity, whyNoMatch(noMatch.StanzaTypes, identities))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: it does not begin as an age file does", ErrDamaged)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil, damaged("it was cut off")
+		}
+		return nil, damaged("it does not begin as an age file does")
 	}
 	unpacked, err := gzip.NewReader(plain)
-	if err != nil {
+	if errors.Is(err, gzip.ErrHeader) {
 		return nil, damaged("it does not begin as a backup does")
 	}
+	if err != nil { // its first piece is not what was sealed
+		return nil, damaged("it was cut off or altered")
+	}
 	return newFileReader(unpacked)
+}
+
+// whyNoMatch says why nothing of what was given opens a file that has these age stanzas.
+func whyNoMatch(stanzas []string, given []age.Identity) string {
+	phrases := 0
+	for _, id := range given {
+		if _, ok := id.(*age.ScryptIdentity); ok {
+			phrases++
+		}
+	}
+	switch made := slices.Contains(stanzas, "scrypt"); {
+	case made && phrases > 0:
+		return "the passphrase is wrong"
+	case made:
+		return "it was made with a passphrase, and needs that (--passphrase-file)"
+	case phrases > 0 && phrases == len(given):
+		return "it was made for age keys and not with a passphrase, and needs one of them (--identity)"
+	}
+	return "it is encrypted to others than the given identities"
 }
 
 func newFileReader(plain io.Reader) (*Reader, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"text/tabwriter"
 
@@ -178,6 +179,9 @@ func (k backupKeygenCommand) Run() error {
 		return err
 	}
 	f, err := os.OpenFile(k.File, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrExist) { // a key that is overwritten opens no backup any more
+		return usagef("%s exists already; keygen never replaces a file", k.File)
+	}
 	if err != nil {
 		return fmt.Errorf("the key cannot be written: %w", err)
 	}
