@@ -43,6 +43,11 @@ func gather(service *catalog.Service, variables map[string]string) (ServiceImpor
 		r.Result = ImportSkipped
 	default:
 		r.Result = ImportAbsent
+		for i := range service.Fields { // what would have to be set, for who asked for this service alone
+			if f := &service.Fields[i]; f.Required && len(f.Env) > 0 {
+				r.Missing = append(r.Missing, strings.Join(f.Env, " or "))
+			}
+		}
 	}
 	return r, fields
 }

@@ -28,6 +28,14 @@ func printImport(out io.Writer, report vault.ImportReport, from string, dryRun b
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", s.Service, cmp.Or(strings.Join(s.Fields, ", "), "-"),
 			resultWord(s.Result, dryRun), cmp.Or(strings.Join(reasons(s), "; "), "-"))
 	}
+	if len(absent) == 1 && len(report.Services) == 1 { // --only
+		what := "None of its variables"
+		if missing := report.Services[0].Missing; len(missing) > 0 {
+			what = strings.Join(missing, ", ")
+		}
+		_, err := fmt.Fprintf(out, "%s: %s is not set in %s, and nothing was imported.\n", absent[0], what, from)
+		return err
+	}
 	if len(absent) == len(report.Services) {
 		_, err := fmt.Fprintf(out, "No variable of any service is set in %s; gatehouse credentials import --help lists them.\n", from)
 		return err
