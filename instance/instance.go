@@ -124,11 +124,13 @@ func (in *Instance) open(ctx context.Context, c Config, log *slog.Logger) error 
 		return fmt.Errorf("GATEHOUSE_DATA cannot be made: %w", err)
 	}
 	warnFolder(c.Data, log)
+	isNew := c.NewDatabase()
 	var err error
 	if in.DB, err = store.Open(ctx, c.Database(), log); err != nil {
 		return err
 	}
 	in.onClose(in.DB.Close)
+	c.tellFile(log, isNew)
 	if err := warnBypass(ctx, in.DB, log); err != nil {
 		return err
 	}

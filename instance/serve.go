@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/envoy"
@@ -51,7 +52,7 @@ func (in *Instance) Listen() ([]Listener, error) {
 	open := func(variable, address string, what Listener) error {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
-			return fmt.Errorf("%s cannot be listened on: %w", variable, err)
+			return notListened(variable, err)
 		}
 		what.Listener = l
 		all = append(all, what)
@@ -76,6 +77,15 @@ func (in *Instance) Listen() ([]Listener, error) {
 		return nil, err
 	}
 	return all, nil
+}
+
+// notListened says what to do about a port that is taken.
+func notListened(variable string, err error) error {
+	err = fmt.Errorf("%s cannot be listened on: %w", variable, err)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = fmt.Errorf("%w; another process has that port, perhaps a Gatehouse that still runs: stop it, or set %s to another one", err, variable)
+	}
+	return err
 }
 
 // Serve answers on the listeners until ctx ends, and for Config.DrainDelay more,

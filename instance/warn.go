@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -35,6 +36,23 @@ func (c *Config) warn(log *slog.Logger) {
 	if c.ChatHosts != "" {
 		log.Info("CHAT_HOSTS adds services of your own", "services", entryNames(c.ChatHosts))
 	}
+}
+
+// tellFile says which SQLite file is the database, and warns of one that was made where a
+// place was named: a name that is mistyped begins an empty database, with a key of its own.
+func (c *Config) tellFile(log *slog.Logger, isNew bool) {
+	path, file := store.FilePath(c.Database())
+	if !file {
+		return
+	}
+	if whole, err := filepath.Abs(path); err == nil {
+		path = whole
+	}
+	if named := c.DatabaseURL != "" || filepath.Clean(c.Data) != "data"; isNew && named && !c.dev {
+		log.Warn("made a new database; where there was one before, DATABASE_URL or GATEHOUSE_DATA names another place", "file", path)
+		return
+	}
+	log.Info("the database is a file", "file", path, "new", isNew)
 }
 
 // warnings gives what there is to warn of; it holds no secret.

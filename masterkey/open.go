@@ -106,9 +106,8 @@ func Open(ctx context.Context, db *store.DB, log *audit.Log, opts Options) (*Key
 	if err != nil {
 		return nil, fmt.Errorf("the master keys could not be read: %w", err)
 	}
-	if st.environment != opts.Environment {
-		return nil, fault.Mistakef("use that environment's database, or set GATEHOUSE_ENV="+st.environment,
-			"this database belongs to the environment %q, and GATEHOUSE_ENV says %q", st.environment, opts.Environment)
+	if err := st.belongsTo(opts.Environment); err != nil {
+		return nil, err
 	}
 	if err := k.take(st); err != nil {
 		return nil, err
@@ -130,6 +129,19 @@ func Open(ctx context.Context, db *store.DB, log *audit.Log, opts Options) (*Key
 // Ring gives the keyring, which follows the database while [Keys.Run] runs.
 func (k *Keys) Ring() *seal.Keyring { return k.ring }
 
+// BelongsTo gives an error where the database is another environment's; nil where it has no
+// keys yet, and so belongs to none.
+func BelongsTo(ctx context.Context, db *store.DB, environment string) error {
+	st, err := readState(ctx, db)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return st.belongsTo(environment)
+}
+
 // Exist reports whether the database has master keys yet. Where it has none,
 // [Open] makes the first.
 func Exist(ctx context.Context, db *store.DB) (bool, error) {
@@ -145,6 +157,14 @@ type state struct {
 	environment string
 	sealing     seal.KeyID
 	records     []record // by id, which is by age
+}
+
+func (st *state) belongsTo(environment string) error {
+	if st.environment == environment {
+		return nil
+	}
+	return fault.Mistakef("use that environment's database, or set GATEHOUSE_ENV="+st.environment,
+		"this database belongs to the environment %q, and GATEHOUSE_ENV says %q", st.environment, environment)
 }
 
 func (st *state) find(id seal.KeyID) *record {

@@ -20,10 +20,10 @@ import (
 )
 
 type tokenCommand struct {
-	Org  string        `required:"" placeholder:"ID" help:"The organization."`
-	Sub  string        `required:"" placeholder:"ID" help:"The member, your own id of it."`
-	Role []string      `required:"" placeholder:"ROLE" help:"A role: owner, admin, developer, auditor, viewer, service or operator. May be repeated."`
-	TTL  time.Duration `default:"1h" help:"How long the token is good for."`
+	Org  string   `required:"" placeholder:"ID" help:"The organization."`
+	Sub  string   `required:"" placeholder:"ID" help:"The member, your own id of it."`
+	Role []string `required:"" placeholder:"ROLE" help:"A role: owner, admin, developer, auditor, viewer, service or operator. May be repeated."`
+	TTL  lifetime `name:"ttl" default:"1h" help:"How long the token is good for, such as 15m or 90d."`
 }
 
 // Help is printed by --help.
@@ -54,7 +54,7 @@ func (t tokenCommand) Run() error {
 		roles[i] = access.Role(r)
 	}
 	caller := access.NewCaller(t.Org, access.User, t.Sub, roles...)
-	token, err := auth.Sign([]byte(c.JWTSecret), caller, c.JWTIssuer, c.JWTAudience, time.Now(), t.TTL)
+	token, err := auth.Sign([]byte(c.JWTSecret), caller, c.JWTIssuer, c.JWTAudience, time.Now(), time.Duration(t.TTL))
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (t tokenCommand) check(c instance.Config) error {
 	if t.Sub == "" || len(t.Sub) > 256 {
 		mistakes = append(mistakes, errors.New("--sub must be 1 to 256 bytes"))
 	}
-	if t.TTL < time.Second {
+	if t.TTL < lifetime(time.Second) {
 		mistakes = append(mistakes, errors.New("--ttl must be at least 1s"))
 	}
 	for _, r := range t.Role {
@@ -239,6 +239,9 @@ func withDirectory(ctx context.Context, fn func(*org.Directory) error) error {
 	if isNew {
 		path, _ := store.FilePath(c.Database())
 		fmt.Fprintf(os.Stderr, "Made a new database at %s; is this where your server looks?\n", path)
+	}
+	if err := rightEnvironment(ctx, c, db); err != nil {
+		return errors.Join(err, db.Close())
 	}
 	return errors.Join(fn(org.New(db, audit.New(db, audit.Options{}), org.Options{Destroy: instance.Destroy})), db.Close())
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
@@ -26,11 +25,9 @@ type auditCommand struct {
 // errTampered ends `gatehouse audit verify` where something was found: exit 2.
 var errTampered = errors.New("the trail was tampered with")
 
-// isVerify reports whether the command line is that of `gatehouse audit verify`,
-// whose exit status is read by machines: 2 must mean one thing.
-func isVerify(args []string) bool {
-	return len(args) > 1 && slices.Equal(args[:2], []string{"audit", "verify"})
-}
+// isAudit reports whether the command line is one of `gatehouse audit`: the exit status
+// of its verify is read by machines, and 2 must mean one thing, also where verify is mistyped.
+func isAudit(args []string) bool { return len(args) > 0 && args[0] == "audit" }
 
 func withLedger(ctx context.Context, fn func(*ledger.Ledger) error) error {
 	c, err := loadConfig(nil)
@@ -81,7 +78,7 @@ func (a auditVerifyCommand) Run(ctx context.Context) error {
 		}
 	}
 	var err error
-	if o.Since, err = sinceTime(a.Since, time.Now()); err != nil {
+	if o.Since, err = sinceTime("--since", a.Since, time.Now()); err != nil {
 		return err
 	}
 	if a.Checkpoint != "" {
@@ -129,8 +126,8 @@ func readCheckpoints(path string) ([]string, error) {
 	return notes, nil
 }
 
-// sinceTime reads a time, or how long ago it was.
-func sinceTime(text string, now time.Time) (time.Time, error) {
+// sinceTime reads what a flag gives: a time, or how long ago it was.
+func sinceTime(flag, text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
@@ -140,7 +137,7 @@ func sinceTime(text string, now time.Time) (time.Time, error) {
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
 		return at, nil
 	}
-	return time.Time{}, usagef("--since must be a time such as 2026-11-23T08:41:00Z, or a duration such as 24h")
+	return time.Time{}, usagef("%s must be a time such as 2026-11-23T08:41:00Z, or a duration such as 24h", flag)
 }
 
 func printVerification(out io.Writer, r ledger.Report) {

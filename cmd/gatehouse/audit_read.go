@@ -26,20 +26,24 @@ type auditReading struct {
 
 // auditPick is what events are picked by.
 type auditPick struct {
-	Org     string    `required:"" placeholder:"ID" help:"The organization; _instance for what belongs to no tenant."`
-	Class   string    `placeholder:"CLASS" help:"control, access, security or system."`
-	Action  string    `placeholder:"ACTION" help:"An action, or how it begins and *, such as 'credential.*'."`
-	Actor   string    `placeholder:"ID" help:"An actor's id, or how it begins and *."`
-	Target  string    `placeholder:"ID" help:"The id of something it was done to, or how it begins and *."`
-	Outcome string    `placeholder:"OUTCOME" help:"success, denied, failure or partial."`
-	From    time.Time `placeholder:"TIME" help:"At or after this time, such as 2026-11-23T08:41:00Z."`
-	To      time.Time `placeholder:"TIME" help:"Before this time."`
+	Org     string `required:"" placeholder:"ID" help:"The organization; _instance for what belongs to no tenant."`
+	Class   string `placeholder:"CLASS" help:"control, access, security or system."`
+	Action  string `placeholder:"ACTION" help:"An action, or how it begins and *, such as 'credential.*'."`
+	Actor   string `placeholder:"ID" help:"An actor's id, or how it begins and *."`
+	Target  string `placeholder:"ID" help:"The id of something it was done to, or how it begins and *."`
+	Outcome string `placeholder:"OUTCOME" help:"success, denied, failure or partial."`
+	From    string `placeholder:"TIME" help:"At or after this time, such as 2026-11-23T08:41:00Z, or how long ago, such as 24h."`
+	To      string `placeholder:"TIME" help:"Before this time."`
 }
 
-func (p auditPick) filter() audit.Filter {
-	return audit.Filter{
-		Organization: p.Org, Class: p.Class, Action: p.Action, Actor: p.Actor, Target: p.Target, Outcome: p.Outcome, From: p.From, To: p.To,
+func (p auditPick) filter() (audit.Filter, error) {
+	f := audit.Filter{Organization: p.Org, Class: p.Class, Action: p.Action, Actor: p.Actor, Target: p.Target, Outcome: p.Outcome}
+	now := time.Now()
+	var err error
+	if f.From, err = sinceTime("--from", p.From, now); err == nil {
+		f.To, err = sinceTime("--to", p.To, now)
 	}
+	return f, err
 }
 
 // caller is the command line in the organization: who can run it has the database.
@@ -69,8 +73,12 @@ Examples:
 
 // Run exports.
 func (c auditExportCommand) Run(ctx context.Context) error {
+	filter, err := c.filter()
+	if err != nil {
+		return err
+	}
 	return withTrail(ctx, c.Org, func(trail *audit.Log) error {
-		x, err := trail.StartExport(ctx, c.caller(), c.filter(), audit.Format(c.Format))
+		x, err := trail.StartExport(ctx, c.caller(), filter, audit.Format(c.Format))
 		if err != nil {
 			return describe(err)
 		}
@@ -108,8 +116,12 @@ Examples:
 
 // Run follows the trail.
 func (c auditTailCommand) Run(ctx context.Context) error {
+	filter, err := c.filter()
+	if err != nil {
+		return err
+	}
 	return withTrail(ctx, c.Org, func(trail *audit.Log) error {
-		picks, err := c.filter().Matcher()
+		picks, err := filter.Matcher()
 		if err != nil {
 			return describe(err)
 		}

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strings"
 
 	"github.com/gatehouse-io/gatehouse/instance"
+	"github.com/gatehouse-io/gatehouse/masterkey"
+	"github.com/gatehouse-io/gatehouse/store"
 )
 
 // environment gives the process's variables as a map.
@@ -53,4 +56,13 @@ func mistakesError(err error) error {
 		return usagef("the configuration has a mistake:\n  - %s", lines[0])
 	}
 	return usagef("the configuration has %d mistakes:\n  - %s", len(lines), strings.Join(lines, "\n  - "))
+}
+
+// rightEnvironment refuses the database of another environment than GATEHOUSE_ENV names. Commands
+// that need no key need the variable neither, so that only one that is set counts.
+func rightEnvironment(ctx context.Context, c instance.Config, db *store.DB) error {
+	if environment()["GATEHOUSE_ENV"] == "" {
+		return nil
+	}
+	return masterkey.BelongsTo(ctx, db, c.Environment)
 }

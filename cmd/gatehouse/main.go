@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -76,8 +77,8 @@ func run(args []string) int {
 		return exit
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "gatehouse: %v\nRun `gatehouse --help` to see what there is.\n", err)
-		if isVerify(args) {
+		fmt.Fprintf(os.Stderr, "gatehouse: %v\nRun `%s --help` to see what there is.\n", err, commandOf(err))
+		if isAudit(args) {
 			return 1
 		}
 		return 2
@@ -93,8 +94,19 @@ func run(args []string) int {
 	}
 	fmt.Fprintln(os.Stderr, "gatehouse:", err)
 	var usage usageError
-	if errors.As(err, &usage) && !isVerify(args) { // whose 2 says something else
+	if errors.As(err, &usage) && !isAudit(args) { // whose 2 says something else
 		return 2
 	}
 	return 1
+}
+
+// commandOf gives the command that a mistake was made in, as far as it was understood.
+func commandOf(err error) string {
+	var parse *kong.ParseError
+	if errors.As(err, &parse) && parse.Context != nil {
+		if node := parse.Context.Selected(); node != nil {
+			return "gatehouse " + strings.TrimSpace(node.Path())
+		}
+	}
+	return "gatehouse"
 }

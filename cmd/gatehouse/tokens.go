@@ -34,12 +34,25 @@ Works on the database, also beside a running server.`
 }
 
 type tokensCreateCommand struct {
-	Org        string       `required:"" placeholder:"ID" help:"The organization."`
-	Name       string       `required:"" help:"What it is for, for people."`
-	Permission []string     `placeholder:"NAME" help:"What it may do, such as credential:use. May be repeated."`
-	Role       []string     `placeholder:"ROLE" help:"Instead: a role of the organization. May be repeated."`
-	Credential []string     `placeholder:"ID" help:"The only credential it may use. May be repeated."`
-	Expires    instance.Age `required:"" placeholder:"90d" help:"How long it is good for, at most 366d."`
+	Org        string   `required:"" placeholder:"ID" help:"The organization."`
+	Name       string   `required:"" help:"What it is for, for people."`
+	Permission []string `placeholder:"NAME" help:"What it may do, such as credential:use. May be repeated."`
+	Role       []string `placeholder:"ROLE" help:"Instead: a role of the organization. May be repeated."`
+	Credential []string `placeholder:"ID" help:"The only credential it may use. May be repeated."`
+	Expires    lifetime `required:"" placeholder:"90d" help:"How long it is good for, at most 366d."`
+}
+
+// lifetime is how long a token is good for: as [instance.Age], without a 0 that switches something off.
+type lifetime time.Duration
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (l *lifetime) UnmarshalText(text []byte) error {
+	var age instance.Age
+	if age.UnmarshalText(text) != nil {
+		return errors.New("must be days, such as 90d, or a duration, such as 36h")
+	}
+	*l = lifetime(age)
+	return nil
 }
 
 // Help is printed by --help.
@@ -168,6 +181,9 @@ func withTokens(ctx context.Context, fn func(*auth.Tokens, *org.Directory) error
 	db, err := store.Open(ctx, c.Database(), quiet)
 	if err != nil {
 		return err
+	}
+	if err := rightEnvironment(ctx, c, db); err != nil {
+		return errors.Join(err, db.Close())
 	}
 	trail := audit.New(db, audit.Options{})
 	d := org.New(db, trail, org.Options{})
