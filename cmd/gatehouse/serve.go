@@ -48,7 +48,8 @@ type devCommand struct{}
 func (devCommand) Help() string {
 	return `Makes its own secrets, an organization and an owner, keeps everything in
 GATEHOUSE_DATA (./data), and prints a token and requests to paste. The service
-"echo" answers in OpenAI's shape without a key or a network.
+"echo" answers in OpenAI's shape without a key or a network. It switches on
+CREDENTIAL_REVEAL and ORGANIZATIONS_FROM_TOKENS, which are off in serve.
 
 Examples:
 
