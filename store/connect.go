@@ -69,7 +69,7 @@ func nearPostgres(url string) bool {
 		return false
 	}
 	name, _, below := strings.Cut(strings.ToLower(url), "/")
-	if below && (name == "postgres" || name == "postgresql") {
+	if name = strings.TrimSuffix(name, ":"); below && (name == "postgres" || name == "postgresql") {
 		return true
 	}
 	at := strings.LastIndex(url, "@")

@@ -43,7 +43,7 @@ func TestAddressesThatAreNoFile(t *testing.T) {
 	for _, url := range []string{
 		"host=db.internal dbname=gatehouse user=gatehouse sslmode=require", "dbname = gatehouse", "service=gatehouse",
 		"file:/abs/gatehouse.db", "file:gatehouse.db?mode=ro", "sqlite:///x.db?mode=ro", "gatehouse.db?cache=shared&mode=rw", "x.db?_pragma=foreign_keys(0)",
-		"postgres//gate:pw@127.0.0.1/gh", "postgresql//gate:pw@127.0.0.1/gh", "Postgres/gate", "gate:pw@127.0.0.1:5432/gh", "//gate:pw@127.0.0.1/gh",
+		"postgres//gate:pw@127.0.0.1/gh", "postgresql//gate:pw@127.0.0.1/gh", "Postgres/gate", "Postgres:/gate/gh", "gate:pw@127.0.0.1:5432/gh", "//gate:pw@127.0.0.1/gh",
 		"/gate:pw@127.0.0.1/gh", "gate@db/gh", " gatehouse.db", "postgres://gate:pw@127.0.0.1/gh\n",
 		":memory:", "sqlite::memory:", "sqlite://:memory:", "postgres:5432", "mysql://db/gatehouse",
 	} {
