@@ -12,7 +12,7 @@ import (
 func describe(err error) error {
 	f, ok := fault.As(err)
 	if ok && f.Code == "unknown_organization" {
-		return fmt.Errorf("%w `gatehouse org list` shows those there are.", err)
+		return fmt.Errorf("%w (`gatehouse org list` shows those there are)", err)
 	}
 	if !ok || len(f.Fields) == 0 {
 		return err
