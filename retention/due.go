@@ -13,19 +13,20 @@ import (
 // table says where the rows of a class stand that has no log, and when one is due.
 type table struct {
 	name   string
-	keys   string // the columns that a row is named by
-	at     string // the column whose age counts
-	due    string // beside the organization ($1) and the instant ($2); t is the row
-	actor  string // the column with who did it; empty where there is none
-	target string // the column with what it was done to
-	set    string // what is taken from the row; empty: the row goes
+	keys   string        // the columns that a row is named by
+	at     string        // the column whose age counts
+	lasts  time.Duration // what a row is about goes on for so long after that
+	due    string        // beside the organization ($1) and the instant ($2); t is the row
+	actor  string        // the column with who did it; empty where there is none
+	target string        // the column with what it was done to
+	set    string        // what is taken from the row; empty: the row goes
 }
 
 // tables are those of every class but the events' and [DeletedMembers].
 func tables() map[Class]table {
 	return map[Class]table{
 		Usage: {
-			name: "usage_hours", keys: "organization, hour, service, model, credential, member", at: "hour", due: "t.hour < $2",
+			name: "usage_hours", keys: "organization, hour, service, model, credential, member", at: "hour", lasts: time.Hour, due: "t.hour < $2",
 			actor: "member", target: "credential",
 		},
 		LimitHistory: { // what a later state took the place of, or what told of a deletion
@@ -82,26 +83,53 @@ func (t table) dueRows(organization string, before time.Time, holds holdsOf) row
 		return "$" + strconv.Itoa(len(q.args))
 	}
 	for i := range holds.all {
-		s := &holds.all[i].Scope
-		if s.Action != "" || s.Actor != "" && t.actor == "" {
-			continue // about events only, or about somebody, and these rows are nobody's
+		if held := t.heldBy(&holds.all[i].Scope, "t.", arg); held != "" {
+			q.where += " AND NOT (" + held + ")"
 		}
-		parts := []string{"1 = 1"}
-		if s.Actor != "" {
-			parts = append(parts, "t."+t.actor+" = "+arg(s.Actor))
+	}
+	for i := range holds.tests {
+		if held := t.heldBy(&holds.tests[i].Scope, "t.", arg); held != "" {
+			q.where += " AND NOT (" + held + " AND t.last_test IS NOT NULL)"
 		}
-		if s.Target != "" {
-			parts = append(parts, "t."+t.target+" = "+arg(s.Target))
+	}
+	for i := range holds.versions { // of a credential, which go with it
+		s := &holds.versions[i].Scope
+		held := tables()[Versions].heldBy(s, "v.", arg)
+		if held == "" {
+			continue
 		}
-		if !s.From.IsZero() {
-			parts = append(parts, "t."+t.at+" >= "+arg(store.At(s.From)))
+		if s.Class == Tests {
+			held += " AND v.last_test IS NOT NULL"
 		}
-		if !s.To.IsZero() {
-			parts = append(parts, "t."+t.at+" < "+arg(store.At(s.To)))
-		}
-		q.where += " AND NOT (" + strings.Join(parts, " AND ") + ")"
+		q.where += " AND NOT EXISTS (SELECT 1 FROM credential_version_history v WHERE v.organization = t.organization AND v.credential_id = t.id AND " + held + ")"
 	}
 	return q
+}
+
+// heldBy gives the condition for the rows that a hold of this scope keeps, with alias before each
+// column; "" where it is about events only, or about somebody, and the rows are nobody's.
+func (t table) heldBy(s *Scope, alias string, arg func(any) string) string {
+	if s.Action != "" || s.Actor != "" && t.actor == "" {
+		return ""
+	}
+	parts := []string{"1 = 1"}
+	if s.Actor != "" {
+		parts = append(parts, alias+t.actor+" = "+arg(s.Actor))
+	}
+	if s.Target != "" {
+		parts = append(parts, alias+t.target+" = "+arg(s.Target))
+	}
+	switch {
+	case s.From.IsZero():
+	case t.lasts > 0:
+		parts = append(parts, alias+t.at+" > "+arg(store.At(s.From.Add(-t.lasts))))
+	default:
+		parts = append(parts, alias+t.at+" >= "+arg(store.At(s.From)))
+	}
+	if !s.To.IsZero() {
+		parts = append(parts, alias+t.at+" < "+arg(store.At(s.To)))
+	}
+	return strings.Join(parts, " AND ")
 }
 
 // first gives the query's text for columns of the oldest rows, at most limit.

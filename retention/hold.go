@@ -251,8 +251,10 @@ func activeHolds(ctx context.Context, tx *store.Tx, organization string, now tim
 
 // holdsOf are the active holds that can hold something of one class.
 type holdsOf struct {
-	class Class
-	all   []Hold
+	class    Class
+	all      []Hold
+	versions []Hold // of [Expired]: those that keep versions of credentials, or their tests
+	tests    []Hold // of [Versions]: those that keep the tests in them
 }
 
 func of(c Class, active []Hold) holdsOf {
@@ -260,6 +262,12 @@ func of(c Class, active []Hold) holdsOf {
 	for _, one := range active {
 		if one.Scope.Class == "" || one.Scope.Class == c {
 			h.all = append(h.all, one)
+		}
+		if k := one.Scope.Class; c == Expired && (k == "" || k == Versions || k == Tests) {
+			h.versions = append(h.versions, one)
+		}
+		if c == Versions && one.Scope.Class == Tests {
+			h.tests = append(h.tests, one)
 		}
 	}
 	return h
