@@ -151,6 +151,13 @@ func TestSinksTakeWhatReadsTheTrail(t *testing.T) {
 	decode[struct{}](t, owner.do("POST", "/api/roles", `{"name":"wh","permissions":["webhook:manage","webhook:read"]}`), 201)
 	hook := decode[struct{ ID string }](t, owner.do("POST", "/api/webhooks", `{"url":"https://siem.example.com/y","events":["audit.events"]}`), 201)
 	mallory := as(t, s, "acme", "mallory", "wh")
+	if a := mallory.do("POST", "/api/webhooks", `{"url":"https://evil.example.com/y","events":["audit.events"]}`); a.Status != http.StatusForbidden {
+		t.Errorf("a sink of its own: %d %s", a.Status, a.Body)
+	}
+	other := decode[struct{ ID string }](t, mallory.do("POST", "/api/webhooks", `{"url":"https://evil.example.com/y","events":["credential.expired"]}`), 201)
+	if a := mallory.do("PUT", "/api/webhooks/"+other.ID, `{"url":"https://evil.example.com/y","events":["audit.events"]}`); a.Status != http.StatusForbidden {
+		t.Errorf("a webhook that becomes a sink: %d %s", a.Status, a.Body)
+	}
 	for _, call := range [][]string{
 		{"PUT", "", `{"url":"https://siem.example.com/y","events":["credential.expired"]}`}, {"POST", "/rotate", `{}`}, {"DELETE", "", ""},
 	} {
