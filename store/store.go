@@ -212,17 +212,26 @@ func (db *DB) run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, organi
 	defer func() { _ = stx.Rollback() }() // after a commit it does nothing
 	tx := &Tx{db: db, tx: stx, organization: organization}
 	if err := fn(tx); err != nil {
-		return err
+		return db.outOfTime(ctx, err)
 	}
 	if tx.failed != nil {
-		return tx.failed
+		return db.outOfTime(ctx, tx.failed)
 	}
-	err = db.mapError(stx.Commit())
+	err = db.outOfTime(ctx, db.mapError(stx.Commit()))
 	if err == nil && tx.wrote {
 		db.writing.Store(nil)
 		if tx.destroys {
 			db.cutLog()
 		}
+	}
+	return err
+}
+
+// outOfTime gives what ended a transaction in place of err, where that only says that it is over:
+// database/sql rolls one back as soon as its context ends, and the next statement finds it so.
+func (db *DB) outOfTime(ctx context.Context, err error) error {
+	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
+		return db.mapError(ctx.Err())
 	}
 	return err
 }
