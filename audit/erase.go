@@ -21,14 +21,14 @@ const eraseRows = `SELECT t.occurred_at, t.event_id, e.canonical FROM event_term
 
 // namesPerson reports whether an event has the id of a person as that of one: a service, a
 // credential or a token may have the same, and whose address is on its events is another's
-// business. What cannot be read counts as one.
+// business. A caller by JWT may be a person whatever its role. What cannot be read counts as one.
 func namesPerson(canonical []byte, id string) bool {
 	e, err := decode(canonical, nil)
 	if err != nil {
 		return true
 	}
-	return e.Actor.ID == id && e.Actor.Type == string(access.User) ||
-		slices.ContainsFunc(e.Targets, func(t Target) bool { return t.ID == id && people[t.Type] })
+	actor := e.Actor.ID == id && (e.Actor.Type == string(access.User) || e.Actor.Type == string(access.Service) && !store.IsID("tok", id))
+	return actor || slices.ContainsFunc(e.Targets, func(t Target) bool { return t.ID == id && people[t.Type] })
 }
 
 // people are the types of targets that are people.

@@ -189,15 +189,16 @@ func (t *transfer) takesEncodedSlashes() bool {
 	return t.service != nil && t.service.EncodedSlashes
 }
 
-// errTokenCredentials refuses the operator's application to a token that is for credentials.
-var errTokenCredentials = fault.New(fault.Denied, "credential_out_of_scope", "This token can use certain credentials only, and the application behind this address uses none.")
+// ErrTakesNoCredential refuses what uses no credential, such as the operator's application, to a
+// token that is for certain credentials.
+var ErrTakesNoCredential = fault.New(fault.Denied, "credential_out_of_scope", "This token can use certain credentials only, and what it asks for uses none.")
 
 // open finds where the request goes, with the credential where one is needed
 // and its scope takes the request.
 func (t *transfer) open(body *payload) error {
 	if t.service == nil {
 		if t.visit.Caller.Credentials != nil { // none of them is used there
-			return errTokenCredentials
+			return ErrTakesNoCredential
 		}
 		t.upstream = t.gateway.app.upstream
 		return nil

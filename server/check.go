@@ -155,8 +155,6 @@ var (
 	errOriginal = fault.New(fault.Malformed, "ambiguous_request", "Send either X-Original-URI or X-Forwarded-Uri, once; let your gateway remove the other.")
 	errService  = fault.New(fault.Malformed, "unknown_service", "The parameter service must be the name of a service.")
 
-	errTokenCredentials = fault.New(fault.Denied, "credential_out_of_scope", "This token can use certain credentials only; what is asked about uses none.")
-
 	errAuthQuery = fault.New(fault.Malformed, "invalid_parameter", "The parameters service and deny stand at most once each, and deny can be 403 only.")
 )
 
@@ -206,7 +204,7 @@ func (s *Server) askedVisit(r *http.Request, x *exchange, query url.Values) (v p
 	v, err = s.visitOf(r, query.Get("service"))
 	v.Addr = x.ip
 	if err == nil && x.caller.Credentials != nil && (v.Service == "" || v.Service == catalog.AppName) { // what is behind takes no credential of ours
-		err = errTokenCredentials
+		err = gateway.ErrTakesNoCredential
 	}
 	return v, err
 }

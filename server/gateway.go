@@ -53,18 +53,17 @@ func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request, x *exchang
 		s.writeProblem(w, r, fault.New(fault.NotFound, "unknown_service", "Name a service after "+string(family)+"/ in the path."))
 		return
 	}
+	if len(r.Header["Gatehouse-Credential"]) > 1 { // the one that was meant may be either
+		slot.Release()
+		s.writeProblem(w, r, errTwoCredentials)
+		return
+	}
 	recorded := false
 	defer func() {
 		if !recorded { // a panic: its slot must not be lost with it
 			slot.Release()
 		}
 	}()
-	if len(r.Header["Gatehouse-Credential"]) > 1 { // the one that was meant may be either
-		slot.Release()
-		recorded = true
-		s.writeProblem(w, r, errTwoCredentials)
-		return
-	}
 	at := servedAtRoot(r)
 	result := s.gateway.Serve(w, r, gateway.Visit{
 		Route: family, Caller: x.caller, RequestID: x.id, Service: service, Path: path,

@@ -53,6 +53,9 @@ func TestTokensTakeNoNamesOfOthers(t *testing.T) {
 	if a := narrow.do("GET", "/api/chat/app/x", ""); a.Status != http.StatusForbidden || a.Header.Get("Gatehouse-Error") != "credential_out_of_scope" {
 		t.Errorf("the application with a token for a credential: %d %s", a.Status, a.Body)
 	}
+	if !slices.ContainsFunc(owner.events(), func(e api.Event) bool { return e.Reason == "credential_out_of_scope" && e.Outcome == "denied" }) {
+		t.Error("the denial left no event")
+	}
 	if a := narrow.do("GET", "/api/rate-limit/auth", "", "X-Original-URI", "/admin/everything"); a.Status != http.StatusForbidden {
 		t.Errorf("what is no service, asked for by a gateway in front: %d %s", a.Status, a.Body)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -43,6 +44,8 @@ func notOpened(path string, err error) error {
 		why, mend = "its disk is full, or a quota is reached: ", "make room on the disk that it is on"
 	case primary == sqlite3.SQLITE_NOTADB, primary == sqlite3.SQLITE_CORRUPT:
 		why, mend = "it is no database, or damaged: ", "see that DATABASE_URL or GATEHOUSE_DATA names the file that Gatehouse made, or restore a backup"
+	case errors.Is(err, syscall.ENOTDIR):
+		mend = "a part of its path is a file and no folder: name another one in DATABASE_URL or GATEHOUSE_DATA"
 	case errors.Is(err, fs.ErrPermission), primary == sqlite3.SQLITE_CANTOPEN, primary == sqlite3.SQLITE_READONLY, primary == sqlite3.SQLITE_PERM:
 		why, mend = foreign(path, os.Geteuid()), "let the user that Gatehouse runs as own the file, those beside it (-wal, -shm) and its folder, and start Gatehouse as no other"
 	}
