@@ -4,12 +4,10 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/gatehouse-io/gatehouse/access"
-	"github.com/gatehouse-io/gatehouse/api"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/gatehousetest/instancetest"
 )
@@ -53,8 +51,8 @@ func TestTokensTakeNoNamesOfOthers(t *testing.T) {
 	if a := narrow.do("GET", "/api/chat/app/x", ""); a.Status != http.StatusForbidden || a.Header.Get("Gatehouse-Error") != "credential_out_of_scope" {
 		t.Errorf("the application with a token for a credential: %d %s", a.Status, a.Body)
 	}
-	if !slices.ContainsFunc(owner.events(), func(e api.Event) bool { return e.Reason == "credential_out_of_scope" && e.Outcome == "denied" }) {
-		t.Error("the denial left no event")
+	if e := owner.await(1, "outcome", "denied", "action", "chat.request"); len(e) != 1 || e[0].Reason != "credential_out_of_scope" {
+		t.Errorf("the denial is told by %+v", e)
 	}
 	if a := narrow.do("GET", "/api/rate-limit/auth", "", "X-Original-URI", "/admin/everything"); a.Status != http.StatusForbidden {
 		t.Errorf("what is no service, asked for by a gateway in front: %d %s", a.Status, a.Body)
@@ -134,6 +132,7 @@ func TestErasureIsOfPeople(t *testing.T) {
 		}
 		return n
 	}
+	owner.await(1, "actor", "victim")
 	before := withAddress()
 	for _, other := range []string{"openai", id, "acme"} {
 		if a := hr.do("DELETE", "/api/audit/persons/"+other, ""); a.Status != http.StatusOK || !strings.Contains(a.Body, `"events":0`) {
@@ -171,7 +170,7 @@ func TestSinksTakeWhatReadsTheTrail(t *testing.T) {
 	if a := owner.do("DELETE", "/api/webhooks/"+hook.ID, ""); a.Status != http.StatusNoContent {
 		t.Errorf("its owner: %d %s", a.Status, a.Body)
 	}
-	if !slices.ContainsFunc(owner.events(), func(e api.Event) bool { return e.Actor.ID == "mallory" && e.Outcome == "denied" }) {
+	if e := owner.await(1, "actor", "mallory", "outcome", "denied"); len(e) == 0 {
 		t.Error("the denials left no event")
 	}
 }
