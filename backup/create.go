@@ -14,6 +14,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/masterkey"
+	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
@@ -24,6 +25,10 @@ type Options struct {
 	Progress   func(rows int64) // called now and then; may be nil
 	Recipients []age.Recipient  // who can open the file; at least one
 	Metadata   map[string]any   // of the event: to whom, in the operator's words
+
+	// Secrets are the master keys at hand. The one that seals signs the backup, or the
+	// first where nothing was ever sealed; without it the backup is [Unsigned].
+	Secrets []seal.Secret
 
 	// Columns are all that hold sealed values: the header names the master keys that
 	// something in them is sealed under, and all that there are where there are none.
@@ -36,6 +41,8 @@ type Report struct {
 	Tables []TableRows // in the file's order
 	Rows   int64
 	SHA256 string // of the lines, in hex
+
+	Signing Signing
 }
 
 // progressEvery is after how many rows progress is told.
@@ -99,6 +106,8 @@ func dump(ctx context.Context, db *store.DB, w *writer, h Header, opts Options) 
 		if err := readKeys(ctx, tx, &report.Header, opts.Columns); err != nil {
 			return err
 		}
+		signers, iterations := report.Header.signers(opts.Secrets)
+		report.Header.Signed = len(signers) > 0
 		if err := w.object(report.Header); err != nil {
 			return err
 		}
@@ -114,7 +123,14 @@ func dump(ctx context.Context, db *store.DB, w *writer, h Header, opts Options) 
 			report.Tables = append(report.Tables, TableRows{t.Name, report.Rows - before})
 		}
 		report.SHA256 = w.sum()
-		return w.object(endLine{End: endOfBackup, Rows: report.Rows, SHA256: report.SHA256})
+		end := endLine{End: endOfBackup, Rows: report.Rows, SHA256: report.SHA256}
+		if report.Header.Signed {
+			if end.Signature, err = sign(signers[0], iterations, report.SHA256); err != nil {
+				return fmt.Errorf("the backup cannot be signed: %w", err)
+			}
+			report.Signing = Genuine
+		}
+		return w.object(end)
 	})
 	return report, err
 }

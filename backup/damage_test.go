@@ -34,7 +34,7 @@ func TestDamagedFiles(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = r.Check(t.Context(), nil)
+		_, err = r.Check(t.Context(), nil, nil)
 		return err
 	}
 	if err := check(file); err != nil {
@@ -129,7 +129,7 @@ func TestForgedFiles(t *testing.T) {
 			}
 		})
 	}
-	newer := strings.Replace(text, `"format":"gatehouse-backup","version":1`, `"format":"gatehouse-backup","version":2,"more":1`, 1)
+	newer := strings.Replace(text, `"format":"gatehouse-backup","version":2`, `"format":"gatehouse-backup","version":3,"more":1`, 1)
 	if _, err := restore(t, wrap(t, []byte(newer), id), id, kinds["sqlite"](t), nil); !errors.Is(err, backup.ErrNewerFormat) {
 		t.Errorf("a newer format: %v", err)
 	}

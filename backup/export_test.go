@@ -11,7 +11,7 @@ func CheckPlain(ctx context.Context, r io.Reader) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	return file.Check(ctx, nil)
+	return file.Check(ctx, nil, nil)
 }
 
 // RoundTrip writes a value of a column as a backup does and reads it again.

@@ -88,6 +88,7 @@ func create(t testing.TB, db *store.DB, id *age.X25519Identity) ([]byte, backup.
 	var file bytes.Buffer
 	report, err := backup.Create(t.Context(), operator, db, audit.New(db, audit.Options{}), &file, backup.Options{
 		Gatehouse: "test", Recipients: []age.Recipient{id.Recipient()}, Columns: instance.SealedColumns(),
+		Secrets: []seal.Secret{secret},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -20,10 +20,11 @@ import (
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
-// The format that this package writes, and the newest that it reads.
+// The format that this package writes, and the newest that it reads. Backups of
+// version 1 differ in nothing but that none is signed.
 const (
 	formatName    = "gatehouse-backup"
-	formatVersion = 1
+	formatVersion = 2
 )
 
 // maxLine bounds a line, and so the memory that a row takes: a sealed value of a
@@ -42,6 +43,7 @@ type Header struct {
 	Environment string    `json:"environment"`          // empty: nothing was ever sealed
 	SealingKey  string    `json:"sealingKey,omitempty"` // the id of the key that seals
 	Keys        []Key     `json:"keys,omitempty"`       // what recognises the master keys
+	Signed      bool      `json:"signed,omitempty"`     // its end is signed with the key that seals
 }
 
 // Key is the record of a master key: what tells whether a secret is the right
@@ -73,9 +75,10 @@ type tableLine struct {
 }
 
 type endLine struct {
-	End    string `json:"end"`
-	Rows   int64  `json:"rows"`
-	SHA256 string `json:"sha256,omitempty"`
+	End       string     `json:"end"`
+	Rows      int64      `json:"rows"`
+	SHA256    string     `json:"sha256,omitempty"`
+	Signature *signature `json:"signature,omitempty"`
 }
 
 const endOfBackup = "backup"

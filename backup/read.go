@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"filippo.io/age"
+
+	"github.com/gatehouse-io/gatehouse/seal"
 )
 
 // A Reader reads one backup, once, by [Reader.Check] or [Reader.Restore].
@@ -88,7 +90,7 @@ func newFileReader(plain io.Reader) (*Reader, error) {
 	if err := r.lines.parse(line, &r.Header); err != nil {
 		return nil, err
 	}
-	if r.Header.Version < 1 || r.Header.Migration < 1 {
+	if r.Header.Version < 1 || r.Header.Migration < 1 || r.Header.Version < 2 && r.Header.Signed {
 		return nil, damaged("its header is incomplete")
 	}
 	return r, nil
@@ -116,8 +118,9 @@ type sink struct {
 }
 
 // each reads to the end of the file and gives what it holds to s. Without an
-// error every count and the hash are right and nothing follows.
-func (r *Reader) each(ctx context.Context, s sink, progress func(int64)) (Report, error) {
+// error every count and the hash are right, nothing follows, and the report says what
+// the given secrets tell of its signature.
+func (r *Reader) each(ctx context.Context, s sink, secrets []seal.Secret, progress func(int64)) (Report, error) {
 	report := Report{Header: r.Header}
 	seen := make(map[string]bool)
 	for {
@@ -134,7 +137,11 @@ func (r *Reader) each(ctx context.Context, s sink, progress func(int64)) (Report
 				return report, damaged("the count or the hash at its end is not that of its lines")
 			}
 			report.SHA256 = sum
-			return report, r.finished()
+			if err := r.finished(); err != nil {
+				return report, err
+			}
+			report.Signing, err = r.Header.signing(end.Signature, sum, secrets)
+			return report, err
 		}
 		t, err := r.tableOf(line)
 		if err != nil {
@@ -235,7 +242,8 @@ func (r *Reader) rows(ctx context.Context, t table, s sink, before int64, progre
 }
 
 // Check reads the backup to its end and says what it holds. It changes nothing
-// and needs no master key. progress may be nil.
-func (r *Reader) Check(ctx context.Context, progress func(rows int64)) (Report, error) {
-	return r.each(ctx, sink{}, progress)
+// and needs no master key; with the one that signed it, it says that too. progress may
+// be nil. Errors: [ErrDamaged], [ErrForged].
+func (r *Reader) Check(ctx context.Context, secrets []seal.Secret, progress func(rows int64)) (Report, error) {
+	return r.each(ctx, sink{}, secrets, progress)
 }

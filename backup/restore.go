@@ -23,7 +23,8 @@ type RestoreOptions struct {
 	Environment string                        // GATEHOUSE_ENV; the backup must be of the same
 	Secrets     []seal.Secret                 // the master keys at hand
 	Columns     []masterkey.Column            // that hold what is sealed
-	SkipOpening bool                          // do not open what is sealed; no keys are needed then
+	SkipOpening bool                          // do not open what is sealed; no keys are needed then, and who made the backup is not asked
+	Unsigned    bool                          // take a backup that is not signed, or not with one of Secrets
 	Logger      *slog.Logger                  // may be nil
 	Progress    func(what string, rows int64) // "restoring", then "opening"; may be nil
 }
@@ -45,9 +46,9 @@ var (
 // SQLite file that does not exist yet, and has to be empty. It needs org:manage.
 //
 // The tables are made as they were when the backup was made, filled in one
-// transaction, every sealed value is opened with the given keys, and only then
-// is the transaction committed: after an error the database is as empty as
-// before. At last the tables are brought up to date, and the event is written,
+// transaction, the signature at the backup's end is checked, every sealed value is
+// opened with the given keys, and only then is the transaction committed: after an
+// error the database is as empty as before. At last the tables are brought up to date, and the event is written,
 // which is the one row that the restored trail has more.
 func (r *Reader) Restore(ctx context.Context, caller access.Caller, url string, opts RestoreOptions) (Restored, error) {
 	var done Restored
@@ -66,6 +67,9 @@ func (r *Reader) Restore(ctx context.Context, caller access.Caller, url string, 
 	}
 	var ring *seal.Keyring
 	if !opts.SkipOpening {
+		if !h.Signed && !opts.Unsigned {
+			return done, ErrUnsigned
+		}
 		var err error
 		if ring, err = h.keyring(opts.Secrets); err != nil { // before hours of work
 			return done, err
@@ -87,7 +91,7 @@ func (r *Reader) Restore(ctx context.Context, caller access.Caller, url string, 
 		return audit.New(db, audit.Options{}).Append(ctx, tx, caller, audit.Event{
 			Action: audit.BackupRestore, Outcome: audit.Success, Permission: access.OrgManage.String(),
 			Targets:  []audit.Target{{Type: "backup", ID: h.ID}},
-			Metadata: map[string]any{"rows": done.Rows, "opened": !opts.SkipOpening},
+			Metadata: map[string]any{"rows": done.Rows, "opened": !opts.SkipOpening, "signed": done.Signing == Genuine},
 		})
 	})
 	if err != nil {
@@ -162,9 +166,12 @@ func (r *Reader) fill(ctx context.Context, url string, fresh map[string]int64, r
 		}
 		in := &inserter{ctx: ctx, tx: tx, tables: tables}
 		done.Report, err = r.each(ctx, sink{begin: in.begin, row: in.row, end: func(int64) error { return in.flush() }},
-			func(rows int64) { opts.Progress("restoring", rows) })
+			opts.Secrets, func(rows int64) { opts.Progress("restoring", rows) })
 		if err != nil {
 			return err
+		}
+		if done.Signing == Signed && !opts.SkipOpening && !opts.Unsigned {
+			return ErrOtherSigner
 		}
 		if len(done.Tables) != len(tables) {
 			return damaged("it has %d tables, where its version of Gatehouse had %d", len(done.Tables), len(tables))

@@ -22,12 +22,13 @@ const keySize = 32
 // The labels keep what is derived or authenticated for one purpose from being
 // taken for another. They are part of the format.
 const (
-	labelOrganization = "gatehouse/seal/1/organization-key" // salt prefix of PBKDF2
-	labelRecord       = "gatehouse/seal/1/key-record"       // salt prefix of PBKDF2
-	labelCheck        = "gatehouse/seal/1/key-check"        // info of HKDF
-	labelWrapKey      = "gatehouse/seal/1/wrap-key"         // info of HKDF
-	labelWrap         = "gatehouse/seal/1/wrap"             // additional data of the data key
-	labelPayload      = "gatehouse/seal/1/payload"          // additional data of the payload
+	labelOrganization   = "gatehouse/seal/1/organization-key"   // salt prefix of PBKDF2
+	labelRecord         = "gatehouse/seal/1/key-record"         // salt prefix of PBKDF2
+	labelCheck          = "gatehouse/seal/1/key-check"          // info of HKDF
+	labelAuthentication = "gatehouse/seal/1/authentication-key" // salt prefix of PBKDF2
+	labelWrapKey        = "gatehouse/seal/1/wrap-key"           // info of HKDF
+	labelWrap           = "gatehouse/seal/1/wrap"               // additional data of the data key
+	labelPayload        = "gatehouse/seal/1/payload"            // additional data of the payload
 )
 
 // checkIterations gives [ErrIterations] for a count out of bounds.

@@ -15,6 +15,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/backup"
 	"github.com/gatehouse-io/gatehouse/instance"
+	"github.com/gatehouse-io/gatehouse/seal"
 	"github.com/gatehouse-io/gatehouse/store"
 )
 
@@ -40,7 +41,8 @@ func (backupCreateCommand) Help() string {
 served meanwhile. It is an age file (age-encryption.org): encrypted to public
 keys, or with a passphrase from --passphrase-file, GATEHOUSE_BACKUP_PASSPHRASE
 or a prompt. The master keys (ENCRYPTION_KEY) are not in it: keep them apart, or
-nothing that is restored opens.
+nothing that is restored opens. The one that seals signs the backup, so set it here
+too: a restore takes no file that somebody made who only knows the public key.
 
 Examples:
 
@@ -73,7 +75,7 @@ func (b backupCreateCommand) Run(ctx context.Context) error {
 	err = writeWhole(b.File, func(w io.Writer) error {
 		report, err = backup.Create(ctx, commandLine(), db, audit.New(db, audit.Options{}), w, backup.Options{
 			Gatehouse: instance.Version, Recipients: recipients, Metadata: to, Columns: instance.SealedColumns(),
-			Progress: func(rows int64) { progress(rows, -1) },
+			Secrets: secretsAtHand(), Progress: func(rows int64) { progress(rows, -1) },
 		})
 		return err
 	})
@@ -81,10 +83,26 @@ func (b backupCreateCommand) Run(ctx context.Context) error {
 	if err = errors.Join(err, db.Close()); err != nil {
 		return describe(err)
 	}
+	if report.Signing == backup.Unsigned {
+		fmt.Fprintln(os.Stderr, "gatehouse: the backup is not signed, since neither ENCRYPTION_KEY nor ENCRYPTION_KEYS_OLD is the master key that seals; a restore takes it with --unsigned only")
+	}
 	if b.File == "-" {
 		return printReport(os.Stderr, report)
 	}
 	return printReport(os.Stdout, report)
+}
+
+// secretsAtHand gives the master keys that the environment holds, or dev mode's. There
+// may be none: a backup is made, and verified, without them too.
+func secretsAtHand() []seal.Secret {
+	c, err := instance.FromEnvironment(environment())
+	if err == nil {
+		c, err = orDev(c)
+	}
+	if err != nil {
+		return nil
+	}
+	return c.MasterSecrets()
 }
 
 // openAsItIs opens the database without a migration: a server of the version
@@ -118,6 +136,14 @@ func printReport(w io.Writer, r backup.Report) error {
 		}
 		fmt.Fprintf(w, "Needs master key %s%s.\n", k.ID, seals)
 	}
+	switch r.Signing {
+	case backup.Genuine:
+		fmt.Fprintln(w, "Signed with the master key.")
+	case backup.Signed:
+		fmt.Fprintln(w, "Signed, and nobody looked by whom: its master key is not set here.")
+	case backup.Unsigned:
+		fmt.Fprintln(w, "Not signed: nothing says who made it.")
+	}
 	table := tabwriter.NewWriter(w, 0, 4, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "\nROWS\t TABLE")
 	for _, t := range r.Tables {
@@ -135,8 +161,10 @@ type backupVerifyCommand struct {
 func (backupVerifyCommand) Help() string {
 	return `Decrypts the backup, reads every row, and compares the counts and the hash at
 its end, so that a file that was cut off or altered is found. It needs neither
-a database nor the master keys. Whether everything opens is what restoring
-into an empty database shows: do that too, now and then.
+a database nor the master keys. Where ENCRYPTION_KEY is set to the master key that
+signed it, it says that too, and a file that somebody else made is refused. Whether
+everything opens is what restoring into an empty database shows: do that too, now and
+then.
 
 Example:
 
@@ -147,7 +175,7 @@ Example:
 func (v backupVerifyCommand) Run(ctx context.Context) error {
 	return v.open(func(r *backup.Reader) error {
 		progress, done := showProgress("reading", "rows")
-		report, err := r.Check(ctx, func(rows int64) { progress(rows, -1) })
+		report, err := r.Check(ctx, secretsAtHand(), func(rows int64) { progress(rows, -1) })
 		done()
 		if err != nil {
 			return err

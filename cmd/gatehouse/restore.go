@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -11,16 +12,17 @@ import (
 
 type restoreCommand struct {
 	readBackup
-	SkipOpening bool `help:"Do not open what is sealed; for a restore without the master keys."`
+	SkipOpening bool `help:"Do not open what is sealed, nor ask who made the backup; for a restore without the master keys."`
+	Unsigned    bool `help:"Take a backup that is not signed: of an earlier Gatehouse, or made where the master key was not set."`
 }
 
 // Help is printed by --help.
 func (restoreCommand) Help() string {
 	return `Restores a backup into the database that DATABASE_URL or GATEHOUSE_DATA names,
-of either kind, which has to be empty or not there yet. Every sealed value is
-opened with ENCRYPTION_KEY and ENCRYPTION_KEYS_OLD before anything is kept:
-after an error the database is as empty as before. Start no server on it
-meanwhile.
+of either kind, which has to be empty or not there yet. The backup has to be signed
+with one of ENCRYPTION_KEY and ENCRYPTION_KEYS_OLD, and every sealed value is opened
+with them, before anything is kept: after an error the database is as empty as before.
+Start no server on it meanwhile.
 
 Examples:
 
@@ -40,10 +42,13 @@ func (r restoreCommand) Run(ctx context.Context) error {
 		}
 		progress, done := showProgress("restoring", "rows")
 		restored, err := b.Restore(ctx, commandLine(), c.Database(), backup.RestoreOptions{
-			Environment: c.Environment, Secrets: c.MasterSecrets(), Columns: instance.SealedColumns(), SkipOpening: r.SkipOpening,
+			Environment: c.Environment, Secrets: c.MasterSecrets(), Columns: instance.SealedColumns(), SkipOpening: r.SkipOpening, Unsigned: r.Unsigned,
 			Progress: func(_ string, rows int64) { progress(rows, -1) },
 		})
 		done()
+		if errors.Is(err, backup.ErrUnsigned) {
+			return fmt.Errorf("%w; if it was kept where nobody else writes, restore it with --unsigned", err)
+		}
 		if err != nil {
 			return describe(err)
 		}
