@@ -43,29 +43,30 @@ func WireKeyStatus(st masterkey.Status) api.KeyStatus {
 	return out
 }
 
-type stageKeyIn struct{ Body api.KeyStage }
+type stageKeyIn struct{ Body *api.KeyStage } // optional
 
 type keyOut struct{ Body api.MasterKey }
 
 func (s *Server) stageKey(ctx context.Context, caller access.Caller, in *stageKeyIn) (*keyOut, error) {
-	k, err := s.cfg.Keys.Stage(ctx, caller, in.Body.Iterations)
+	k, err := s.cfg.Keys.Stage(ctx, caller, orNothing(in.Body).Iterations)
 	if err != nil {
 		return nil, err
 	}
 	return &keyOut{wireKey(k)}, nil
 }
 
-type rotateKeysIn struct{ Body api.KeyRotate }
+type rotateKeysIn struct{ Body *api.KeyRotate } // optional
 
 type rotationOut struct{ Body api.KeyRotation }
 
 func (s *Server) rotateKeys(ctx context.Context, caller access.Caller, in *rotateKeysIn) (*rotationOut, error) {
 	o := masterkey.RotateOptions{Rate: masterkey.DefaultRate}
-	if in.Body.Rate != nil {
-		o.Rate = *in.Body.Rate
+	body := orNothing(in.Body)
+	if body.Rate != nil {
+		o.Rate = *body.Rate
 	}
-	if in.Body.Key != "" {
-		id, err := seal.ParseKeyID(in.Body.Key)
+	if body.Key != "" {
+		id, err := seal.ParseKeyID(body.Key)
 		if err != nil {
 			return nil, fault.InvalidFields(fault.Field{Name: "key", Message: "must be the id of a master key"})
 		}
@@ -86,7 +87,7 @@ func (s *Server) stopRotation(ctx context.Context, caller access.Caller, _ *noIn
 	return &rotationOut{wireRotation(r)}, nil
 }
 
-type verifyKeysIn struct{ Body api.KeyVerify }
+type verifyKeysIn struct{ Body *api.KeyVerify } // optional
 
 type verificationOut struct{ Body api.KeyVerification }
 
@@ -96,7 +97,7 @@ const verifyTime = operationTimeout - 5*time.Second
 func (s *Server) verifyKeys(ctx context.Context, caller access.Caller, in *verifyKeysIn) (*verificationOut, error) {
 	ctx, cancel := context.WithTimeout(ctx, verifyTime)
 	defer cancel()
-	v, err := s.cfg.Keys.Verify(ctx, caller, masterkey.VerifyOptions{Sample: in.Body.Sample})
+	v, err := s.cfg.Keys.Verify(ctx, caller, masterkey.VerifyOptions{Sample: orNothing(in.Body).Sample})
 	if err != nil {
 		return nil, err
 	}
@@ -108,8 +109,8 @@ func (s *Server) verifyKeys(ctx context.Context, caller access.Caller, in *verif
 }
 
 type retireKeyIn struct {
-	ID   string `path:"id"`
-	Body api.KeyRetire
+	ID   string         `path:"id"`
+	Body *api.KeyRetire // optional
 }
 
 func (s *Server) retireKey(ctx context.Context, caller access.Caller, in *retireKeyIn) (*keyOut, error) {
@@ -117,7 +118,7 @@ func (s *Server) retireKey(ctx context.Context, caller access.Caller, in *retire
 	if err != nil {
 		return nil, masterkey.ErrUnknownKey
 	}
-	k, err := s.cfg.Keys.Retire(ctx, caller, id, in.Body.Lost)
+	k, err := s.cfg.Keys.Retire(ctx, caller, id, orNothing(in.Body).Lost)
 	if err != nil {
 		return nil, err
 	}

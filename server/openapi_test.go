@@ -210,3 +210,55 @@ func TestInstanceRoutes(t *testing.T) {
 		}
 	}
 }
+
+// A POST that asks for nothing in its body works without one; what a PUT replaces everything by has
+// to be said.
+func TestNothingAskedNoBodyNeeded(t *testing.T) {
+	s := instancetest.Serve(t, nil)
+	ops := as(t, s, "ops", "o", access.Operator)
+	var document struct {
+		Paths map[string]map[string]struct {
+			RequestBody *struct {
+				Required bool
+				Content  map[string]struct {
+					Schema struct {
+						Ref string `json:"$ref"`
+					}
+				}
+			}
+		}
+		Components struct {
+			Schemas map[string]struct{ Required []string }
+		}
+	}
+	if err := json.Unmarshal([]byte(anonymous(t, s).get("/openapi.json").Body), &document); err != nil {
+		t.Fatal(err)
+	}
+	free := 0
+	for path, item := range document.Paths {
+		o := item["post"]
+		if o.RequestBody == nil {
+			continue
+		}
+		_, name, _ := strings.Cut(o.RequestBody.Content["application/json"].Schema.Ref, "#/components/schemas/")
+		schema, known := document.Components.Schemas[name]
+		if !known {
+			t.Errorf("POST %s: no schema %q", path, name)
+		}
+		if o.RequestBody.Required != (len(schema.Required) > 0) {
+			t.Errorf("POST %s: its body is required: %t, and in it %q", path, o.RequestBody.Required, schema.Required)
+		}
+		if o.RequestBody.Required {
+			continue
+		}
+		free++
+		path = regexp.MustCompile(`\{[^}]+\}`).ReplaceAllString(path, "1")
+		empty, braces := ops.do("POST", path, ""), ops.do("POST", path, "{}")
+		if empty.Status/100 != braces.Status/100 || strings.Contains(empty.Body, "request body is required") {
+			t.Errorf("POST %s gives %d without a body, and %d with {}: %s", path, empty.Status, braces.Status, empty.Body)
+		}
+	}
+	if free < 8 {
+		t.Errorf("%d POST take no body", free)
+	}
+}

@@ -98,16 +98,16 @@ func (s *Server) retentionPresets(context.Context, access.Caller, *struct{}) (*p
 }
 
 type previewRetentionIn struct {
-	Organization string `query:"organization" doc:"For operators: _instance, the events that belong to no tenant"`
-	Body         api.RetentionInput
+	Organization string              `query:"organization" doc:"For operators: _instance, the events that belong to no tenant"`
+	Body         *api.RetentionInput // optional
 }
 
 type previewOut struct{ Body api.RetentionPreview }
 
 func (s *Server) previewRetention(ctx context.Context, caller access.Caller, in *previewRetentionIn) (*previewOut, error) {
 	var draft *retention.Draft
-	if in.Body.Preset != "" || len(in.Body.Keep) > 0 {
-		draft = &retention.Draft{Preset: in.Body.Preset, Keep: in.Body.Keep}
+	if body := orNothing(in.Body); body.Preset != "" || len(body.Keep) > 0 {
+		draft = &retention.Draft{Preset: body.Preset, Keep: body.Keep}
 	}
 	all, err := s.cfg.Retention.Preview(ctx, caller, in.Organization, draft)
 	if err != nil {

@@ -166,6 +166,14 @@ func op[I, O any](fn func(ctx context.Context, caller access.Caller, in *I) (*O,
 // noInput is the input of an operation that takes none.
 type noInput struct{}
 
+// orNothing gives a body that may be left out, as it is or empty.
+func orNothing[T any](body *T) T {
+	if body == nil {
+		return *new(T)
+	}
+	return *body
+}
+
 // operationTimeout bounds one operation, so that a database that hangs does not
 // hold requests for good.
 const operationTimeout = 30 * time.Second

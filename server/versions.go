@@ -76,10 +76,7 @@ type activateVersionIn struct {
 }
 
 func (s *Server) activateVersion(ctx context.Context, caller access.Caller, in *activateVersionIn) (*credentialOut, error) {
-	var body api.CredentialActivate
-	if in.Body != nil {
-		body = *in.Body
-	}
+	body := orNothing(in.Body)
 	c, err := s.cfg.Vault.Activate(ctx, caller, in.ID, matchOf(in.IfMatch), numberOf(in.Version), vault.Activation{
 		Grace: graceOf(body.GraceSeconds), Force: body.Force, Reason: body.Reason,
 	})

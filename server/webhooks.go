@@ -81,13 +81,13 @@ func (s *Server) deleteWebhook(ctx context.Context, caller access.Caller, in *de
 }
 
 type rotateWebhookIn struct {
-	ID   string `path:"id"`
-	Body api.WebhookRotate
+	ID   string             `path:"id"`
+	Body *api.WebhookRotate // optional
 }
 
 func (s *Server) rotateWebhookSecret(ctx context.Context, caller access.Caller, in *rotateWebhookIn) (*webhookSecretOut, error) {
 	overlap := webhook.DefaultOverlap
-	if seconds := in.Body.OverlapSeconds; seconds != nil {
+	if seconds := orNothing(in.Body).OverlapSeconds; seconds != nil {
 		if *seconds < 0 || *seconds > int64(webhook.MaxOverlap.Seconds()) {
 			return nil, fault.InvalidFields(fault.Field{Name: "overlapSeconds", Message: "must be from 0 to " + strconv.Itoa(int(webhook.MaxOverlap.Seconds()))})
 		}
