@@ -183,7 +183,7 @@ func (c *Catalog) moveTo(name, raw string) error {
 	if err != nil {
 		return fmt.Errorf("entry %q: %w", name, err)
 	}
-	s.movedFrom, s.origin, s.others, s.probe.origin = s.origin, fixed(u.String()), nil, ""
+	s.movedFrom, s.origin, s.probe.origin = s.origin, fixed(u.String()), ""
 	c.operator = append(c.operator, hostOrigin(u))
 	return nil
 }

@@ -44,10 +44,11 @@ type Injection struct {
 
 type prepared struct {
 	origin   url.URL
-	home     *url.URL // the provider's own where the operator moved the service
-	others   []otherHost
-	set      []header // replace
-	defaults []header // only where the request has none
+	home     *url.URL    // the provider's own where the operator moved the service
+	others   []otherHost // of the provider's, beside the usual one
+	usual    bool        // which origin is: the operator did not move the service
+	set      []header    // replace
+	defaults []header    // only where the request has none
 	secrets  []string
 	forms    []string // of the secrets
 	fields   map[string]string
@@ -72,7 +73,10 @@ func (s *Service) Prepare(fields map[string]string) (*Injection, error) {
 	if err != nil || origin.Host == "" {
 		return nil, fmt.Errorf("catalog: fields of %s make no origin", s.Name)
 	}
-	p := &prepared{origin: *origin, others: s.others, defaults: s.defaults, fields: make(map[string]string, len(fields))}
+	p := &prepared{origin: *origin, defaults: s.defaults, fields: make(map[string]string, len(fields))}
+	if own := cmp.Or(s.movedFrom, s.origin); own.field == "" || fields[own.field] == "" { // a host that the credential names has none beside it
+		p.others, p.usual = s.others, s.movedFrom == nil
+	}
 	if s.movedFrom != nil {
 		if home, err := url.Parse(s.originBy(s.movedFrom, fields)); err == nil && home.Host != "" {
 			p.home = home
@@ -144,6 +148,9 @@ func (in *Injection) Home() *url.URL { return in.prepared().home }
 // few of their calls at another host of theirs.
 func (in *Injection) OriginFor(method, path string) *url.URL {
 	p := in.prepared()
+	if !p.usual {
+		return in.Origin()
+	}
 	for i := range p.others {
 		if o := &p.others[i]; o.takes(method, path) {
 			u := o.origin
@@ -151,6 +158,18 @@ func (in *Injection) OriginFor(method, path string) *url.URL {
 		}
 	}
 	return in.Origin()
+}
+
+// LeadsBack reports whether a link of the provider's, to another host of its own than the
+// usual one, names what [Injection.OriginFor] sends there: a caller who asks for its path
+// here gets it. Where the operator moved the service, the one origin takes all of that.
+func (in *Injection) LeadsBack(link *url.URL) bool {
+	for _, o := range in.prepared().others {
+		if link.Scheme == o.origin.Scheme && strings.EqualFold(link.Host, o.origin.Host) && o.takesSome(link.EscapedPath()) {
+			return true
+		}
+	}
+	return false
 }
 
 // Apply puts the credential on a request's header: it replaces the headers that

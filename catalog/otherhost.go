@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -29,6 +30,11 @@ func (o *otherHost) takes(method, path string) bool {
 		}
 	}
 	return false
+}
+
+// takesSome reports whether a request of any method to path goes there.
+func (o *otherHost) takesSome(path string) bool {
+	return slices.ContainsFunc(scopeMethods, func(method string) bool { return o.takes(method, path) })
 }
 
 // alsoAt makes a further host of a compiled-in service, whose origin and patterns are

@@ -45,14 +45,15 @@ var inferencePaths = map[string][]string{
 		"POST /anthropic/v1/messages", "POST /anthropic/v1/messages/count_tokens"),
 	"mistral": {
 		"POST /v1/chat/completions", "POST /v1/fim/completions", "POST /v1/embeddings", "POST /v1/moderations", "POST /v1/chat/moderations",
-		"POST /v1/classifications", "POST /v1/chat/classifications", "POST /v1/ocr", "POST /v1/audio/transcriptions",
+		"POST /v1/classifications", "POST /v1/chat/classifications", "POST /v1/ocr", "POST /v1/audio/transcriptions", "POST /v1/audio/speech",
+		"POST /v1/agents/completions",
 		"GET /v1/models", "GET /v1/models/*",
 	},
 	"codestral": {"POST /v1/chat/completions", "POST /v1/fim/completions", "GET /v1/models", "GET /v1/models/*"},
 	"cohere": {
 		"POST /v1/chat", "POST /v1/generate", "POST /v1/embed", "POST /v1/rerank", "POST /v1/classify", "POST /v1/summarize",
 		"POST /v1/tokenize", "POST /v1/detokenize", "POST /v2/chat", "POST /v2/embed", "POST /v2/rerank",
-		"POST /compatibility/v1/chat/completions", "POST /compatibility/v1/embeddings", "GET /v1/models", "GET /v1/models/*",
+		"POST /v2/audio/transcriptions", "POST /compatibility/v1/chat/completions", "POST /compatibility/v1/embeddings", "GET /v1/models", "GET /v1/models/*",
 	},
 	"groq": openAIPaths("/openai/v1"),
 	"xai": append(openAIPaths("/v1"), "POST /v1/messages", "POST /v1/tokenize-text",
@@ -65,7 +66,10 @@ var inferencePaths = map[string][]string{
 	"openrouter": append(openAIPaths("/api/v1"), "POST /api/v1/messages", "GET /api/v1/models/*/*/endpoints"),
 	"huggingface": append(openAIPaths("/v1"), "GET /v1/models/*/*", "POST /*/v1/chat/completions", "POST /*/v1/embeddings",
 		"POST /hf-inference/models/**"),
-	"perplexity": {"POST /chat/completions", "POST /v1/chat/completions", "POST /v1/responses", "POST /v1/embeddings", "GET /v1/models"},
+	"perplexity": {
+		"POST /chat/completions", "POST /v1/chat/completions", "POST /v1/sonar", "POST /v1/responses", "POST /v1/agent",
+		"POST /v1/embeddings", "POST /v1/contextualizedembeddings", "GET /v1/models",
+	},
 }
 
 // openAIPaths are the paths of inference in OpenAI's API, under a base path.

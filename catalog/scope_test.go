@@ -135,12 +135,12 @@ func TestDefaultScopes(t *testing.T) {
 			"POST /openai/deployments/my-gpt/chat/completions", "POST /openai/deployments/e/embeddings", "POST /openai/v1/responses",
 			"POST /openai/v1/chat/completions", "GET /openai/models", "GET /openai/v1/models", "POST /anthropic/v1/messages",
 		},
-		"mistral":   {"POST /v1/chat/completions", "POST /v1/fim/completions", "POST /v1/embeddings", "GET /v1/models"},
-		"codestral": {"POST /v1/fim/completions"}, "cohere": {"POST /v2/chat", "POST /v1/embed", "POST /v2/rerank", "GET /v1/models"},
+		"mistral":   {"POST /v1/agents/completions", "POST /v1/audio/speech", "POST /v1/chat/completions", "POST /v1/fim/completions", "POST /v1/embeddings", "GET /v1/models"},
+		"codestral": {"POST /v1/fim/completions"}, "cohere": {"POST /v2/audio/transcriptions", "POST /v2/chat", "POST /v1/embed", "POST /v2/rerank", "GET /v1/models"},
 		"groq": {"POST /openai/v1/chat/completions", "POST /openai/v1/audio/transcriptions", "GET /openai/v1/models"},
 		"xai":  {"POST /v1/chat/completions", "GET /v1/models"}, "deepseek": {"POST /chat/completions", "POST /v1/chat/completions", "GET /models"},
 		"openrouter": {"POST /api/v1/chat/completions", "GET /api/v1/models"}, "huggingface": {"POST /v1/chat/completions", "GET /v1/models"},
-		"perplexity": {"POST /chat/completions"}, "bare": {"POST /v1/chat/completions", "GET /v1/models"}, "v1": {"POST /chat/completions", "GET /models"},
+		"perplexity": {"POST /chat/completions", "POST /v1/sonar", "POST /v1/agent", "POST /v1/contextualizedembeddings"}, "bare": {"POST /v1/chat/completions", "GET /v1/models"}, "v1": {"POST /chat/completions", "GET /models"},
 		"stripe": {"DELETE /v1/customers/c", "GET /v1/charges"}, "zendesk": {"PUT /api/v2/tickets/1"},
 	}
 	never := []string{

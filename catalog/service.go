@@ -34,7 +34,7 @@ type Service struct {
 	UsageSince string
 
 	// What its SDKs need to raise an error. NamedErrors: inside a stream an event that is
-	// named so, in Anthropic's shape, and not OpenAI's. No502: another status than 502 and
+	// named so, in Anthropic's shape, and not OpenAI's (Anthropic's own and Perplexity's). No502: another status than 502 and
 	// 504, which node-zendesk takes for a success that says nothing.
 	NamedErrors, No502 bool
 

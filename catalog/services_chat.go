@@ -56,11 +56,12 @@ func anthropic() *Service {
 			Description: "A key of one workspace; an admin key does not chat.",
 			Pattern:     `^sk-ant-api[0-9]{2}-[A-Za-z0-9_-]{20,}$`, Example: "sk-ant-api03-…", Env: []string{"ANTHROPIC_API_KEY"},
 		}},
-		origin:   fixed("https://api.anthropic.com"),
-		inject:   []injected{plain("X-Api-Key", "apiKey")},
-		defaults: []header{{"Anthropic-Version", "2023-06-01"}},
-		probe:    probe{path: "/v1/models", query: "limit=1"},
-		read:     readAnthropic,
+		origin:    fixed("https://api.anthropic.com"),
+		PageLinks: []string{"results_url"}, // of batches
+		inject:    []injected{plain("X-Api-Key", "apiKey")},
+		defaults:  []header{{"Anthropic-Version", "2023-06-01"}},
+		probe:     probe{path: "/v1/models", query: "limit=1"},
+		read:      readAnthropic,
 		other: &otherKind{
 			probe: probe{path: "/v1/organizations/api_keys", query: "limit=1"},
 			field: "apiKey", prefix: "sk-ant-admin", read: readAdmin,

@@ -109,9 +109,11 @@ func slack() *Service {
 				Pattern:     `^[0-9a-f]{32}$`, Env: []string{"SLACK_SIGNING_SECRET"},
 			},
 		},
-		origin: fixed("https://slack.com"),
-		inject: []injected{bearer("botToken")},
-		probe:  probe{method: "POST", path: "/api/auth.test"},
-		read:   readSlack,
+		origin:    fixed("https://slack.com"),
+		others:    []otherHost{alsoAt("https://files.slack.com", "POST /upload/v1/**")},
+		PageLinks: []string{"upload_url"}, // of files.getUploadURLExternal, at which SDKs go on
+		inject:    []injected{bearer("botToken")},
+		probe:     probe{method: "POST", path: "/api/auth.test"},
+		read:      readSlack,
 	}
 }

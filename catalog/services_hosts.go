@@ -62,7 +62,7 @@ func huggingFace() *Service {
 // asynchronous requests costs nothing.
 func perplexity() *Service {
 	return &Service{
-		Name: "perplexity", Title: "Perplexity", Chat: true,
+		Name: "perplexity", Title: "Perplexity", Chat: true, NamedErrors: true,
 		Docs:   "https://www.perplexity.ai/account/api/keys",
 		Fields: []Field{apiKey("A key of one API group.", `^pplx-[A-Za-z0-9]{48}$`, "pplx-…", "PERPLEXITY_API_KEY", "PPLX_API_KEY")},
 		origin: fixed("https://api.perplexity.ai"),

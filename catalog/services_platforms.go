@@ -52,11 +52,13 @@ func gitHub() *Service {
 				Example:     "https://github.example.com", Env: []string{"GITHUB_API_URL", "GITHUB_BASE_URL"},
 			},
 		},
-		origin:   &origin{field: "baseUrl", at: gitHubOrigin},
-		inject:   []injected{bearer("token")},
-		defaults: []header{{"Accept", "application/vnd.github+json"}, {"X-Github-Api-Version", "2022-11-28"}},
-		probe:    probe{path: "/user"},
-		read:     readGitHub,
+		origin:    &origin{field: "baseUrl", at: gitHubOrigin},
+		others:    []otherHost{alsoAt("https://uploads.github.com", "POST /repos/*/*/releases/*/assets")},
+		PageLinks: []string{"upload_url"}, // of releases
+		inject:    []injected{bearer("token")},
+		defaults:  []header{{"Accept", "application/vnd.github+json"}, {"X-Github-Api-Version", "2022-11-28"}},
+		probe:     probe{path: "/user"},
+		read:      readGitHub,
 	}
 }
 

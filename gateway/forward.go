@@ -51,6 +51,7 @@ func (t *transfer) forward(body *payload) {
 	defer func() { _ = answer.Body.Close() }()
 	body.settle() // a stream may be long, and nobody needs the question any more
 	t.result.FirstByte = time.Since(e.begun)
+	dropNoCoding(answer.Header)
 	t.scrub(e, answer)
 	t.watch(e, answer)
 	t.relay(e, answer)
@@ -86,6 +87,11 @@ func (t *transfer) request(ctx context.Context) *http.Request {
 		RawQuery: t.query(), ForceQuery: t.r.URL.ForceQuery,
 	}
 	out.Proto, out.ProtoMajor, out.ProtoMinor = "HTTP/1.1", 1, 1
+	if t.edited {
+		for _, digest := range digests {
+			delete(out.Header, digest)
+		}
+	}
 	if t.service != nil {
 		out.Header["Accept-Encoding"] = []string{"identity"} // none at all would mean any, and an answer has to be readable
 	}

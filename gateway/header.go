@@ -71,6 +71,23 @@ func answerHeader(out, in http.Header, secrets []string) {
 	}
 }
 
+// digests are headers that say the hash of a body, of which a text that was changed has another.
+var digests = [...]string{"Content-Md5", "Digest", "Content-Digest", "Repr-Digest"}
+
+// dropNoCoding takes off a Content-Encoding that names no coding: what sends events says
+// "none" or "identity" so that no proxy compresses them, and everything that reads answers
+// here goes by whether the header is there.
+func dropNoCoding(answer http.Header) {
+	for _, list := range answer["Content-Encoding"] {
+		for coding := range strings.SplitSeq(list, ",") {
+			if coding = textproto.TrimString(coding); coding != "" && !strings.EqualFold(coding, "identity") && !strings.EqualFold(coding, "none") {
+				return
+			}
+		}
+	}
+	delete(answer, "Content-Encoding")
+}
+
 func removedFromAnswer(name string) bool {
 	switch name {
 	case "Connection", "Proxy-Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade",

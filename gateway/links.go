@@ -37,23 +37,27 @@ func (t *transfer) linkHeader(sent *http.Request, values []string) []string {
 // pageLinks gives what rewrites the links in the body of the answer, or nil
 // where there is nothing to rewrite.
 func (t *transfer) pageLinks(answer *http.Response) *pageLinks {
-	if t.service == nil || len(t.service.PageLinks) == 0 || answer.Header.Get("Content-Encoding") != "" {
-		return nil
+	if t.service == nil || len(t.service.PageLinks) == 0 || t.operation.spends || answer.Header.Get("Content-Encoding") != "" {
+		return nil // what a model says has no pages
 	}
 	media, _, err := mime.ParseMediaType(answer.Header.Get("Content-Type"))
 	if err != nil || media != "application/json" && !strings.HasSuffix(media, "+json") {
 		return nil
 	}
 	h := t.w.Header()
-	for _, digest := range []string{"Content-Md5", "Digest", "Content-Digest", "Repr-Digest"} {
-		delete(h, digest) // of another text than is sent
+	for _, digest := range digests {
+		delete(h, digest)
 	}
 	return &pageLinks{names: t.service.PageLinks, rewrite: func(link string) (string, bool) {
 		if !strings.Contains(link, "://") { // relative to wherever the caller asked
 			return "", false
 		}
+		var template string // of GitHub's uploads, {?name,label}: it would be escaped
+		if i := strings.Index(link, "{?"); i >= 0 {
+			link, template = link[:i], link[i:]
+		}
 		through, ok := t.through(answer.Request, link)
-		return t.origin() + through, ok
+		return t.origin() + through + template, ok
 	}}
 }
 

@@ -77,6 +77,7 @@ func (t *transfer) dropOwnToken(p *payload) error {
 		}
 		body = kept
 	}
+	t.edited = t.edited || int64(len(body)) != p.size
 	p.memory, p.size = body, int64(len(body))
 	return nil
 }

@@ -32,10 +32,14 @@ func (t *transfer) through(sent *http.Request, link string) (string, bool) {
 		if ref.Scheme == "" && home != nil { // as whoever sees the provider's own answers reads it
 			target.Scheme = home.Scheme
 		}
-		if home == nil || !sameOrigin(target, home) {
+		switch {
+		case home != nil && sameOrigin(target, home):
+			under = strings.TrimSuffix(home.EscapedPath(), "/")
+		case t.upstream.injection != nil && t.upstream.injection.LeadsBack(target):
+			under = ""
+		default:
 			return "", false
 		}
-		under = strings.TrimSuffix(home.EscapedPath(), "/")
 	}
 	path, ok := strings.CutPrefix(target.EscapedPath(), under)
 	if !ok || path != "" && path[0] != '/' {

@@ -78,8 +78,9 @@ func (t *transfer) modelDenied(scope *catalog.Scope, body *payload) string {
 		return scopeUnnamed // the model of a path is another to who takes the slash for a separator
 	}
 	reads := t.r.Method == http.MethodGet || t.r.Method == http.MethodHead || t.r.Method == http.MethodOptions
+	header := t.toProvider() // the caller may have taken some of its own back by Connection
 	// Those of tools and of headers do not name the request's, and nor does a query beside a body.
-	models, inner := pathModels(t.visit.Path, reads), headerModels(t.r.Header)
+	models, inner := pathModels(t.visit.Path, reads), headerModels(header)
 	query, err := url.ParseQuery(t.r.URL.RawQuery)
 	if err != nil {
 		return scopeUnnamed // two servers may cut it in two ways
@@ -95,7 +96,7 @@ func (t *transfer) modelDenied(scope *catalog.Scope, body *payload) string {
 	}
 	if body.size > 0 {
 		named, more, ok := tokens.RequestedModels(body.inMemory()) // one on disk is too long to be a prompt
-		if !ok || !saysJSON(t.r.Header) {
+		if !ok || !saysJSON(header) {
 			return scopeUnnamed
 		}
 		models, inner = append(models, named...), append(inner, more...)

@@ -31,7 +31,7 @@ func (t *transfer) scrub(e *exchange, answer *http.Response) {
 		return
 	}
 	coding := strings.ToLower(strings.Join(answer.Header["Content-Encoding"], ","))
-	plain := coding == "" || coding == "identity"
+	plain := coding == ""
 	cutter := newCutter(secrets)
 	if !refused {
 		if plain {

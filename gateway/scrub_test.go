@@ -49,6 +49,8 @@ func TestTheKeyIsCutOutOfErrors(t *testing.T) {
 		"a redirect":              {status: 302, body: "see KEY", want: "see MARK", scrubbed: 1},
 		"in a header":             {status: 200, header: []string{"X-Answer", "is KEY, yes"}, body: "ok", want: "ok", scrubbed: 1},
 		"compressed":              {status: 401, header: []string{"Content-Encoding", "gzip"}, body: gzipped("KEY"), want: "MARK", scrubbed: 1},
+		"of no coding":            {status: 401, header: []string{"Content-Encoding", "none"}, body: "KEY", want: "MARK", scrubbed: 1},
+		"events of no coding":     {status: 200, header: []string{"Content-Encoding", "None, identity", "Content-Type", "text/event-stream"}, chunks: 3, body: "data: {\"error\":\"bad KEY\"}\n\n", want: "data: {\"error\":\"bad MARK\"}\n\n", scrubbed: 1},
 		"no gzip":                 {status: 401, header: []string{"Content-Encoding", "br"}, body: "KEY", want: "WITHHELD"},
 		"two codings":             {status: 401, header: []string{"Content-Encoding", "gzip, br"}, body: "KEY", want: "WITHHELD"},
 		"a success is passed on":  {status: 200, body: "KEY", want: "KEY"},

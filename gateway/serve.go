@@ -67,6 +67,7 @@ type transfer struct {
 	watched   bool      // the answer's tokens are counted
 	streaming bool      // the visit holds one of the organization's streams
 	hiding    bool      // the request asks for usage, and the caller did not
+	edited    bool      // the body is not to the byte what the caller sent
 }
 
 // upstream is where a request goes. Nothing in a request has a part in it.

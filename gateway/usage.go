@@ -69,7 +69,7 @@ func (t *transfer) account(p *payload) error {
 	if large && !p.held.grow(2*int64(len(body))) {
 		return nil // no room for a second one: its usage stays unknown
 	}
-	t.hiding = true
+	t.hiding, t.edited = true, true
 	p.memory = asked.AskUsage(body)
 	p.size = int64(len(p.memory))
 	if large {

@@ -95,6 +95,19 @@ func TestUsageIsAskedForAndHidden(t *testing.T) {
 	}
 }
 
+// The caller's digest of a body goes with that body, and with no other.
+func TestADigestGoesWithItsBody(t *testing.T) {
+	upstream, got := recorder(t, nil)
+	f := serve(t, upstream, asking)
+	for body, want := range map[string]string{`{"model":"m"}`: "sha-256=:x:", streamBody: ""} {
+		f.call(t, "POST", completions, body, "Content-Digest", "sha-256=:x:", "Content-Md5", "x", "Digest", "x")
+		r := <-got
+		if r.Header.Get("Content-Digest") != want || (r.Header.Get("Content-Md5") == "x") != (want != "") || (r.Header.Get("Digest") == "x") != (want != "") {
+			t.Errorf("with %s went %v", body, r.Header)
+		}
+	}
+}
+
 // Who asks for usage gets it, and who is not known to take the question is not asked.
 func TestUsageIsNotAskedFor(t *testing.T) {
 	asked, _ := openAIStream(2)

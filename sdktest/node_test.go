@@ -280,7 +280,23 @@ func TestNodeAnthropic(t *testing.T) {
 		{scenario: "retry", requests: 2, behaviours: limited, check: retried(429, came{Text: anthropicReply})},
 		{scenario: "stream", requests: 1, behaviours: next(gatehousetest.CutAfter(600)), check: interrupted},
 		{scenario: "create", requests: 1, behaviours: next(gatehousetest.CutAfter(10)), check: half},
+		// At the link that the batch names: alone, since it names the provider's own address.
+		{scenario: "results", requests: 2, alone: true, behaviours: batch, check: ids(2)},
 	})
+}
+
+// batch answers as Anthropic does to whoever asks for a batch, and then for its results.
+func batch() []gatehousetest.Behaviour {
+	says := func(contentType, text string) gatehousetest.Behaviour {
+		return gatehousetest.Handler(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", contentType)
+			_, _ = io.WriteString(w, text)
+		})
+	}
+	return []gatehousetest.Behaviour{
+		says("application/json", `{"id":"msgbatch_1","type":"message_batch","processing_status":"ended","results_url":"https://api.anthropic.com/v1/messages/batches/msgbatch_1/results"}`),
+		says("application/x-jsonl", `{"custom_id":"a","result":{"type":"canceled"}}`+"\n"+`{"custom_id":"b","result":{"type":"canceled"}}`+"\n"),
+	}
 }
 
 // stripe-node takes a host and a port and no path: once by the service's own port, once by its host name.

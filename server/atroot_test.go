@@ -3,6 +3,7 @@ package server_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -136,5 +137,41 @@ func TestProvidersLinksLeadThroughGatehouse(t *testing.T) {
 	port.url = behind.ServiceURLs["gemini"] // which no proxy stands before
 	if got := port.do("POST", "/upload/v1beta/files", "{}").Header.Get("X-Goog-Upload-Url"); got != port.url+"/upload/v1beta/files?upload_id=1" {
 		t.Errorf("by port, the upload goes on at %q", got)
+	}
+}
+
+// Where an SDK goes on at a link that an answer holds, with the caller's token, the link leads
+// back, whichever of the provider's hosts it names; GitHub's is a template (RFC 6570).
+func TestLinksAtWhichSDKsGoOn(t *testing.T) {
+	fake := gatehousetest.Stripe(t) // any provider: what it answers is said below
+	s := instancetest.Serve(t, map[string]string{"SERVICE_HOSTS": "slack=" + fake.URL + ",github=" + fake.URL + ",anthropic=" + fake.URL})
+	c := as(t, s, "acme", "u1", access.Owner)
+	c.store("slack", map[string]string{"botToken": "xoxb-0123456789-abcdefghij"})
+	c.store("github", map[string]string{"token": "ghp_0123456789abcdefghij0123456789abcdef"})
+	c.store("anthropic", map[string]string{"apiKey": "sk-ant-api03-0123456789abcdefghij0123"})
+	for _, test := range []struct{ method, path, says, want string }{
+		{"GET", "/api/proxy/slack/api/files.getUploadURLExternal", `{"ok":true,"upload_url":"https:\/\/files.slack.com\/upload\/v1\/ABC"}`, `{"ok":true,"upload_url":"ORIGIN/api/proxy/slack/upload/v1/ABC"}`},
+		{"GET", "/api/proxy/slack/api/files.info", `{"url_private":"https://files.slack.com/files-pri/T1-F1/a.txt"}`, `{"url_private":"https://files.slack.com/files-pri/T1-F1/a.txt"}`},
+		{
+			"GET", "/api/proxy/github/repos/o/r/releases/1",
+			`{"upload_url":"https://uploads.github.com/repos/o/r/releases/1/assets{?name,label}","html_url":"https://github.com/o/r"}`,
+			`{"upload_url":"ORIGIN/api/proxy/github/repos/o/r/releases/1/assets{?name,label}","html_url":"https://github.com/o/r"}`,
+		},
+		{"GET", "/api/proxy/github/x", `{"upload_url":"https://evil.example/repos/o/r/releases/1/assets{?name}"}`, `{"upload_url":"https://evil.example/repos/o/r/releases/1/assets{?name}"}`},
+		{"GET", "/api/chat/anthropic/v1/models", `{"results_url":"https://api.anthropic.com/v1/messages/batches/b/results"}`, `{"results_url":"ORIGIN/api/chat/anthropic/v1/messages/batches/b/results"}`},
+		// What a model says is passed on as it is.
+		{"POST", "/api/chat/anthropic/v1/messages", `{"results_url":"https://api.anthropic.com/v1/x"}`, `{"results_url":"https://api.anthropic.com/v1/x"}`},
+	} {
+		fake.Next(gatehousetest.Handler(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, test.says)
+		}))
+		body := ""
+		if test.method == "POST" {
+			body = `{"model":"m","messages":[]}`
+		}
+		if a := c.do(test.method, test.path, body); a.Status != 200 || a.Body != strings.ReplaceAll(test.want, "ORIGIN", s.URL) {
+			t.Errorf("%s %s: %d %s", test.method, test.path, a.Status, a.Body)
+		}
 	}
 }

@@ -128,6 +128,7 @@ func TestScopeOfACredential(t *testing.T) {
 	expect(owner, "POST", "v1/chat/completions", chatBody, 403, "Content-Type", "application/x-www-form-urlencoded")
 	expect(owner, "POST", "v1/audio/transcriptions", "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nm\r\n--b--", 403, "Content-Type", "multipart/form-data; boundary=b")
 	expect(owner, "POST", "v1/chat/completions", chatBody, 403, "Content-Encoding", "gzip")
+	expect(owner, "POST", "v1/chat/completions", chatBody, 403, "Connection", "Content-Type") // and so it is not sent
 	expect(owner, "POST", "v1/chat/completions?model=gpt-fake-1", chatBody, 403)
 	expect(owner, "POST", "v1/chat/completions?model=m;model=x", chatBody, 403)
 

@@ -77,6 +77,11 @@ const scenarios = {
       create: async () => ({ text: (await client().messages.create(message)).content[0].text }),
       retry: async () => ({ text: (await client({ maxRetries: 1 }).messages.create(message)).content[0].text }),
       stream: async () => ({ text: await client().messages.stream(message).finalText() }),
+      async results() {
+        const ids = [];
+        for await (const result of await client().messages.batches.results("msgbatch_1")) ids.push(result.custom_id);
+        return { ids };
+      },
       async abort() {
         const stream = await client().messages.create({ ...message, stream: true });
         let chunks = 0;
