@@ -86,17 +86,31 @@ func (s *Server) usage(ctx context.Context, caller access.Caller, in *usageIn) (
 	return &usageOut{ContentType: "application/json", Body: report}, nil
 }
 
-// prefersCSV reports whether an Accept header wants text/csv (RFC 9110, 12.4.2: a weight of 0 is
-// not acceptable).
+// prefersCSV reports whether an Accept header wants text/csv, and JSON no more than that
+// (RFC 9110, 12.4.2: a weight of 0 is not acceptable, and what is more specific counts).
 func prefersCSV(accept string) bool {
+	weights := make(map[string]float64)
 	for part := range strings.SplitSeq(accept, ",") {
 		media, parameters, err := mime.ParseMediaType(part)
-		if err == nil && media == "text/csv" {
-			weight, err := strconv.ParseFloat(parameters["q"], 64)
-			return parameters["q"] == "" || err == nil && weight > 0
+		if err != nil {
+			continue
+		}
+		weight := 1.0
+		if q := parameters["q"]; q != "" {
+			if weight, err = strconv.ParseFloat(q, 64); err != nil {
+				continue
+			}
+		}
+		weights[media] = weight
+	}
+	json := 0.0
+	for _, media := range []string{"application/json", "application/*", "*/*"} {
+		if weight, named := weights[media]; named {
+			json = weight
+			break
 		}
 	}
-	return false
+	return weights["text/csv"] > 0 && weights["text/csv"] >= json
 }
 
 func wireUsage(page usage.Page) api.UsageReport {
