@@ -214,7 +214,8 @@ func (e *entry) resize(n uint32) {
 	}
 }
 
-// giveBack takes back one request counted at now: the first stamp not before it.
+// giveBack takes back one request counted at now: the first stamp not before it. Where requests still
+// count in sub-buckets, a stamp is left, by which the key is known to be in use.
 func (e *entry) giveBack(now int64, ws *wides) {
 	e.limited = 0
 	if ws != nil {
@@ -225,6 +226,12 @@ func (e *entry) giveBack(now int64, ws *wides) {
 	}
 	i := e.expired(now-1, 0)
 	if i == e.count {
+		return
+	}
+	if e.count == 1 && ws != nil && ws.counts() {
+		// All others were out of the windows of the stamps when this one came, and so is it now, also
+		// for a clock that is set back by a minute.
+		e.set(0, max(0, e.at(0)-min(ws.stamps, ws.longest().window)-sweepGrace))
 		return
 	}
 	for ; i+1 < e.count; i++ {

@@ -97,3 +97,6 @@ func (r *Redis) GiveBack(subjectType, key string, at int64) error {
 	return r.giveBack.Exec(context.Background(), client, []string{redisKey(r.prefix, storedName(subjectType, key))},
 		[]string{strconv.FormatInt(at, 10)}).Error()
 }
+
+// GiveBack gives back a request admitted at an instant.
+func (m *Memory) GiveBack(at time.Time, subjects ...Subject) { m.giveBack(at, subjects) }

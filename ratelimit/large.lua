@@ -210,19 +210,45 @@ local function whole(take, which)
   return table.concat(reply)
 end
 
+-- sound says whether all that is kept of a subject can be read.
+local function sound(k)
+  return (pcall(function()
+    local q = open(KEYS[k], values[k])
+    if q.room > 0 and call('STRLEN', q.ring) ~= CHUNK * q.room then error('corrupt: a ring is gone') end
+    all(q)
+    if q.version ~= 3 then return end
+    local large = KEYS[k] .. ':w'
+    for _, window in ipairs(call('HKEYS', large)) do
+      if window ~= 'stamps' then
+        local list = call('LRANGE', large .. window, 0, -1)
+        if #list < 2 then error('corrupt: sub-buckets are gone') end
+        for _, v in ipairs(list) do if not tonumber(v) then error('corrupt: a sub-bucket') end end
+      end
+    end
+  end))
+end
+
 -- decide is whole, with subjects begun anew whose values are damaged or not ours: an error would
--- come again with each of their requests. An error of Redis's own is none of theirs.
+-- come again with each of their requests. The others keep what they count. An error of Redis's own
+-- is none of theirs.
 local function decide(take, which)
-  local ok, reply = pcall(whole, take, which)
-  if ok then return reply end
-  local why = type(reply) == 'table' and reply.err or tostring(reply)
-  if not (why:find('WRONGTYPE') or why:find('corrupt') or why:find('attempt to') or why:find('bad argument') or why:find('too short')) then
-    error(reply)
+  local before = {}
+  for _, w in ipairs(which) do before[w[1]] = { values[w[1]], lasts[w[1]] } end
+  for attempt = 1, 3 do
+    local ok, reply = pcall(whole, take, which)
+    if ok then return reply end
+    local why = type(reply) == 'table' and reply.err or tostring(reply)
+    if attempt == 3 or not (why:find('WRONGTYPE') or why:find('corrupt') or why:find('attempt to') or why:find('bad argument') or why:find('too short')) then
+      error(reply)
+    end
+    for _, w in ipairs(which) do
+      local k = w[1]
+      values[k], lasts[k] = before[k][1], before[k][2]
+      if attempt == 2 or not sound(k) then
+        call('DEL', KEYS[k], KEYS[k] .. ':r', KEYS[k] .. ':w')
+        values[k], lasts[k], behind[k] = false, nil, nil
+        before[k] = { false }
+      end
+    end
   end
-  for _, w in ipairs(which) do
-    local k = w[1]
-    call('DEL', KEYS[k], KEYS[k] .. ':r', KEYS[k] .. ':w')
-    values[k], lasts[k], behind[k] = false, nil, nil
-  end
-  return whole(take, which)
 end

@@ -52,7 +52,7 @@ func (r *record) since(instant int64) bool {
 		w := &r.wides[i]
 		w.runs = slices.DeleteFunc(w.runs, func(run run) bool { return run.last < instant })
 	}
-	return len(r.stamps) > 0
+	return r.anything()
 }
 
 // until leaves of the record what was admitted before an instant, and says whether that is
@@ -63,7 +63,32 @@ func (r *record) until(instant int64) bool {
 		w := &r.wides[i]
 		w.runs = slices.DeleteFunc(w.runs, func(run run) bool { return run.last >= instant })
 	}
-	return len(r.stamps) > 0
+	return r.anything()
+}
+
+// anything says whether anything is left of the record. Where that is in sub-buckets alone, it gives
+// the record a stamp, without which a key has none.
+func (r *record) anything() bool {
+	newest := r.newest()
+	if len(r.stamps) == 0 && newest >= 0 {
+		r.stamps = append(r.stamps, newest)
+	}
+	return newest >= 0
+}
+
+// newest is the last instant at which a request was admitted, -1 where there is none. A stamp that was
+// left by [entry.giveBack] is earlier than what it stands for.
+func (r *record) newest() int64 {
+	newest := int64(-1)
+	if n := len(r.stamps); n > 0 {
+		newest = r.stamps[n-1]
+	}
+	for i := range r.wides {
+		if n := len(r.wides[i].runs); n > 0 {
+			newest = max(newest, r.wides[i].runs[n-1].last)
+		}
+	}
+	return newest
 }
 
 // records copies every key of a shard, and with remove takes them out.

@@ -142,3 +142,42 @@ func TestDamagedValuesAreBegunAnew(t *testing.T) {
 		t.Error("nothing was admitted beside the damaged values")
 	}
 }
+
+// One subject's damage begins that one anew, and leaves the other of the decision what it counts:
+// whichever is damaged, also where one counts in sub-buckets.
+func TestDamageIsNobodyElses(t *testing.T) {
+	server := startRedis(t)
+	for i, test := range []struct{ limit, other, damage string }{
+		{"1000/1h", "60/1h", "DEL @KEY:r"},
+		{"5000/1h", "60/1h", "DEL @KEY:w3600000"},
+		{"5000/1h", "60/1h", "RPUSH @KEY:w3600000 x y"},
+		{"1000/1h", "60/1h", "DEL @KEY:r\nRPUSH @KEY:r x"},
+	} {
+		for _, first := range []bool{true, false} {
+			r := ratelimit.NewRedis(client(t, server), ratelimit.RedisOptions{Timeout: patient, Prefix: "p:", MaxDenials: -1})
+			ip, org := subject("ip", fmt.Sprintf("%d-%t", i, first), test.limit), subject("organization", fmt.Sprintf("%d-%t", i, first), test.other)
+			both := []ratelimit.Subject{ip, org}
+			if !first {
+				both[0], both[1] = org, ip
+			}
+			for range 55 {
+				if d := take(t, r, time.Now(), both...); !d.Admitted {
+					t.Fatalf("%v: %+v", test, d)
+				}
+			}
+			damage := strings.ReplaceAll(test.damage, "@KEY", "p:{ip:"+ip.Key+"}")
+			for line := range strings.SplitSeq(damage, "\n") {
+				server.do(strings.Fields(line)...)
+			}
+			admitted := 0
+			for range 30 {
+				if take(t, r, time.Now(), both...).Admitted {
+					admitted++
+				}
+			}
+			if admitted != 5 {
+				t.Errorf("%v, first %t: %d were admitted after 55 of 60", test, first, admitted)
+			}
+		}
+	}
+}

@@ -124,7 +124,7 @@ func (s *Switch) mergeRecords(ctx context.Context, records []record) bool {
 	s.mu.Unlock()
 	now := time.Now().UnixMilli()
 	records = slices.DeleteFunc(records, func(r record) bool {
-		return len(r.stamps) == 0 || r.stamps[len(r.stamps)-1]+r.keep <= now
+		return !r.anything() || r.newest()+r.keep <= now
 	})
 	for i := range records {
 		if records[i].id == "" {

@@ -93,6 +93,11 @@ func (ws *wides) giveBack(now int64) {
 	}
 }
 
+// counts says whether any request does.
+func (ws *wides) counts() bool {
+	return slices.ContainsFunc(ws.all, func(w wide) bool { return w.total > 0 })
+}
+
 // of returns the window of that length, or nil.
 func (ws *wides) of(window int64) *wide {
 	for i := range ws.all {
