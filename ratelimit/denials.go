@@ -25,7 +25,8 @@ const (
 //
 // Instants of this process are durations since the Redis limiter was made, on the
 // monotonic clock, and what Redis said is believed for a duration since the question
-// was sent: neither clock's steps nor their difference matter.
+// was sent, and told as of when the answer came: neither clock's steps nor their difference
+// matter.
 type denials struct {
 	max int
 
@@ -49,6 +50,7 @@ type standing struct {
 	limits           []Limit       // all limits of the subject, as they were asked for
 	now              time.Time     // Redis's clock in that answer
 	sent             time.Duration // this process's clock just before the question
+	received         time.Duration // and after the answer
 	holds            time.Duration // for how long after that it is certain
 }
 
@@ -67,8 +69,8 @@ func (s *standing) certain(at time.Duration, limits []Limit) bool {
 }
 
 // told notes what Redis said to a question.
-func (s *standing) told(status Status, now time.Time, sent time.Duration) {
-	s.status, s.now, s.sent, s.holds = status, now, sent, maxDenial
+func (s *standing) told(status Status, now time.Time, sent, received time.Duration) {
+	s.status, s.now, s.sent, s.received, s.holds = status, now, sent, received, maxDenial
 	if status.Used > 0 {
 		s.holds = min(maxDenial, status.Reset.Sub(now))
 	}
@@ -158,7 +160,8 @@ func (m *denials) answer(at time.Duration, subjects []Subject, d *Decision, part
 	}
 	m.answered.Add(1)
 	d.Admitted = false
-	d.Now = latest.now.Add((at - latest.sent).Truncate(time.Millisecond))
+	// Not since it was sent: then Redis's clock may not be there yet, and the wait would be too short.
+	d.Now = latest.now.Add(max(0, at-latest.received).Truncate(time.Millisecond))
 	d.RetryAfter = 0
 	d.Store = StoreRedis
 	d.Degraded = false
@@ -184,7 +187,7 @@ func (m *denials) answer(at time.Duration, subjects []Subject, d *Decision, part
 
 // learn notes an answer of Redis: of a denial all subjects but those that may not stay as
 // they are, a bit for each; of an admission what is known already.
-func (m *denials) learn(age uint64, sent time.Duration, names []string, subjects []Subject, d *Decision, unsettled uint8) {
+func (m *denials) learn(age uint64, sent, received time.Duration, names []string, subjects []Subject, d *Decision, unsettled uint8) {
 	if m.max < 0 || d.Admitted && !m.some.Load() {
 		return
 	}
@@ -203,14 +206,14 @@ func (m *denials) learn(age uint64, sent time.Duration, names []string, subjects
 			if !slices.Equal(again.limits, s.Limits) {
 				again.limits = slices.Clone(s.Limits)
 			}
-			again.told(status, d.Now, sent)
+			again.told(status, d.Now, sent, received)
 			m.replace(name, old, &again)
 		case !d.Admitted:
 			if len(m.known) >= m.max {
 				m.makeRoom(sent)
 			}
 			fresh := &standing{limits: slices.Clone(s.Limits)}
-			fresh.told(status, d.Now, sent)
+			fresh.told(status, d.Now, sent, received)
 			if fresh.hot = m.place(s.Type, s.Key); fresh.hot != nil {
 				fresh.subjectType, fresh.key = strings.Clone(s.Type), strings.Clone(s.Key)
 			}

@@ -62,14 +62,17 @@
 //
 // # Clocks
 //
-// [Memory] takes the instant that is passed to it, [Redis] the clock of the
-// Redis server. Decision.Now says which instant it was, and resets are on the
-// same clock; RetryAfter is right whatever the clocks. A client that waits
+// [Memory] and, without Redis, [Switch] take the instant that is passed to them, [Redis]
+// the clock of the Redis server. Decision.Now says which instant it was, and resets are on
+// the same clock; RetryAfter is right whatever the clocks. Of an instant that time.Now gave
+// the monotonic reading counts, so that a wall clock that is set makes no window longer or
+// shorter; Now and resets are told by the wall clock as it is then. A client that waits
 // exactly RetryAfter is admitted by the subjects that denied it, unless others
 // were faster; a millisecond less is too early.
 //
-// When the clock steps back, time stands still for each key that has a later
-// stamp, until the clock has caught up. No window ever admits more for it.
+// When Redis's clock steps back, or instants without a monotonic reading do, time stands still for
+// each key that has a later stamp, until the clock has caught up. No window ever admits
+// more for it.
 //
 // # Full of limited keys
 //

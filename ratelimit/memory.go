@@ -62,6 +62,7 @@ type Memory struct {
 	refused []atomic.Pointer[refusal]
 
 	overflow *overflow // nil where new keys that do not fit are refused
+	clock    steady
 }
 
 var _ Limiter = (*Memory)(nil)
@@ -93,6 +94,7 @@ func NewMemory(options MemoryOptions) *Memory {
 		shift:   uint(64 - bits.TrailingZeros(uint(n))),
 		shards:  make([]shard, n),
 		refused: make([]atomic.Pointer[refusal], refusals),
+		clock:   newSteady(),
 	}
 	m.overflow = newOverflow(options.Overflow, keys)
 	for i := range m.shards {
@@ -155,14 +157,18 @@ func (m *Memory) Peek(_ context.Context, now time.Time, subjects []Subject, d *D
 // decideOrShare is decide, but for new keys that do not fit: these share a bucket,
 // if there are any.
 func (m *Memory) decideOrShare(at time.Time, subjects []Subject, d *Decision, take bool) error {
-	err := m.decide(at, subjects, d, take)
+	instant, ahead := m.clock.at(at)
+	err := m.decide(instant, subjects, d, take)
 	if err != nil && m.overflow != nil && errors.Is(err, ErrFull) {
-		return m.decideShared(at.UnixMilli(), subjects, d, take)
+		err = m.decideShared(instant.UnixMilli(), subjects, d, take)
+	}
+	if err == nil {
+		d.shift(ahead)
 	}
 	return err
 }
 
-// decide decides on keys of their own. Where one is not known and does not fit, or
+// decide decides on keys of their own, at an instant of the steady clock. Where one is not known and does not fit, or
 // may have been counted in a bucket, that is ErrFull.
 func (m *Memory) decide(at time.Time, subjects []Subject, d *Decision, take bool) error {
 	now := at.UnixMilli()

@@ -216,7 +216,11 @@ func (r *Redis) decide(ctx context.Context, now time.Time, subjects []Subject, d
 	if !reply.read(subjects, d, counts) {
 		return unavailable(errStrange)
 	}
-	r.denials.learn(age, sent, q.names, subjects, d, reply.unsettled)
+	received := at
+	if !r.scripted {
+		received = time.Since(r.began)
+	}
+	r.denials.learn(age, sent, received, q.names, subjects, d, reply.unsettled)
 	return nil
 }
 

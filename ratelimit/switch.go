@@ -74,6 +74,7 @@ type Switch struct {
 
 	without  Without
 	identity string // among the instances alive
+	clock    steady // of all that is kept here: stamps, what the mirror knows, offset
 
 	// share holds what was admitted here since Redis went away, against which
 	// the share is held until Redis decides again; owed is what of it Redis may
@@ -84,7 +85,7 @@ type Switch struct {
 	unheard   unheard      // of whom it is to tell again
 	instances atomic.Int64 // that are alive
 	asking    atomic.Int64 // requests that Redis has not answered yet
-	offset    atomic.Int64 // Redis's clock less this process's, in milliseconds
+	offset    atomic.Int64 // Redis's clock less this process's steady one, in milliseconds
 	flaps     atomic.Int64 // changes of store
 	losses    atomic.Int64 // openings, and losses of Redis's data while open: what was well before is none any more
 
@@ -159,6 +160,7 @@ func NewSwitch(redis *Redis, memory *Memory, options SwitchOptions) *Switch {
 		scratch:  sync.Pool{New: func() any { return new(scratch) }},
 		without:  options.Without,
 		identity: rand.Text(),
+		clock:    newSteady(),
 		mirror:   newMirror(memory.maxKeys()),
 		since:    time.Now(),
 		pending:  map[string]bool{},
@@ -231,6 +233,16 @@ type scratch struct {
 // Take implements [Limiter]. Without Redis it does not wait and fails only where
 // [Memory] does.
 func (s *Switch) Take(ctx context.Context, now time.Time, subjects []Subject, d *Decision) error {
+	instant, ahead := s.clock.at(now)
+	err := s.take(ctx, instant, subjects, d)
+	if err == nil && d.Store == StoreMemory { // otherwise it is told on Redis's clock
+		d.shift(ahead)
+	}
+	return err
+}
+
+// take is Take at an instant of the steady clock.
+func (s *Switch) take(ctx context.Context, now time.Time, subjects []Subject, d *Decision) error {
 	if s.degraded.Load() && !s.half.Load() {
 		if done, err := s.takeWithout(ctx, now, subjects, d); done {
 			return err
@@ -302,6 +314,16 @@ func (s *Switch) giveBack(now time.Time, subjects []Subject, share bool) {
 
 // Peek implements [Limiter].
 func (s *Switch) Peek(ctx context.Context, now time.Time, subjects []Subject, d *Decision) error {
+	instant, ahead := s.clock.at(now)
+	err := s.peek(ctx, instant, subjects, d)
+	if err == nil && d.Store == StoreMemory {
+		d.shift(ahead)
+	}
+	return err
+}
+
+// peek is Peek at an instant of the steady clock.
+func (s *Switch) peek(ctx context.Context, now time.Time, subjects []Subject, d *Decision) error {
 	if err := s.memory.decide(now, subjects, d, false); err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"math"
 	"slices"
-	"time"
 )
 
 // noteLost takes what was found at the marks, and notes where Redis lost what this process
@@ -122,7 +121,7 @@ func (s *Switch) mergeRecords(ctx context.Context, records []record) bool {
 	records = append(s.rest, records...)
 	s.rest = nil
 	s.mu.Unlock()
-	now := time.Now().UnixMilli()
+	now := s.clock.now().UnixMilli()
 	records = slices.DeleteFunc(records, func(r record) bool {
 		return !r.anything() || r.newest()+r.keep <= now
 	})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"sync"
-	"time"
 )
 
 // unheard are the subjects that a [Switch] admitted without Redis, up to a bound, whose
@@ -57,7 +56,7 @@ func (s *Switch) hear(ctx context.Context) {
 	for i := range x {
 		asking.Go(func() {
 			for subject := range next {
-				now, subjects := time.Now(), []Subject{subject}
+				now, subjects := s.clock.now(), []Subject{subject}
 				x[i].aside = aside{counts: x[i].aside.counts[:0]}
 				if s.degraded.Load() || s.redis.decide(ctx, now, subjects, &x[i].theirs, false, &x[i].aside) != nil {
 					s.unheard.note(subjects)
