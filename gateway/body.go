@@ -1,11 +1,13 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/internal/fault"
@@ -41,14 +43,18 @@ func (t *transfer) readBody() (*payload, error) {
 	rc := http.NewResponseController(t.w)
 	from := &patience{from: r.Body, rc: rc, begin: time.Now(), grace: g.limits.bodyTime}
 	from.extend()
+	defer context.AfterFunc(g.stop, from.stop)()
 	if err := t.receive(p, from); err != nil {
 		// The deadline stays: the server must not wait for the rest either.
-		if errors.Is(err, errBodyTooLarge) {
+		switch {
+		case errors.Is(err, errBodyTooLarge):
 			err = tooLarge(t.bounds.MaxBody)
+		case g.stop.Err() != nil && (errors.Is(err, errBodySlow) || errors.Is(err, errBodyIncomplete)):
+			err = errStopped
 		}
 		return p, err
 	}
-	_ = rc.SetReadDeadline(time.Time{})
+	from.end()
 	return p, nil
 }
 
@@ -140,7 +146,7 @@ func readAll(from io.Reader, length, most int64, c *charge) (body []byte, err er
 }
 
 // patience reads a request's body under a deadline that moves on with what has
-// come: a large body may take long, one that trickles may not.
+// come: a large body may take long, one that trickles may not. A stop ends it.
 type patience struct {
 	from  io.Reader
 	rc    *http.ResponseController
@@ -148,6 +154,9 @@ type patience struct {
 	grace time.Duration // for the first byte and any small body
 	read  int64
 	next  int64 // when so much is read the deadline moves on
+
+	mu    sync.Mutex // is held while rc is given a deadline
+	ended bool       // the deadline moves on no more
 }
 
 // slowestBody is how many bytes of a body must come in a second, on the whole.
@@ -155,7 +164,29 @@ const slowestBody = 128 << 10
 
 func (p *patience) extend() {
 	p.next = p.read + slowestBody
-	_ = p.rc.SetReadDeadline(p.begin.Add(p.grace + time.Duration(p.read/slowestBody)*time.Second)) // a body without deadlines is a test's
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.ended {
+		_ = p.rc.SetReadDeadline(p.begin.Add(p.grace + time.Duration(p.read/slowestBody)*time.Second)) // a body without deadlines is a test's
+	}
+}
+
+// stop ends the reading, also where it waits; not after end.
+func (p *patience) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.ended {
+		p.ended = true
+		_ = p.rc.SetReadDeadline(time.Now())
+	}
+}
+
+// end takes the deadline off.
+func (p *patience) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
+	_ = p.rc.SetReadDeadline(time.Time{})
 }
 
 // Read implements [io.Reader].

@@ -254,6 +254,7 @@ type Gateway struct {
 	budgets                  bounded[budgetKey, *budget]
 
 	running running
+	stop    context.Context // done: what runs is to end
 }
 
 type limits struct {
@@ -307,9 +308,10 @@ func New(o Options) (*Gateway, error) {
 	}
 	g.workspaces.New = func() any { return new(workspace) }
 	g.answers.New = func() any { return new([bufferSize]byte) }
-	if o.Stop != nil {
-		context.AfterFunc(o.Stop, g.running.stop)
+	if g.stop = o.Stop; g.stop == nil {
+		g.stop = context.Background()
 	}
+	context.AfterFunc(g.stop, g.running.stop)
 	return g, nil
 }
 

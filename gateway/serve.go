@@ -232,8 +232,11 @@ func (t *transfer) use(c Credential) {
 // have been sent before.
 func (t *transfer) fail(err error) {
 	if t.r.Context().Err() != nil {
-		t.left()
-		return
+		if t.gateway.stop.Err() == nil {
+			t.left()
+			return
+		}
+		err = errStopped // a stop closes connections, too
 	}
 	t.answer(err)
 }

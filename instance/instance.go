@@ -25,7 +25,7 @@
 // there how it is given back: Close, and an Open that fails, do so in the reverse
 // order. What runs in the background starts when nothing can fail any more, and
 // Close waits for it, so that what was counted and recorded is on disk. Serve has the order of a stop: not ready, no new requests, a grace
-// for those that run, and then streams are cut with an error event.
+// for those that run, and then streams are cut with an error event; what has no connection left is waited for.
 //
 // # Beside a running server
 //
@@ -163,10 +163,14 @@ func (in *Instance) tellStop(err error) {
 }
 
 // unwritten gives an error where the stop lost something: to be asked once all that ran has ended.
-func (in *Instance) unwritten() error {
-	events, records := in.Audit.Unwritten(), in.Usage.Unwritten()
-	if events == 0 && records == 0 {
-		return nil
+// late is how many requests had not ended before that.
+func (in *Instance) unwritten(late int64) error {
+	var errs []error
+	if events, records := in.Audit.Unwritten(), in.Usage.Unwritten(); events != 0 || records != 0 {
+		errs = append(errs, fmt.Errorf("the stop lost what could not be written: audit events: %d; records of usage: %d", events, records))
 	}
-	return fmt.Errorf("the stop lost what could not be written: audit events: %d; records of usage: %d", events, records)
+	if late != 0 {
+		errs = append(errs, fmt.Errorf("requests that did not end, whose events and usage are lost: %d", late))
+	}
+	return errors.Join(errs...)
 }

@@ -25,7 +25,8 @@ const (
 	maxHeader     = 32 << 10 // bytes
 )
 
-// cutTime is how long requests that outlasted the grace may take to end.
+// cutTime is how long requests that outlasted the grace may take to end, and once
+// more when their connections are closed.
 const cutTime = time.Second
 
 // Served is what a port serves.
@@ -122,6 +123,7 @@ func (in *Instance) Serve(ctx context.Context, listeners []Listener) error {
 			for _, hs := range servers {
 				err = errors.Join(err, hs.Close())
 			}
+			in.Server.Wait(cutTime) // they are without a connection, and not yet recorded
 		}
 	}
 	in.served = true

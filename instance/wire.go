@@ -283,9 +283,10 @@ func (in *Instance) start(ctx context.Context) {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	in.onClose(func() error {
 		in.cut() // first: what is cut is recorded and counted by those below
+		late := in.Server.Running()
 		stop()
 		in.runs.Wait()
-		return in.unwritten()
+		return in.unwritten(late)
 	})
 	for _, run := range []func(context.Context){
 		in.Audit.Run, in.Ledger.Run, in.Retention.Run, in.Keys.Run, in.Orgs.Run, in.Tokens.Run, in.issuers.Run,

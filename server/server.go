@@ -110,6 +110,7 @@ type Server struct {
 	failures *ratelimit.Memory // failed authentications by address
 	draining atomic.Bool
 	stopping atomic.Bool
+	running  atomic.Int64 // requests that are served
 
 	fieldNames map[string]bool // names that may stand in an error, see problem.go
 	requests   sync.Pool       // of *policy.Request
@@ -146,6 +147,16 @@ func (s *Server) Drain() { s.draining.Store(true) }
 // Stop makes the server refuse new requests with 503 and report itself not
 // ready. Requests that run go on.
 func (s *Server) Stop() { s.stopping.Store(true) }
+
+// Running gives how many requests are being served. Each is recorded before it counts no more.
+func (s *Server) Running() int64 { return s.running.Load() }
+
+// Wait waits until no request is served, for d at most.
+func (s *Server) Wait(d time.Duration) {
+	for end := time.Now().Add(d); s.Running() > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond) // as net/http waits in a Shutdown
+	}
+}
 
 // exchange is what the edge knows of one request.
 type exchange struct {
@@ -192,6 +203,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	s.running.Add(1)
+	defer s.running.Add(-1)
 	x := &exchange{server: s, start: s.now(), ip: clientIP(r, s.cfg.TrustedProxies), route: "unmatched"}
 	x.id = requestID(r)
 	x.request = audit.Request{ID: x.id, Method: methodOf(r), IP: x.ip.String(), UserAgent: bearer.Without(r.UserAgent(), r.Header)}

@@ -132,6 +132,59 @@ func TestStopCutsWhatOutlastsTheGrace(t *testing.T) {
 	checkAfterRestart(t, s, id, "partial")
 }
 
+// An upload that outlasts the grace is told so, and recorded.
+func TestStopEndsUploads(t *testing.T) {
+	for _, length := range []string{"Transfer-Encoding: chunked", "Content-Length: 100000"} {
+		s := instancetest.Serve(t, map[string]string{"GATEHOUSE_STOP_GRACE": "50ms"})
+		answers := upload(t, s, length)
+		s.Stop()
+		answer, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", length, err)
+		}
+		if answer.StatusCode != 503 || answer.Header.Get("Gatehouse-Error") != "server_stopping" || answer.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: %d %v", length, answer.StatusCode, answer.Header)
+		}
+		checkStoppedUpload(t, s)
+	}
+}
+
+// upload sends the header of a chat, and a part of its body once the server waits for that. It
+// gives what the server answers.
+func upload(t *testing.T, s *instancetest.Server, length string) *bufio.Reader {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	_, err = io.WriteString(conn, "POST "+chatPath+" HTTP/1.1\r\nHost: gatehouse\r\nAuthorization: Bearer "+
+		s.Token(t, "acme", "u1", access.Owner)+"\r\nExpect: 100-continue\r\n"+length+"\r\n\r\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := bufio.NewReader(conn)
+	if answer, err := http.ReadResponse(answers, nil); err != nil || answer.StatusCode != http.StatusContinue {
+		t.Fatalf("%v %v", answer, err)
+	}
+	if _, err := io.WriteString(conn, "4000\r\n"+strings.Repeat("x", 1000)); err != nil {
+		t.Fatal(err)
+	}
+	return answers
+}
+
+// checkStoppedUpload starts a server on what another left behind whose stop ended an upload.
+func checkStoppedUpload(t *testing.T, s *instancetest.Server) {
+	t.Helper()
+	c := as(t, instancetest.ServeConfig(t, s.Config), "acme", "u1", access.Owner)
+	if v := c.events("action", "chat.request"); len(v) != 1 || v[0].Reason != "server_stopping" || v[0].Request.Status != 503 {
+		t.Errorf("the trail tells %+v", v)
+	}
+	if a := c.get("/api/usage"); !strings.Contains(a.Body, `"requests":1`) {
+		t.Errorf("the usage: %d %s", a.Status, a.Body)
+	}
+}
+
 // checkAfterRestart starts a server on what another left behind.
 func checkAfterRestart(t *testing.T, s *instancetest.Server, id, outcome string) {
 	t.Helper()
