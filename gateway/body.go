@@ -21,6 +21,8 @@ var (
 		"The request body did not arrive in time. Send it again.")
 	errBusy = fault.New(fault.Unavailable, "too_busy",
 		"Too many large requests are being read at once. Try again in a moment.").After(time.Second)
+	errNoSpool = fault.New(fault.Unavailable, "spool_unavailable",
+		"The server cannot keep large requests at the moment: its disk is full, or refuses to be written to. Its log says why, for whoever runs it. Smaller requests are served.").After(10 * time.Second)
 )
 
 // firstRead is how much memory a request body is given before any of it has
@@ -101,9 +103,14 @@ func (t *transfer) receive(p *payload, from io.Reader) error {
 		return errBusy
 	}
 	err = g.spool.take(p, organization, body, from, length, most)
-	if errors.Is(err, errSpoolWrite) {
-		g.log.ErrorContext(t.r.Context(), "a request body could not be spooled", "request", t.visit.RequestID, "error", err)
-		return errBusy.Because(err)
+	switch {
+	case errors.Is(err, errSpoolWrite):
+		if !g.spool.refused.Swap(true) {
+			g.log.WarnContext(t.r.Context(), "request bodies cannot be spooled", "request", t.visit.RequestID, "error", err)
+		}
+		return errNoSpool
+	case err == nil && g.spool.refused.Swap(false):
+		g.log.InfoContext(t.r.Context(), "request bodies are spooled again")
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 )
 
 // spoolPrefix begins the names of the spool's files.
@@ -20,8 +21,9 @@ const spoolPrefix = "body-"
 // with this process however that ends, and what is in it is encrypted under a key
 // that is nowhere but in memory.
 type spool struct {
-	dir  string
-	room buffers
+	dir     string
+	room    buffers
+	refused atomic.Bool // the disk did not take the last body, and the log says so
 }
 
 // newSpool makes the folder, and removes what an instance left there that ended
@@ -62,6 +64,10 @@ func (s *spool) create() (*spoolFile, error) {
 		return nil, err
 	}
 	file, err := os.CreateTemp(s.dir, spoolPrefix) // 0600
+	if errors.Is(err, os.ErrNotExist) {            // somebody tidied up
+		_ = os.Mkdir(s.dir, 0o700) // the next line says if it could not be made
+		file, err = os.CreateTemp(s.dir, spoolPrefix)
+	}
 	if err != nil {
 		return nil, err
 	}

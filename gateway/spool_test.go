@@ -8,6 +8,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
 	"mime/multipart"
 	"net"
 	"net/http"
@@ -20,6 +22,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/access"
+	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/gateway"
 )
 
@@ -211,15 +214,40 @@ func TestTheSpoolIsBounded(t *testing.T) {
 // A full disk is not the caller's fault, and takes nothing with it.
 func TestASpoolThatCannotBeWritten(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
-	f := serve(t, digests(t), spooling(dir))
-	if err := os.RemoveAll(dir); err != nil {
+	var logs gatehousetest.Buffer
+	f := serve(t, digests(t), spooling(dir), func(o *gateway.Options) { o.Logger = slog.New(slog.NewTextHandler(&logs, nil)) })
+	remove := func() {
+		t.Helper()
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	large := func(status int, code string) {
+		t.Helper()
+		if answer, _ := f.call(t, "POST", "/api/chat/up/v1", strings.Repeat("y", 2_000_000)); answer.StatusCode != status || answer.Header.Get("Gatehouse-Error") != code {
+			t.Errorf("%d %v", answer.StatusCode, answer.Header)
+		}
+	}
+	remove() // a folder that is gone is made again
+	large(200, "")
+	if info, err := os.Stat(dir); err != nil || info.Mode() != fs.ModeDir|0o700 {
+		t.Errorf("%v %v", info, err)
+	}
+	remove()
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if answer, _ := f.call(t, "POST", "/api/chat/up/v1", strings.Repeat("y", 2_000_000)); answer.StatusCode != 503 || answer.Header.Get("Gatehouse-Error") != "too_busy" {
-		t.Errorf("%d %v", answer.StatusCode, answer.Header)
-	}
+	large(503, "spool_unavailable")
+	large(503, "spool_unavailable")
 	if answer, _ := f.call(t, "POST", "/api/chat/up/v1", "small"); answer.StatusCode != 200 {
 		t.Errorf("a small one: %d", answer.StatusCode)
+	}
+	remove()
+	large(200, "")
+	large(200, "")
+	if text := logs.String(); strings.Count(text, "level=WARN msg=\"request bodies cannot be spooled\"") != 1 || !strings.Contains(text, "not a directory") ||
+		strings.Count(text, "request bodies are spooled again") != 1 {
+		t.Errorf("the log says:\n%s", text)
 	}
 	given(t, f)
 	if _, err := gateway.New(gateway.Options{Catalog: nil, SpoolDir: "/dev/null/spool"}); err == nil {
