@@ -67,7 +67,7 @@ func (t *transfer) mayRepeat() bool {
 // its header is there.
 func (t *transfer) send(e *exchange, body *payload) (*http.Response, error) {
 	ctx := e.ctx
-	if e.giveUp = nil; t.idempotent() {
+	if e.giveUp = nil; t.idempotent() || t.upstream.scheme == "https" { // HTTP/2 knows what may be sent twice by itself
 		ctx = e.resendable()
 	}
 	out := t.request(httptrace.WithClientTrace(ctx, &e.trace))
@@ -129,7 +129,7 @@ func (t *transfer) unanswered(e *exchange, err error) {
 // with what the upstream sent.
 func ofTheNetwork(err error) bool {
 	var operation *net.OpError
-	if errors.As(err, &operation) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errUnasked) {
+	if errors.As(err, &operation) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errUnasked) || errors.Is(err, errRefused) {
 		return true
 	}
 	// net/http keeps these to itself: of an idle connection, and of HTTP/2, where a reset may mean anything.

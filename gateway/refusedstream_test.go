@@ -3,10 +3,13 @@ package gateway_test
 import (
 	"bytes"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/net/http2"
@@ -15,13 +18,48 @@ import (
 	"github.com/gatehouse-io/gatehouse/gateway"
 )
 
-// Over HTTP/2 a request that was refused before it was looked at is sent again by net/http, and
-// is no resend on kept connections.
-func TestARefusedStreamIsNoResend(t *testing.T) {
-	const refused = 2
+// Over HTTP/2 a request that was refused before it was looked at is sent again at once, whatever
+// it is, and no more than twice: net/http alone goes on for a minute. That is no retry of ours.
+func TestARefusedStreamIsSentAgainTwice(t *testing.T) {
+	for _, test := range []struct {
+		method, body          string
+		refused, sent, status int
+		retries, retried      int
+	}{
+		{"GET", "", 2, 3, 200, 0, 0},
+		{"POST", "{}", 2, 3, 200, 0, 0},
+		{"POST", strings.Repeat("x", 100<<10), 2, 3, 200, 0, 0},
+		{"POST", strings.Repeat("x", 100<<10), 1000, 3, 502, 0, 0},
+		{"GET", "", 1000, 3, 502, 0, 0},
+		{"POST", "{}", 1000, 3, 502, 1, 0},
+		{"GET", "", 4, 5, 200, 1, 1},
+		{"GET", "", 1000, 6, 502, 1, 1},
+	} {
+		t.Run(fmt.Sprintf("%s of %d bytes refused %d times with %d retries", test.method, len(test.body), test.refused, test.retries), func(t *testing.T) {
+			upstream, asked, secured := refusing(t, test.refused)
+			f := serve(t, upstream, func(o *gateway.Options) { o.TLS, o.Retries = secured, test.retries })
+			answer, text := f.call(t, test.method, "/api/chat/up/v1", test.body)
+			if answer.StatusCode != test.status || answer.StatusCode != 200 && answer.Header.Get("Gatehouse-Error") != "upstream_interrupted" {
+				t.Errorf("%d %s", answer.StatusCode, text)
+			}
+			if r := f.result(t); r.Retries != test.retried {
+				t.Errorf("%+v", r)
+			}
+			if n := asked.Load(); n != int64(test.sent) {
+				t.Errorf("it was sent %d times, want %d", n, test.sent)
+			}
+			given(t, f)
+		})
+	}
+}
+
+// refusing is an upstream that speaks HTTP/2 and refuses the first requests.
+func refusing(t *testing.T, refused int) (origin string, asked *atomic.Int64, client *tls.Config) {
+	t.Helper()
+	asked = new(atomic.Int64)
 	certified := httptest.NewUnstartedServer(nil)
 	certified.StartTLS()
-	defer certified.Close()
+	t.Cleanup(certified.Close)
 	secured := &tls.Config{Certificates: certified.TLS.Certificates, NextProtos: []string{"h2"}}
 	address := listenTLS(t, secured, func(conn *tls.Conn) {
 		if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
@@ -29,7 +67,7 @@ func TestARefusedStreamIsNoResend(t *testing.T) {
 		}
 		frames := http2.NewFramer(conn, conn)
 		_ = frames.WriteSettings()
-		for asked := 0; ; {
+		for {
 			frame, err := frames.ReadFrame()
 			if err != nil {
 				return
@@ -37,23 +75,18 @@ func TestARefusedStreamIsNoResend(t *testing.T) {
 			if _, ok := frame.(*http2.HeadersFrame); !ok {
 				continue
 			}
-			if asked++; asked <= refused {
+			if asked.Add(1) <= int64(refused) {
 				_ = frames.WriteRSTStream(frame.Header().StreamID, http2.ErrCodeRefusedStream)
 				continue
 			}
 			var header bytes.Buffer
 			_ = hpack.NewEncoder(&header).WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
 			_ = frames.WriteHeaders(http2.HeadersFrameParam{StreamID: frame.Header().StreamID, BlockFragment: header.Bytes(), EndHeaders: true, EndStream: true})
+			_ = frames.WriteRSTStream(frame.Header().StreamID, http2.ErrCodeNo) // what it has not read of a body is not needed
 		}
 	})
 	roots := certified.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
-	f := serve(t, "https://"+address, func(o *gateway.Options) { o.TLS = &tls.Config{RootCAs: roots} })
-	if answer, text := f.call(t, "GET", "/api/chat/up/v1", ""); answer.StatusCode != 200 {
-		t.Errorf("%d %s", answer.StatusCode, text)
-	}
-	if r := f.result(t); r.Retries != 0 {
-		t.Errorf("%+v", r)
-	}
+	return "https://" + address, asked, &tls.Config{RootCAs: roots}
 }
 
 // listenTLS serves each connection with serve and closes it after.

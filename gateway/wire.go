@@ -48,13 +48,14 @@ func wired(dial func(ctx context.Context, network, address string) (net.Conn, er
 // retry of the transport's own, too.
 func (e *exchange) gotConn(info httptrace.GotConnInfo) {
 	e.wire, e.connected = nil, true
-	conn, http2 := info.Conn, false
+	e.sends++
+	conn := info.Conn
 	if secured, ok := conn.(*tls.Conn); ok {
+		if e.sends > 1 && e.giveUp != nil && secured.ConnectionState().NegotiatedProtocol == "h2" {
+			e.giveUp(errRefused) // nothing of it is written then; the connection is others' too, and stays
+			return
+		}
 		conn = secured.NetConn()
-		http2 = e.sends == maxSends && secured.ConnectionState().NegotiatedProtocol == "h2"
-	}
-	if !http2 { // where what is sent again was not processed, and the connection is others' too
-		e.sends++
 	}
 	if !info.Reused { // the last one: the transport sends nothing again that failed on a new connection
 		return
@@ -69,13 +70,18 @@ func (e *exchange) gotConn(info httptrace.GotConnInfo) {
 	}
 }
 
-// maxSends is how often one attempt may be sent on connections that were kept. By itself
+// maxSends is how often one attempt may be sent on connections that were kept, and how often it is
+// sent once more over HTTP/2 where the upstream refused it before it looked at it. By itself
 // [http.Transport] sends a request that may be done twice once more on the next of them, and so
 // on, while the upstream closes each without an answer: one request for every idle connection
-// to it, and none is left for others.
+// to it, and none is left for others. Over HTTP/2 it does so eight times, and waits for a minute in all.
 const maxSends = 2
 
-var errResends = errors.New("the upstream closes kept connections without an answer")
+// The causes for which an attempt is taken back that the transport was about to send again.
+var (
+	errResends = errors.New("the upstream closes kept connections without an answer")
+	errRefused = errors.New("the upstream refuses the request unread (HTTP/2)")
+)
 
 // resendable gives a context for an attempt that the transport might send again. It ends with
 // e, and not with the attempt: the answer is read under it.
@@ -88,6 +94,16 @@ func (e *exchange) resendable() (ctx context.Context) {
 func (e *exchange) roundTrip(out *http.Request) (*http.Response, error) {
 	e.wire, e.sends = nil, 0
 	answer, err := e.gateway.transport.RoundTrip(out)
+	for resent := 0; err != nil && errors.Is(context.Cause(out.Context()), errRefused); resent++ {
+		if resent == maxSends {
+			return nil, errRefused
+		}
+		if out, err = e.again(out, e.resendable()); err != nil {
+			return nil, err
+		}
+		e.sends = 0
+		answer, err = e.gateway.transport.RoundTrip(out)
+	}
 	if err != nil && errors.Is(context.Cause(out.Context()), errResends) {
 		return e.sendFresh(out)
 	}
@@ -103,7 +119,16 @@ func (e *exchange) roundTrip(out *http.Request) (*http.Response, error) {
 // would have ended.
 func (e *exchange) sendFresh(out *http.Request) (*http.Response, error) {
 	e.wire, e.giveUp = nil, nil
-	again := out.WithContext(httptrace.WithClientTrace(e.ctx, &e.trace))
+	again, err := e.again(out, e.ctx)
+	if err != nil {
+		return nil, err
+	}
+	return e.gateway.fresh.RoundTrip(again)
+}
+
+// again gives the request once more, with its body from the start.
+func (e *exchange) again(out *http.Request, ctx context.Context) (*http.Request, error) {
+	again := out.WithContext(httptrace.WithClientTrace(ctx, &e.trace))
 	if out.GetBody != nil {
 		body, err := out.GetBody()
 		if err != nil {
@@ -111,5 +136,5 @@ func (e *exchange) sendFresh(out *http.Request) (*http.Response, error) {
 		}
 		again.Body = body
 	}
-	return e.gateway.fresh.RoundTrip(again)
+	return again, nil
 }
