@@ -255,6 +255,7 @@ func (v *Vault) Delete(ctx context.Context, caller access.Caller, id string, mat
 			continue
 		}
 		v.forget(key.organization, old.Service, old.Name)
+		v.previous.ForgetWhere(func(version versionKey) bool { return version.rowKey == key })
 		return public(err)
 	}
 	return ErrStale

@@ -10,6 +10,8 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
+	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/vault"
 )
 
@@ -81,6 +83,45 @@ func TestPrevious(t *testing.T) {
 		}
 		if got := h.rotate(t, c.ID, apiKeyThree, 0); !got.FallbackAt.IsZero() {
 			t.Error("the mark stays with another version")
+		}
+	})
+}
+
+// A version that is destroyed before its grace is over is handed out no more, though it was
+// handed out a moment ago: neither where somebody destroys it nor where another takes its place.
+func TestDestroyedIsNotRemembered(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		ctx := t.Context()
+		h := newHouse(t, url, vault.Options{})
+		service, _ := h.services.Service("openai")
+		for name, destroy := range map[string]func(id string) error{
+			"destroyed": func(id string) error {
+				_, err := h.DestroyVersion(ctx, owner, id, store.Match{}, 1)
+				return err
+			},
+			"rolled back and then replaced without grace": func(id string) error {
+				_, back := h.RollBack(ctx, owner, id, store.Match{}, vault.Rollback{})
+				_, _, err := h.Rotate(ctx, owner, id, store.Match{}, vault.Rotation{Fields: key(apiKeyThree)})
+				return errors.Join(back, err)
+			},
+			"deleted": func(id string) error { return h.Delete(ctx, owner, id, store.Match{}) },
+		} {
+			c := h.create(t, owner, openai(name, apiKey))
+			h.rotate(t, c.ID, apiKeyTwo, time.Hour)
+			o, err := h.OpenForUse(ctx, owner, service, name)
+			if err != nil || o.Previous != 1 {
+				t.Fatalf("%+v, %v", o, err)
+			}
+			if _, err := h.OpenPrevious(ctx, owner, service, o); err != nil {
+				t.Fatal(err)
+			}
+			if err := destroy(c.ID); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			// A request that began before still asks for it.
+			if previous, err := h.OpenPrevious(ctx, owner, service, o); fault.KindOf(err) != fault.NotFound || previous.Injection != nil {
+				t.Errorf("once it is %s: %+v, %v", name, previous, err)
+			}
 		}
 	})
 }
