@@ -1,11 +1,14 @@
 package vault_test
 
 import (
+	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/gatehouse-io/gatehouse/audit"
+	"github.com/gatehouse-io/gatehouse/catalog"
 	"github.com/gatehouse-io/gatehouse/gatehousetest"
 	"github.com/gatehouse-io/gatehouse/store"
 	"github.com/gatehouse-io/gatehouse/vault"
@@ -57,6 +60,39 @@ func TestClockThatIsAhead(t *testing.T) {
 		h.expectTold(t, "by a clock that is right", "credential.unused", "credential.rotation_due")
 		if n := len(h.events(t, "acme", audit.CredentialDestroy)); n != 1 {
 			t.Errorf("%d events, want 1", n)
+		}
+	})
+}
+
+// A test that ends under a clock that is wrong by then settles nothing: nobody is told of a
+// dead key, and it is tested again once the clock is right.
+func TestClockThatGoesWrongDuringATest(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		var h *house
+		meanwhile := func() {}
+		h = newHouse(t, url, vault.Options{Probe: func(context.Context, *catalog.Service, map[string]string) (catalog.Outcome, time.Duration, error) {
+			meanwhile()
+			return catalog.Outcome{Result: catalog.Invalid, Detail: "Said so."}, time.Millisecond, nil
+		}})
+		h.hook(t)
+		opts := checkOptions()
+		var tested []string
+		opts.Tested = func(result string) { tested = append(tested, result) }
+		k := h.Checker(opts)
+		h.create(t, owner, openai("", apiKey))
+		h.SetServerClock(time.Now)
+		check(t, k)
+		h.exec(t, `UPDATE credentials SET test_due_at = 1`)
+		meanwhile = func() { h.SetServerClock(func() time.Time { return time.Now().Add(-10 * day) }) }
+		test(t, k)
+		h.expectTold(t, "by a clock that went wrong")
+		meanwhile = func() {}
+		h.SetServerClock(time.Now)
+		h.clock.Pass(3 * time.Minute) // it is nobody's then, and still due
+		test(t, k)
+		h.expectTold(t, "by a clock that is right", "credential.test_failed")
+		if !slices.Equal(tested, []string{"invalid", "failed", "invalid"}) {
+			t.Errorf("the tests count as %v", tested)
 		}
 	})
 }
