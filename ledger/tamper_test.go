@@ -102,6 +102,9 @@ var forgeries = []forgery{
 	{"two blocks exchanged", []string{`UPDATE ledger_blocks SET number = 1004` + acme + `AND number = 4`, `UPDATE ledger_blocks SET number = 4` + acme + `AND number = 5`, `UPDATE ledger_blocks SET number = 5` + acme + `AND number = 1004`}, ledger.BlockAltered, "acme/control", -2, 4, true},
 	{"a block's checkpoint", []string{`UPDATE ledger_blocks SET checkpoint = replace(checkpoint, 'block 4', 'block 5')` + acme + `AND number = 4`}, ledger.BlockAltered, "acme/control", 80, 4, true},
 	{"a block's signature", []string{`UPDATE ledger_blocks SET checkpoint = checkpoint || '— gatehouse/test/acme/control AAAA' || substr(checkpoint, 1, 0)` + acme + `AND number = 4`}, ledger.BlockAltered, "acme/control", 80, 4, true},
+	{"the last block's signature", []string{`UPDATE ledger_blocks SET checkpoint = replace(checkpoint, 'block 9', 'block 8')` + acme + `AND number = 9`}, ledger.SignatureInvalid, "acme/control", 180, 9, false},
+	{"the signatures of the last blocks", []string{`UPDATE ledger_blocks SET checkpoint = replace(checkpoint, 'block', 'blocks')` + acme + `AND number >= 7`}, ledger.SignatureInvalid, "acme/control", 140, 7, false},
+	{"another organization's block in place of the last", []string{`UPDATE ledger_blocks SET checkpoint = (SELECT checkpoint FROM ledger_blocks` + other + `AND number = 9)` + acme + `AND number = 9`}, ledger.SignatureInvalid, "acme/control", 180, 9, false},
 	{"a block's time", []string{`UPDATE ledger_blocks SET sealed_at = sealed_at - 1000` + acme + `AND number = 4`}, ledger.BlockAltered, "acme/control", 80, 4, true},
 	{"a block's key", []string{`UPDATE ledger_blocks SET key_id = 'another'` + acme + `AND number = 4`}, ledger.BlockAltered, "acme/control", 80, 4, true},
 	{"another organization's block", []string{`UPDATE ledger_blocks SET checkpoint = (SELECT checkpoint FROM ledger_blocks` + other + `AND number = 4)` + acme + `AND number = 4`}, ledger.BlockAltered, "acme/control", 80, 4, true},
@@ -117,6 +120,7 @@ var forgeries = []forgery{
 	{"an entry deleted", []string{`DELETE FROM ledger_entries WHERE log_organization = 'acme' AND log_class = 'control' AND number = 2`}, ledger.EntryAltered, "_instance/ledger", -1, -1, true},
 	{"the last entry deleted with its block", []string{`DELETE FROM ledger_blocks WHERE organization = 'globex' AND number = 9`, `DELETE FROM ledger_entries WHERE log_index = (SELECT max(log_index) FROM ledger_entries)`}, ledger.EntryAltered, "_instance/ledger", -1, -1, true},
 	{"the instance's checkpoint", []string{`UPDATE ledger_logs SET checkpoint = (SELECT checkpoint FROM ledger_blocks` + acme + `AND number = 0) WHERE class = 'ledger'`}, ledger.SignatureInvalid, "_instance/ledger", -1, -1, true},
+	{"the head of the instance's list", []string{`UPDATE ledger_logs SET block_hash = (SELECT block_hash FROM ledger_logs` + other + `) WHERE class = 'ledger'`}, ledger.LogAltered, "_instance/ledger", -1, -1, true},
 	{"the instance's own log deleted", []string{`DELETE FROM ledger_logs WHERE class = 'ledger'`}, ledger.LogMissing, "_instance/ledger", -1, -1, true},
 	{"a key exchanged", []string{`UPDATE ledger_keys SET public = (SELECT block_hash FROM ledger_logs` + other + `)`}, ledger.KeyAltered, "_instance/ledger", -1, -1, true},
 	{"a record of retention made up", []string{`DELETE FROM events` + acme + `AND log_index < 20`,
@@ -153,7 +157,7 @@ func TestForgeries(t *testing.T) {
 						t.Errorf("  %+v", found)
 					}
 				}
-				if f.index >= 0 && at >= 0 && r.Findings[at].Event == "" && f.kind != ledger.EventMissing && f.kind != ledger.BlockAltered {
+				if f.index >= 0 && at >= 0 && r.Findings[at].Event == "" && !slices.Contains([]ledger.Kind{ledger.EventMissing, ledger.BlockAltered, ledger.SignatureInvalid}, f.kind) {
 					t.Errorf("the event is not named: %+v", r.Findings[at])
 				}
 				for _, found := range r.Findings {
