@@ -42,3 +42,14 @@ func (w *Webhooks) DeliverTrail(ctx context.Context) error {
 
 // MaxAttempts is after how many attempts a delivery has failed.
 const MaxAttempts = maxAttempts
+
+// TakeLate finds what is due, and takes it when meanwhile has run. It gives how many were taken.
+func (w *Webhooks) TakeLate(ctx context.Context, meanwhile func()) (int, error) {
+	found, err := w.find(ctx, nil, nil)
+	if err != nil {
+		return 0, err
+	}
+	meanwhile()
+	taken, err := w.take(ctx, found)
+	return len(taken), err
+}
