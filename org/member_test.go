@@ -141,3 +141,48 @@ func TestDatabaseAway(t *testing.T) {
 	admits(t, d, member, nil)
 	admits(t, d, disabled, org.ErrDisabled)
 }
+
+// Nobody changes the members of an organization that is deleted, by a token that still says so:
+// what is written of people there would never be erased.
+func TestNoMembersOfWhatIsDeleted(t *testing.T) {
+	gatehousetest.Databases(t, func(t *testing.T, url string) {
+		db := openStore(t, url)
+		d := directory(db, org.Options{})
+		create(t, d, "acme", "globex")
+		if err := d.Delete(t.Context(), operator, "acme", "acme"); err != nil {
+			t.Fatal(err)
+		}
+		name, roles := "Marie", []string{"viewer"}
+		for what, try := range map[string]func(boss access.Caller) error{
+			"a name": func(boss access.Caller) error {
+				_, err := d.SetMember(t.Context(), boss, "u-2", org.MemberChange{Name: &name})
+				return err
+			},
+			"roles": func(boss access.Caller) error {
+				_, err := d.SetMember(t.Context(), boss, "u-2", org.MemberChange{Roles: &roles})
+				return err
+			},
+			"disabled": func(boss access.Caller) error {
+				return d.SetDisabled(t.Context(), boss, boss.Organization, "u-2", true)
+			},
+		} {
+			if err := try(admin); !errors.Is(err, org.ErrUnknown) {
+				t.Errorf("%s in a deleted organization: %v", what, err)
+			}
+			if err := try(access.NewCaller("never-made", access.User, "boss", access.Admin)); !errors.Is(err, org.ErrUnknown) {
+				t.Errorf("%s in no organization: %v", what, err)
+			}
+			if err := try(access.NewCaller("globex", access.User, "boss", access.Admin)); err != nil {
+				t.Errorf("%s in one that lives: %v", what, err)
+			}
+		}
+		for _, table := range []string{"members", "member_persons", "member_roles"} {
+			if n := number(t, db, `SELECT count(*) FROM `+table+` WHERE organization <> 'globex'`); n != 0 {
+				t.Errorf("%d rows of %s were written", n, table)
+			}
+		}
+		if n := number(t, db, `SELECT count(*) FROM events WHERE organization = 'acme' AND action LIKE 'member.%'`); n != 0 {
+			t.Errorf("%d events of changes that did not happen", n)
+		}
+	})
+}
