@@ -217,8 +217,11 @@ func TestWhatAnAnswerLoses(t *testing.T) {
 	upstream := rawUpstream(t, strings.ReplaceAll(`HTTP/1.1 200 OK
 Content-Length: 2
 Content-Type: text/plain
-Connection: x-named, keep-alive
+Connection: x-named, keep-alive ,  x-ratelimit-Limit-tokens
+Connection:x-ratelimit-reset-tokens
 X-Named: v
+X-RateLimit-Limit-Tokens: 8
+X-RateLimit-Reset-Tokens: 1s
 Keep-Alive: timeout=5
 Set-Cookie: session=1
 Gatehouse-Error: forged

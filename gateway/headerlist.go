@@ -31,7 +31,7 @@ func (t *transfer) toCaller(h http.Header) {
 		return
 	}
 	for name := range h {
-		if !t.service.PassesToCaller(name) {
+		if name != "Connection" && !t.service.PassesToCaller(name) { // what that names is still to be dropped
 			delete(h, name)
 		}
 	}
