@@ -79,6 +79,7 @@ func TestShouldRateLimit(t *testing.T) {
 	operate(t, s, `{"effect":"block","cidr":"203.0.113.0/24","reason":"x"}`)
 	operate(t, s, `{"effect":"exempt","organization":"vip","reason":"x"}`)
 	operate(t, s, `{"effect":"limit","subject":"org","service":"app","path":"messages/*","limits":["1/1h"],"reason":"x"}`)
+	operate(t, s, `{"effect":"block","service":"github","path":"repos/*/*/branches/*","reason":"x"}`)
 	client := dial(t, s)
 	ask := func(descriptors ...*ratelimitv3.RateLimitDescriptor) *servicev3.RateLimitResponse {
 		t.Helper()
@@ -123,6 +124,13 @@ func TestShouldRateLimit(t *testing.T) {
 	route := descriptor("organization", "beta", "service", "app", "path", "/messages/1?x=y")
 	if a, b := ask(route), ask(route); a.OverallCode != ok || b.OverallCode != over {
 		t.Errorf("under a path's limit: %v, %v", a, b)
+	}
+	for path, code := range map[string]servicev3.RateLimitResponse_Code{
+		"/repos/o/r/branches/feature%2Fx?y": over, "/repos/o/r/branches/feature%252fx": over, "/repos/o/r%2Fbranches/x": over, "/repos/o/r/branches/feature/x": ok,
+	} {
+		if out := ask(descriptor("organization", "delta", "service", "github", "path", path)); out.OverallCode != code {
+			t.Errorf("%s, of which a reading is blocked or none: %v", path, out)
+		}
 	}
 	if out := ask(descriptor("generic_key", "x")); out.OverallCode != ok || len(out.Statuses) != 1 {
 		t.Errorf("a request that names nobody: %v", out)

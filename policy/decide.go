@@ -35,15 +35,16 @@ type Visit struct {
 
 // maxSubjects is how many subjects one request has: address and organization,
 // under the operator's limits and under the organization's own, for a path that
-// can be read in two ways twice.
-const maxSubjects = 8
+// can be read in two ways twice. One that can be read in more ways has as many of
+// its limits at most.
+const maxSubjects = ratelimit.MaxSubjects
 
 // counted says what one subject of a request is.
 type counted struct {
 	class int    // IPIndex or OrganizationIndex
 	key   string // of the subject, without what tells counters apart
 	by    *rule  // whose limits they are; nil: the defaults
-	again bool   // it stands here already, for the other reading of the path
+	again bool   // it stands here already, for another reading of the path
 }
 
 // Request is what a decision is about, and its answer. It may be used again.
@@ -89,12 +90,8 @@ func (l *Limits) prepare(r *Request, organization string, v Visit, now time.Time
 		r.block = s.own[enforced][kindBlock].find(q)
 	}
 	r.exemption = s.operator[enforced][kindExempt].find(q)
-	var other *question
-	if q.inside != "" {
-		other = new(question)
-		*other = *q
-		other.path = q.inside
-		r.alsoAs(s, other)
+	for i := range q.closed {
+		r.alsoAs(s, q.reading(i))
 	}
 	ipKey := ""
 	if address {
@@ -112,15 +109,18 @@ func (l *Limits) prepare(r *Request, organization string, v Visit, now time.Time
 	if own := s.own[enforced][kindOrganization].find(q); own != nil && tenant {
 		r.add(OrganizationIndex, organization, own, own.content.Limits)
 	}
-	if other != nil && address {
-		l.addOther(r, other, kindIP, IPIndex, ipKey, l.defaults.IP)
-	}
-	if other != nil && tenant {
-		l.addOther(r, other, kindOrganization, OrganizationIndex, organization, l.defaults.Organization)
+	for i := range q.closed {
+		other := q.reading(i)
+		if address {
+			l.addOther(r, other, kindIP, IPIndex, ipKey, l.defaults.IP)
+		}
+		if tenant {
+			l.addOther(r, other, kindOrganization, OrganizationIndex, organization, l.defaults.Organization)
+		}
 	}
 }
 
-// alsoAs is blocked by what blocks either reading of a path, and exempt where both are.
+// alsoAs is blocked by what blocks any reading of a path, and exempt where all are.
 func (r *Request) alsoAs(s *snapshot, other *question) {
 	if r.block == nil {
 		r.block = s.operator[enforced][kindBlock].find(other)
@@ -133,17 +133,27 @@ func (r *Request) alsoAs(s *snapshot, other *question) {
 	}
 }
 
-// addOther adds the limits of the other reading of a path where they are not the same.
+// addOther adds the limits of another reading of a path where they are not there yet.
 func (l *Limits) addOther(r *Request, other *question, k kind, class int, key string, defaults []ratelimit.Limit) {
-	s, q := r.snapshot, &r.question
-	if by := s.operator[enforced][k].find(other); by != s.operator[enforced][k].find(q) {
+	s := r.snapshot
+	if by := s.operator[enforced][k].find(other); r.lacks(class, by) {
 		r.addOver(class, key, by, defaults)
 		r.counted[len(r.subjects)-1].again = true
 	}
-	if own := s.own[enforced][k].find(other); own != nil && own != s.own[enforced][k].find(q) {
+	if own := s.own[enforced][k].find(other); own != nil && r.lacks(class, own) {
 		r.add(class, key, own, own.content.Limits)
 		r.counted[len(r.subjects)-1].again = true
 	}
+}
+
+// lacks reports whether the limits of by are not counted yet, and there is room for them.
+func (r *Request) lacks(class int, by *rule) bool {
+	for _, c := range r.counted[:len(r.subjects)] {
+		if c.class == class && c.by == by {
+			return false
+		}
+	}
+	return len(r.subjects) < maxSubjects
 }
 
 func (r *Request) addOver(class int, key string, by *rule, defaults []ratelimit.Limit) {

@@ -58,9 +58,10 @@
 // A path pattern is about the path after the service: "*" is any one segment,
 // "**" at the end any number of them, also none. Paths are compared after
 // escapes are decoded, dot segments resolved, empty segments and parameters
-// (";...") dropped, so that another spelling is no way around a limit. A slash that is encoded once is read
+// (";...") dropped, so that another spelling is no way around a limit. A slash that is encoded is read
 // as a separator and as a part of its segment: limits and blocks of both readings
-// hold, and what is exempt in both. Queries and methods do not matter.
+// hold, and what is exempt in both. One that is encoded several times is read so by who
+// decodes once, by who decodes twice, and so on ([Readings]). Queries and methods do not matter.
 //
 // # Observing
 //

@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -123,29 +124,92 @@ func unescaped(path string) string {
 	return b.String()
 }
 
-// PathOf gives the path of a request target as others sent it: without query and
-// fragment, in the form that policies compare.
+// PathOf gives the path of a request target as others sent it, without query and
+// fragment and otherwise as it stands there: what is decoded has lost which of its slashes
+// were encoded.
 func PathOf(target string) string {
 	if i := strings.IndexAny(target, "?#"); i >= 0 {
 		target = target[:i]
 	}
-	return plainPath(target)
+	return target
 }
 
-// insidePath gives the plain path of who takes an encoded slash for a part of its
-// segment, as GitHub does of a branch's name, where path has one. Of a pattern only * means such a segment.
-func insidePath(path string) string {
+// Readings gives the plain paths that servers may take path for, in the form that patterns are
+// compared with, each once. The first is that of who takes every slash for a separator,
+// however often it is encoded.
+func Readings(path string) []string {
+	plain := plainPath(path)
+	return append([]string{plain}, closedReadings(path, plain)...)
+}
+
+// PathAfter gives what follows the first n segments of path that no dot segment takes back, as it
+// was sent. An encoded slash is a part of its segment here: whether other readings have
+// the same before it and after it is for [Readings] to say.
+func PathAfter(path string, n int) (rest string) {
+	depth := 0
+	for path != "" {
+		segment, after, _ := strings.Cut(path, "/")
+		path = after
+		if closedPath(segment) != "" {
+			if depth++; depth == n {
+				rest = after
+			}
+		} else if name, _, _ := strings.Cut(decoded(segment), ";"); name == ".." {
+			depth = max(0, depth-1)
+		}
+	}
+	if depth < n {
+		return ""
+	}
+	return rest
+}
+
+// maxDecodings is as deep as the gateway looks before it refuses a path.
+const maxDecodings = 4
+
+// decoded gives what the most careless of servers makes of path.
+func decoded(path string) string {
+	for range maxDecodings {
+		next := unescaped(path)
+		if next == path {
+			break
+		}
+		path = next
+	}
+	return path
+}
+
+// closedReadings gives the plain paths of those who take an encoded slash for a part of its
+// segment, as GitHub does of a branch's name, where path has any: also of who decodes a
+// path once or more often before looking for separators. Of a pattern only * means
+// such a segment. open is the plain path with every slash a separator.
+func closedReadings(path, open string) (all []string) {
 	if strings.IndexByte(path, '%') < 0 {
-		return ""
+		return nil
 	}
-	closed := closedSlashes.Replace(path)
-	if closed == path {
-		return ""
+	for range maxDecodings {
+		next := unescaped(path)
+		if next == path {
+			break
+		}
+		if strings.Count(next, "/") > strings.Count(path, "/") {
+			if closed := closedPath(path); closed != open && !slices.Contains(all, closed) {
+				all = append(all, closed)
+			}
+		}
+		path = next
 	}
-	return plainPath(closed)
+	return all
 }
 
-var closedSlashes = strings.NewReplacer("%2F", "\x00", "%2f", "\x00")
+// closedPath gives the plain path with the slashes alone as separators that path has unescaped.
+func closedPath(path string) string {
+	segments := strings.Split(path, "/")
+	for i, segment := range segments {
+		segments[i] = strings.ReplaceAll(decoded(segment), "/", "\x00")
+	}
+	return resolved(strings.Join(segments, "/"))
+}
 
 // plainPath gives the path that a service may take path for: escapes decoded,
 // parameters (";...") and empty segments dropped, dot segments resolved, no slash
@@ -157,13 +221,11 @@ func plainPath(path string) string {
 		!strings.HasPrefix(path, ".") && !strings.Contains(path, "/.") {
 		return path
 	}
-	for range 4 { // as deep as the gateway looks before it refuses a path
-		decoded := unescaped(path)
-		if decoded == path {
-			break
-		}
-		path = decoded
-	}
+	return resolved(decoded(path))
+}
+
+// resolved drops parameters and empty segments of a decoded path, and resolves dot segments.
+func resolved(path string) string {
 	var plain []string
 	for segment := range strings.SplitSeq(path, "/") {
 		switch segment, _, _ = strings.Cut(segment, ";"); segment {

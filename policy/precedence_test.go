@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -237,16 +238,44 @@ func TestDecisionAllocates(t *testing.T) {
 }
 
 // What others send is cut where its query or fragment begins, and not where one would begin
-// that was part of the path; what was cut once is cut no further.
+// that was part of the path; its escapes stay, so that its encoded slashes can be read both ways.
 func TestPathOf(t *testing.T) {
 	for target, want := range map[string]string{
 		"/v1/chat?x=1": "v1/chat", "/v1/chat#x": "v1/chat", "/v1/chat#x?y": "v1/chat", "?x": "", "#": "", "": "",
 		"/x%3F/refunds": "x?/refunds", "/x%23/refunds": "x#/refunds", "/%61dmin/x%zz": "admin/x%zz", "/%61dmin/%": "admin/%", "/x/%2e%2e/admin/%zz": "admin/%zz", "/%2": "%2", "/%+1%2B": "%+1+",
-		"//a/./b/../c/;v=1?d": "a/c", "/a%252Fb": "a/b",
+		"//a/./b/../c/;v=1?d": "a/c",
+		"/a%2Fb?c":            "a/b a\x00b", "/a%2fb": "a/b a\x00b", "/a%252Fb": "a/b a\x00b", "/a%2%46b": "a/b a\x00b", "/a%2Fb%": "a/b% a\x00b%",
+		"/a%2Fb%252Fc": "a/b/c a\x00b\x00c a/b\x00c", "/a%2Fb/../c": "a/c c", "/a/%2F": "a a/\x00", "/a%2F%2E%2E%2Fb": "b a\x00..\x00b",
+		"/a%2F..;x": " a\x00..", "/a;x%2Fy/b": "a/y/b a/b",
 	} {
-		got := policy.PathOf(target)
+		got := strings.Join(policy.Readings(policy.PathOf(target)), " ")
 		if got != want {
 			t.Errorf("%q became %q, want %q", target, got, want)
 		}
 	}
+	for path, want := range map[string]string{
+		"/api/proxy/stripe/v1/a%2Fb": "v1/a%2Fb", "//api/./x/../proxy;v=1/str%69pe/v1//a%2fb/": "v1//a%2fb/", "/api/proxy/stripe": "", "/api": "", "": "",
+		"/api/proxy/stripe/%2e%2E/github/a": "a", "/../../api/x%2F../proxy/a": "a", "/api/proxy/stripe/a%2Fb/../c": "a%2Fb/../c", "/api/proxy/stripe/..": "",
+	} {
+		if got := policy.PathAfter(path, 3); got != want {
+			t.Errorf("after three segments of %q is %q, want %q", path, got, want)
+		}
+	}
+}
+
+// The gateway's own paths and all others are read alike, however they are written: no reading is lost by
+// what is cut off first.
+func FuzzReadings(f *testing.F) {
+	f.Add("/a%2Fb/%2e%2e;x//%252F%2%46%")
+	f.Fuzz(func(t *testing.T, path string) {
+		all := policy.Readings(path)
+		if len(all) == 0 || len(all) > 5 {
+			t.Fatalf("%d readings", len(all))
+		}
+		for _, plain := range all {
+			if strings.Contains("/"+plain+"/", "//") && plain != "" || strings.Contains("/"+plain+"/", "/../") || strings.Contains(plain, ";") {
+				t.Errorf("%q is not plain", plain)
+			}
+		}
+	})
 }

@@ -108,20 +108,29 @@ func newRule(p *Policy, bits int) *rule {
 	return r
 }
 
-// question is what a rule is looked up by. path is plain, and inside is the same where
-// it holds encoded slashes, with those as a part of their segments; "" where it holds none.
+// question is what a rule is looked up by. path is plain, and closed are its other readings where
+// it holds encoded slashes, with those as a part of their segments.
 type question struct {
 	organization string
 	addr         netip.Addr
 	service      string
-	path, inside string
+	path         string
+	closed       []string
 	now          int64
 }
 
 func questionOf(organization string, v Visit, now time.Time) question {
+	path := plainPath(v.Path)
 	return question{
-		organization: organization, addr: v.Addr.Unmap().WithZone(""), service: v.Service, path: plainPath(v.Path), inside: insidePath(v.Path), now: now.UnixMilli(),
+		organization: organization, addr: v.Addr.Unmap().WithZone(""), service: v.Service, path: path, closed: closedReadings(v.Path, path), now: now.UnixMilli(),
 	}
+}
+
+// reading gives the question with the closed reading i of its path.
+func (q *question) reading(i int) *question {
+	other := *q
+	other.path = q.closed[i]
+	return &other
 }
 
 // ruleSet finds the most specific rule: those that name the organization before

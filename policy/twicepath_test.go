@@ -38,6 +38,8 @@ func TestPoliciesHoldForBothReadingsOfAnEncodedSlash(t *testing.T) {
 		"own/a":                                {"1000/1h", "3/1h"},
 		"own/a%2Fb":                            {"1000/1h", "3/1h"},
 		"own%2Fa":                              {"1000/1h", "3/1h"},
+		"own%2Fa%252Fb":                        {"1000/1h", "3/1h"},
+		"repos/o/r/branches/x%252Fprotection":  {"900/1h", "5/1h"},
 	} {
 		got := r.holding(visit{"acme", "192.0.2.1", "stripe", path})[policy.Organization]
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -49,6 +51,9 @@ func TestPoliciesHoldForBothReadingsOfAnEncodedSlash(t *testing.T) {
 		"hidden/a%2Fb": policy.Blocked, "hidden%2Fa%2fb": policy.Blocked,
 		"free/a": policy.Exempted, "free/a%2Fb": policy.Admitted, "free%2Fa": policy.Admitted,
 		"gratis/a%2Fb": policy.Exempted, "gratis%2Fa": policy.Admitted,
+		// Encoded more than once, and differently: some server decodes as often as it must.
+		"secret/a%252Fb": policy.Blocked, "secret/a%25252fb": policy.Blocked, "secret/a%2%46b": policy.Blocked, "secret%2Fa%252Fb": policy.Blocked,
+		"hidden/a%252Fb": policy.Blocked, "secret/a%2Fb%zz": policy.Blocked, "//x/../secret;v=1/a%2Fb/": policy.Blocked, "free/a%252Fb": policy.Admitted,
 	} {
 		if got := r.take(t, visit{"other", "192.0.2.1", "stripe", path}); got != want {
 			t.Errorf("%s: %s, want %s", path, got, want)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -152,8 +153,9 @@ const authRoute = "/api/rate-limit/auth"
 const statusHeader = "Gatehouse-Status"
 
 var (
-	errOriginal = fault.New(fault.Malformed, "ambiguous_request", "Send either X-Original-URI or X-Forwarded-Uri, once; let your gateway remove the other.")
-	errService  = fault.New(fault.Malformed, "unknown_service", "The parameter service must be the name of a service.")
+	errOriginal  = fault.New(fault.Malformed, "ambiguous_request", "Send either X-Original-URI or X-Forwarded-Uri, once; let your gateway remove the other.")
+	errAskedPath = fault.New(fault.Malformed, "ambiguous_request", "Which service the path is for depends on how a server reads the slashes that are encoded in it (%2F). Send them plain.")
+	errService   = fault.New(fault.Malformed, "unknown_service", "The parameter service must be the name of a service.")
 
 	errAuthQuery = fault.New(fault.Malformed, "invalid_parameter", "The parameters service and deny stand at most once each, and deny can be 403 only.")
 )
@@ -223,19 +225,52 @@ func (s *Server) visitOf(r *http.Request, service string) (v policy.Visit, err e
 	if len(given) == 0 {
 		return v, nil
 	}
-	// Another spelling of a path is the same path, in what names the service too.
-	plain := policy.PathOf(given[0])
+	target := policy.PathOf(given[0])
 	if service != "" {
-		v.Path = plain
+		v.Path = target
 		return v, nil
 	}
+	return visitTo(target)
+}
+
+// visitTo says which service a path is for, and its path there, which stays as it was sent:
+// slashes that are encoded in it are read both ways. Another spelling of a path is the same
+// path, in what names the service too; where that depends on how a server reads an encoded
+// slash, no reading of it is the right one.
+func visitTo(target string) (policy.Visit, error) {
+	readings := policy.Readings(target)
+	v := policy.Visit{Path: target}
+	rests, gateways := make([]string, len(readings)), 0
+	for i, reading := range readings {
+		name, rest, ofGateway := splitGatewayPath(reading)
+		if ofGateway {
+			gateways++
+		}
+		if rests[i] = rest; i > 0 && name != v.Service {
+			return policy.Visit{}, errAskedPath
+		}
+		v.Service = name
+	}
+	if gateways == 0 {
+		return v, nil
+	}
+	v.Path = policy.PathAfter(target, 3)
+	if gateways < len(readings) || !slices.Equal(policy.Readings(v.Path), rests) {
+		return policy.Visit{}, errAskedPath
+	}
+	return v, nil
+}
+
+// splitGatewayPath takes the service out of a plain path of the gateway's routes; other
+// paths are those of the service app.
+func splitGatewayPath(plain string) (service, rest string, ofGateway bool) {
 	for _, family := range []gateway.Route{gateway.Chat, gateway.Proxy} {
 		if rest, ok := strings.CutPrefix(plain, "api/"+string(family)+"/"); ok {
-			name, path, _ := strings.Cut(rest, "/")
-			return policy.Visit{Service: name, Path: path}, nil
+			service, rest, _ = strings.Cut(rest, "/")
+			return service, rest, true
 		}
 	}
-	return policy.Visit{Service: catalog.AppName, Path: plain}, nil
+	return catalog.AppName, plain, false
 }
 
 // forbidder turns refusals into 403.

@@ -183,3 +183,54 @@ func TestAuthRequest(t *testing.T) {
 		t.Errorf("POST: %d", a.Status)
 	}
 }
+
+// An encoded slash is read both ways wherever a path is asked about, as it is on the way through
+// Gatehouse: no spelling of a path that is blocked there is admitted here.
+func TestEncodedSlashesOfAskedPaths(t *testing.T) {
+	s := instancetest.Serve(t, map[string]string{"CHAT_IP_LIMIT": "1000/1h"})
+	ops := as(t, s, "ops", "o", access.Operator)
+	c := as(t, s, "acme", "u", access.Developer)
+	ops.makePolicy(`{"effect":"block","service":"github","path":"repos/*/*/branches/*","reason":"x"}`)
+	ops.makePolicy(`{"effect":"block","service":"app","path":"admin/*","reason":"x"}`)
+	ops.makePolicy(`{"effect":"exempt","service":"github","path":"free/*","reason":"x"}`)
+	outcomes := map[string]string{ // of a path of github
+		"repos/o/r/branches/x": "blocked", "repos/o/r/branches/feature%2Fx": "blocked", "/repos/o/r/branches/feature%2fx?y": "blocked",
+		"repos/o/r/branches/feature%252Fx": "blocked", "repos/o/r/branches/feature%2%46x": "blocked", "repos%2Fo%2Fr%2Fbranches%2Fx": "blocked",
+		"//repos/./o/r/x%2Fy/../branches;v=1/feature%2Fx/": "blocked", "repos/o/r%2Fbranches%252Fx": "blocked", "%72epos/o/r/branches/a%2F%": "blocked",
+		"repos/o/r/branches/feature/x": "admitted", "repos/o/r/pulls%2Fx": "admitted",
+		"free/a": "exempt", "free/a%2Fb": "admitted", "free%2Fa": "admitted", "free/a%252Fb": "admitted",
+	}
+	for path, want := range outcomes {
+		body := fmt.Sprintf(`{"subjects":[{"type":"org","key":"acme"}],"service":"github","path":%q}`, path)
+		if d := decode[api.LimitDecision](t, c.do("POST", checkPath, body), 200); d.Outcome != want {
+			t.Errorf("a check of %s: %s, want %s", path, d.Outcome, want)
+		}
+		target := "/" + strings.TrimPrefix(path, "/")
+		for _, ask := range []struct{ query, header, uri string }{
+			{"", "X-Original-URI", "/api/proxy/github" + target},
+			{"", "X-Original-URI", "//api/x/../%63hat;v=1/g%69thub" + target},
+			{"?service=github", "X-Forwarded-Uri", target},
+		} {
+			a := c.get("/api/rate-limit/auth"+ask.query, ask.header, ask.uri)
+			if exempt := a.Header.Get("Gatehouse-Limit") == "exempt"; (a.Status == 403) != (want == "blocked") || (a.Status == 204) == (want == "blocked") || exempt != (want == "exempt") {
+				t.Errorf("%s %s: %d %s, want %s", ask.query, ask.uri, a.Status, a.Body, want)
+			}
+		}
+		if a := c.get("/api/proxy/github" + target); want == "blocked" && a.Status != 403 && a.Status != 400 { // some are no path at all there
+			t.Errorf("the way through, %s: %d", target, a.Status)
+		}
+	}
+	for uri, status := range map[string]int{
+		"/admin/a%2Fb": 403, "/admin%2Fa": 403, "/admin%2Fa%252Fb": 403, "/x/a%2Fb": 204, "/x%2F..%2Fadmin%2Fb": 403, "/a%2Fb/../c%2F..%2Fd": 204,
+		// Which service would hang on the reading: nobody's to guess.
+		"/api%2Fproxy/github/repos/o/r/branches/x": 400, "/api%2fproxy%2Fgithub%2Frepos%2Fo": 400, "/api%252Fproxy/github/x": 400, "/api/proxy/github%2Frepos/o/r/branches/x": 400,
+		"/api/proxy/git%2Fhub/x": 400, "/x%2Fy/../api/proxy/github/repos/o/r/branches/x": 400, "/api/proxy/github/x%2F../repos/o/r/branches/x": 403,
+		"/api/proxy/github/x%2F..%2F..%2Fgithub/repos/o/r/branches/x": 400, "/api/proxy/x%2F../github/repos/o/r/branches/x": 400,
+		"/api%2Fproxy/github/y%252F..%252F..%252F..%252F..%252Fz/../repos/o/r/branches/x": 400, "/api/chat/github/../github/repos/o/r/branches/x": 403,
+		"/api/proxy/x%2F..%2Fy/..%2Fgithub/z": 400,
+	} {
+		if a := c.get("/api/rate-limit/auth", "X-Original-URI", uri); a.Status != status {
+			t.Errorf("%s: %d %s, want %d", uri, a.Status, a.Body, status)
+		}
+	}
+}

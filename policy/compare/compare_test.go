@@ -83,6 +83,23 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// Recorded paths are read as those of requests are: an encoded slash is a separator, and a part of its segment.
+func TestPathsWithEncodedSlashes(t *testing.T) {
+	set := trial(t, policy.Stored{Draft: policy.Draft{Effect: "block", Service: "github", Path: "repos/*/*/branches/*"}})
+	const file = "time,client,org,service,path\n" +
+		"100,192.0.2.1,acme,github,/repos/o/r/branches/feature%2Fx?per_page=1\n" +
+		"101,192.0.2.1,acme,github,/repos/o/r/branches/feature%252fx\n" +
+		"102,192.0.2.1,acme,github,/repos/o/r%2Fbranches%2Fx\n" +
+		"103,192.0.2.1,acme,github,/repos/o/r/branches/feature/x\n"
+	got, err := compare.Run(t.Context(), strings.NewReader(file), all, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]compare.Counts{{Admitted: 1, Blocked: 3}}, got.Sets); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestBadTraces(t *testing.T) {
 	for _, test := range []struct{ file, want string }{
 		{"", "the file is empty"},
