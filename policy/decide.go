@@ -190,6 +190,7 @@ func (l *Limits) Take(ctx context.Context, caller access.Caller, now time.Time, 
 		return ErrBlocked
 	case r.exemption != nil:
 		r.without(now, Exempted)
+		l.observe(ctx, caller, now, r)
 		return nil
 	}
 	if err := l.limiter.Take(ctx, now, r.subjects, &r.Decision); err != nil {
@@ -209,9 +210,7 @@ func (l *Limits) Take(ctx context.Context, caller access.Caller, now time.Time, 
 		return nil
 	}
 	r.Outcome = Admitted
-	if r.snapshot.observes {
-		l.observe(ctx, caller, now, r)
-	}
+	l.observe(ctx, caller, now, r)
 	return nil
 }
 
@@ -287,54 +286,6 @@ func (l *Limits) blocked(ctx context.Context, caller access.Caller, r *Request) 
 		e.Metadata["service"] = r.block.content.Service
 	}
 	l.log.Security(ctx, caller, e)
-}
-
-// observe asks the observed policies what they would have done with an admitted
-// request. Each keeps counts of its own, of what it would have admitted, and
-// none can refuse: neither a denial nor a limiter that is away matters.
-func (l *Limits) observe(ctx context.Context, caller access.Caller, now time.Time, r *Request) {
-	s, q := r.snapshot, &r.question
-	var d ratelimit.Decision
-	for _, sets := range []*[kinds]ruleSet{&s.operator[observed], &s.own[observed]} {
-		if block := sets[kindBlock].find(q); block != nil {
-			l.wouldRefuse(ctx, caller, block, nil)
-		}
-		for i := range r.subjects {
-			c := &r.counted[i]
-			if c.again || c.by != nil && c.by.owner != access.InstanceOrganization {
-				continue // the same address and organization once more
-			}
-			k := kindOrganization
-			if c.class == IPIndex {
-				k = kindIP
-			}
-			by := sets[k].find(q)
-			if by == nil {
-				continue
-			}
-			subjects := [1]ratelimit.Subject{{Type: observedPrefix + typeOf(c.class), Key: c.key + "|" + by.id, Limits: by.content.Limits}}
-			if err := l.limiter.Take(ctx, now, subjects[:], &d); err == nil && !d.Admitted {
-				l.wouldRefuse(ctx, caller, by, &d.Statuses[0])
-			}
-		}
-	}
-}
-
-func (l *Limits) wouldRefuse(ctx context.Context, caller access.Caller, by *rule, s *ratelimit.Status) {
-	e := audit.Event{
-		Organization: by.owner, // who made the policy reads what it would do
-		Action:       audit.LimitObserve, Outcome: audit.Success, Reason: "would_be_blocked", Permission: access.CredentialUse.String(),
-		Targets:  []audit.Target{{Type: "policy", ID: by.id}},
-		Metadata: map[string]any{"policy": by.id, "organization": caller.Organization},
-	}
-	if s != nil {
-		e.Reason = "would_be_limited"
-		e.Metadata["type"], e.Metadata["limit"], e.Metadata["windowSeconds"] = by.content.Subject, s.Limit.Requests, s.Limit.Window.Seconds()
-	}
-	l.log.Security(ctx, caller, e)
-	if l.opts.Observed != nil {
-		l.opts.Observed(string(by.content.Effect))
-	}
 }
 
 // counters gives the keys of all counters of a subject that policies of now

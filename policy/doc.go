@@ -66,8 +66,9 @@
 // # Observing
 //
 // A limit or block with the mode [Observe] refuses nothing. Requests that were
-// admitted are put to it: a limit keeps counts of its own, beside the real ones.
-// What it would have refused is an event limit.observe, in the trail of the
+// admitted are put to it, and to a block those that were exempt: a limit keeps counts of its
+// own, beside the real ones. Where a more specific limit is in force, it would not hold, and tells
+// nothing. What it would have refused is an event limit.observe, in the trail of the
 // policy's owner, and is counted. Put it into force by changing its mode.
 //
 // # Changes

@@ -239,15 +239,27 @@ func (s *prefixSet) sort() {
 }
 
 func sortRules(list []*rule) {
-	slices.SortFunc(list, func(a, b *rule) int {
-		if (a.content.Service == "") != (b.content.Service == "") {
-			if a.content.Service != "" {
-				return -1
-			}
-			return 1
+	slices.SortFunc(list, func(a, b *rule) int { return cmp.Or(a.compare(b), cmp.Compare(a.id, b.id)) })
+}
+
+// compare orders rules that hold for one request, the more specific first. It is 0 for rules
+// of one scope.
+func (r *rule) compare(other *rule) int {
+	named := func(a, b bool) int {
+		switch {
+		case a == b:
+			return 0
+		case a:
+			return -1
 		}
-		return cmp.Or(a.pattern.compare(&b.pattern), cmp.Compare(a.id, b.id))
-	})
+		return 1
+	}
+	a, b := r.content, other.content
+	return cmp.Or(
+		named(a.Organization != "", b.Organization != ""),
+		cmp.Compare(b.CIDR.Bits(), a.CIDR.Bits()), // -1 of one that names no range
+		named(a.Service != "", b.Service != ""),
+		r.pattern.compare(&other.pattern))
 }
 
 func (s *prefixSet) find(q *question) *rule {
