@@ -21,7 +21,9 @@ type Check struct {
 // MayCheck says whether caller, at the address own, may ask for c. An operator
 // may ask about anybody. Others may ask about their organization and their own
 // address, and to count something takes the right to send such a request,
-// credential:use: what they may use up by asking they could use up anyway.
+// credential:use: what they may use up by asking they could use up anyway, if only as fast
+// as their address may send. A check does not count for that, since a gateway of
+// somebody's own asks for everybody from one.
 func (l *Limits) MayCheck(caller access.Caller, own netip.Addr, c Check) error {
 	if caller.Operator() {
 		return nil
