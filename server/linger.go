@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -33,6 +34,32 @@ func isLong(r *http.Request) bool { return r.ContentLength < 0 || r.ContentLengt
 type unclosed struct{ io.Reader }
 
 func (unclosed) Close() error { return nil }
+
+// invited is the body of a client that asked whether to send it (Expect: 100-continue). It was
+// told to once the body was read.
+type invited struct {
+	io.ReadCloser
+	begun atomic.Bool
+}
+
+// Read implements [io.Reader].
+func (b *invited) Read(p []byte) (int, error) {
+	b.begun.Store(true)
+	return b.ReadCloser.Read(p)
+}
+
+// comes reports whether the client sends the body of r without having been told to, or was.
+func comes(r *http.Request) bool {
+	if r.Header["Expect"] == nil {
+		return true
+	}
+	body := io.Reader(r.Body)
+	if held, ok := body.(unclosed); ok {
+		body = held.Reader
+	}
+	asked, ok := body.(*invited)
+	return ok && asked.begun.Load()
+}
 
 // refusals holds a refusal back until it is whole, so that its length is known when it goes
 // out before the client's body has come.
@@ -82,7 +109,7 @@ func (w *refusals) end() {
 // after is called when the answer to r is written. What is refused as malformed is
 // none of this: it came too slowly, or nobody knows where it ends.
 func (l *linger) after(w http.ResponseWriter, r *http.Request, status int) {
-	if status <= http.StatusBadRequest || r.ProtoMajor != 1 || !isLong(r) || r.Header["Expect"] != nil {
+	if status <= http.StatusBadRequest || r.ProtoMajor != 1 || !isLong(r) || !comes(r) {
 		return
 	}
 	select {

@@ -212,6 +212,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	ctx = context.WithValue(ctx, exchangeKey{}, x)
 	ctx = audit.WithRequest(ctx, &x.request)
 	r = r.WithContext(ctx)
+	if isLong(r) && r.Header["Expect"] != nil {
+		r.Body = &invited{ReadCloser: r.Body}
+	}
 
 	sw := &statusWriter{ResponseWriter: w}
 	h := w.Header()
