@@ -35,7 +35,7 @@ var arrows = map[string][]string{
 	"auth":           {"access", "audit", "org", "store", "internal/bearer", "internal/bounded", "internal/fault", "internal/recheck"},
 	"webhook":        {"access", "audit", "masterkey", "seal", "store", "internal/fault", "internal/netguard", "internal/wiretime"},
 	"vault":          {"access", "audit", "catalog", "masterkey", "seal", "store", "webhook", "internal/fault", "internal/recheck", "internal/wiretime"},
-	"policy":         {"access", "audit", "ratelimit", "store", "internal/fault"},
+	"policy":         {"access", "audit", "ratelimit", "store", "internal/fault", "internal/recheck"},
 	"policy/compare": {"access", "policy", "ratelimit/replay"},
 
 	// Events leave their log with what the ledger signs.

@@ -52,6 +52,7 @@ func (l *Limits) Check(ctx context.Context, caller access.Caller, own netip.Addr
 		return err
 	}
 	l.prepare(r, c.Organization, Visit{Addr: c.Addr, Service: c.Service, Path: c.Path}, now, c.Addr.IsValid(), c.Organization != "")
+	r.named = c.Organization != "" && c.Organization != caller.Organization
 	if c.Consume {
 		if err := l.Take(ctx, caller, now, r); err != nil && r.Outcome != Blocked {
 			return err

@@ -53,6 +53,7 @@ type Request struct {
 	Decision ratelimit.Decision
 
 	organization string // whose trail a denial stands in
+	named        bool   // by somebody else: there may be no such organization
 	subjects     []ratelimit.Subject
 	counted      [maxSubjects]counted
 	snapshot     *snapshot
@@ -69,7 +70,7 @@ func (l *Limits) Prepare(r *Request, caller access.Caller, v Visit, now time.Tim
 // prepare fills r for the wanted ones of an address and an organization.
 func (l *Limits) prepare(r *Request, organization string, v Visit, now time.Time, address, tenant bool) {
 	s := l.snapshot.Load()
-	r.snapshot, r.block, r.exemption, r.Outcome = s, nil, nil, ""
+	r.snapshot, r.block, r.exemption, r.Outcome, r.named = s, nil, nil, "", false
 	r.organization = access.InstanceOrganization
 	if tenant {
 		r.organization = organization
@@ -198,12 +199,13 @@ func (l *Limits) Take(ctx context.Context, caller access.Caller, now time.Time, 
 	}
 	if !r.Decision.Admitted {
 		r.Outcome = Denied
+		trail := l.trailFor(ctx, r)
 		for i, s := range r.Decision.Statuses {
 			if s.Full {
 				c := &r.counted[i]
 				l.top.Count(now, typeOf(c.class), c.key)
 				e := exceeded(typeOf(c.class), c.key, s, r.Decision.Store, c.by)
-				e.Organization = r.organization
+				e.Organization = trail
 				l.log.Security(ctx, caller, e)
 			}
 		}
@@ -278,7 +280,7 @@ func (l *Limits) blocked(ctx context.Context, caller access.Caller, r *Request) 
 		l.top.Count(r.Decision.Now, typeOf(r.counted[i].class), r.counted[i].key)
 	}
 	e := audit.Event{
-		Organization: r.organization, Action: audit.AccessDeny, Reason: ErrBlocked.Code, Permission: access.CredentialUse.String(),
+		Organization: l.trailFor(ctx, r), Action: audit.AccessDeny, Reason: ErrBlocked.Code, Permission: access.CredentialUse.String(),
 		Targets:  []audit.Target{{Type: "policy", ID: r.block.id}},
 		Metadata: map[string]any{"policy": r.block.id},
 	}

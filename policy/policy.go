@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/internal/fault"
+	"github.com/gatehouse-io/gatehouse/internal/recheck"
 	"github.com/gatehouse-io/gatehouse/ratelimit"
 	"github.com/gatehouse-io/gatehouse/store"
 )
@@ -63,6 +64,8 @@ type Limits struct {
 	opts     Options
 	now      func() time.Time
 
+	trails *recheck.Cache[string, string] // what trailOf said of an organization that was named
+
 	snapshot  atomic.Pointer[snapshot]
 	reloading sync.Mutex
 	top       *ratelimit.Offenders
@@ -81,6 +84,12 @@ func New(limiter ratelimit.Limiter, db *store.DB, log *audit.Log, defaults Defau
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	l := &Limits{limiter: limiter, defaults: defaults, db: db, log: log, opts: opts, now: opts.Now, top: ratelimit.NewOffenders(topSpan, topCounters)}
+	l.trails = recheck.New[string, string](recheck.Options{
+		Size: 10_000, Fresh: trailFresh, StaleMax: time.Minute, Now: opts.Now,
+		Stale: func(err error) bool {
+			return errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
+		},
+	})
 	l.snapshot.Store(compile(0, nil, opts.IPv6Prefix))
 	return l
 }
@@ -240,6 +249,29 @@ func (l *Limits) trailOf(ctx context.Context, organization string) (string, erro
 		return access.InstanceOrganization, nil
 	}
 	return organization, err
+}
+
+// How long it is taken for true that there is such an organization, or none, and how long a
+// refusal waits to know.
+const (
+	trailFresh    = 3 * time.Second
+	trailPatience = 500 * time.Millisecond
+)
+
+// trailFor says in whose trail a refusal of r belongs, as [Limits.trailOf] does: one that
+// cannot be asked in time stands in that of the instance.
+func (l *Limits) trailFor(ctx context.Context, r *Request) string {
+	organization := r.organization // a look goes on after the request, which is used again
+	if !r.named {
+		return organization
+	}
+	ctx, cancel := context.WithTimeout(ctx, trailPatience)
+	defer cancel()
+	trail, err := l.trails.Get(ctx, organization, func(ctx context.Context) (string, error) { return l.trailOf(ctx, organization) })
+	if err != nil {
+		return access.InstanceOrganization
+	}
+	return trail
 }
 
 func (l *Limits) append(ctx context.Context, caller access.Caller, e audit.Event) error {
