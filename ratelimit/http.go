@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -23,8 +24,9 @@ type HTTPOptions struct {
 	// are set already; nil means a plain 429.
 	Denied func(w http.ResponseWriter, r *http.Request, d *Decision)
 
-	// Failed answers a request that could not be decided; nil means a plain
-	// 503, also for [ErrFull]. It may also serve the request.
+	// Failed answers a request that could not be decided, also in the time that its context
+	// has; nil means a plain 503, also for [ErrFull]. It may also serve the request. Of one
+	// that was cancelled, whose client is gone, it is not told.
 	Failed func(w http.ResponseWriter, r *http.Request, err error)
 
 	// Now is the clock; nil means [time.Now].
@@ -60,8 +62,8 @@ func Middleware(options HTTPOptions) func(http.Handler) http.Handler {
 			}
 			var d Decision
 			if err := options.Limiter.Take(r.Context(), options.Now(), subjects, &d); err != nil {
-				if cause := r.Context().Err(); cause != nil && errors.Is(err, cause) {
-					return // the client is gone
+				if errors.Is(err, context.Canceled) && errors.Is(r.Context().Err(), context.Canceled) {
+					return // the client is gone; one whose time is over waits for an answer
 				}
 				options.Failed(w, r, err)
 				return

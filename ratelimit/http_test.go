@@ -1,7 +1,9 @@
 package ratelimit_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -172,5 +174,38 @@ func TestMiddlewareWithoutSubjectsAndOnErrors(t *testing.T) {
 	})(http.NotFoundHandler())
 	if visit(h, "a"); !errors.Is(failed, ratelimit.ErrInvalidSubject) {
 		t.Errorf("invalid subject: %v", failed)
+	}
+}
+
+// waiting is a limiter that does not answer while its caller waits.
+type waiting struct{ ratelimit.Limiter }
+
+func (waiting) Take(ctx context.Context, _ time.Time, _ []ratelimit.Subject, _ *ratelimit.Decision) error {
+	<-ctx.Done()
+	return fmt.Errorf("%w: %w", ratelimit.ErrUnavailable, context.Cause(ctx))
+}
+
+// A request whose time is over before it was decided is refused like any that cannot be; only that of a
+// client which is gone gets no answer.
+func TestMiddlewareWhenTimeIsOver(t *testing.T) {
+	now := epoch
+	h := limited(waiting{}, &now, "1/1h")
+	over, cancel := context.WithDeadline(t.Context(), epoch)
+	defer cancel()
+	late, stop := context.WithTimeoutCause(t.Context(), 0, errors.New("too late"))
+	defer stop()
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	for name, test := range map[string]struct {
+		ctx  context.Context
+		code int
+	}{"a deadline": {over, http.StatusServiceUnavailable}, "a deadline with a cause": {late, http.StatusServiceUnavailable}, "a client that is gone": {gone, http.StatusOK}} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequestWithContext(test.ctx, http.MethodGet, "/", nil)
+		r.Header.Set("Key", "a")
+		h.ServeHTTP(w, r)
+		if answered := w.Body.Len() > 0; w.Code != test.code || answered != (test.code != http.StatusOK) { // 200 is what nobody wrote
+			t.Errorf("%s: %d %q", name, w.Code, w.Body)
+		}
 	}
 }
