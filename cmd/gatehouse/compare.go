@@ -48,8 +48,11 @@ func decodeStrictly(place string, text []byte, into any) error {
 		return err
 	}
 	err := strict(text, into)
-	var members map[string]json.RawMessage
-	if err == nil || json.Unmarshal(text, &members) != nil {
+	members, twice := membersOf(text)
+	if twice != "" {
+		return inOurWords(strings.TrimPrefix(place+"."+forTerminal(twice), "."), errors.New("is there twice"))
+	}
+	if err == nil || members == nil {
 		return inOurWords(place, err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(members)) {
@@ -59,6 +62,31 @@ func decodeStrictly(place string, text []byte, into any) error {
 		}
 	}
 	return inOurWords(place, err)
+}
+
+// membersOf gives the members of a JSON object, or nil where text is none, and the name of one that
+// is there twice: the decoder takes the last, also of two that differ in case.
+func membersOf(text []byte) (members map[string]json.RawMessage, twice string) {
+	if json.Unmarshal(text, &members) != nil {
+		return nil, ""
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	_, _ = dec.Token() // { of what was read whole above
+	seen := make(map[string]bool, len(members))
+	for dec.More() {
+		token, _ := dec.Token()
+		name, _ := token.(string)
+		folded := strings.ToLower(strings.ToUpper(name))
+		if seen[folded] {
+			return members, name
+		}
+		seen[folded] = true
+		var value json.RawMessage
+		if dec.Decode(&value) != nil {
+			break
+		}
+	}
+	return members, ""
 }
 
 // inOurWords says what is wrong without the names of our types.
