@@ -55,6 +55,10 @@ type Key struct {
 	Check      []byte     `json:"check"`
 }
 
+func (k Key) record() seal.KeyRecord {
+	return seal.KeyRecord{ID: k.ID, Salt: k.Salt, Iterations: k.Iterations, Check: k.Check}
+}
+
 // TableRows says how many rows a table has.
 type TableRows struct {
 	Table string `json:"table"`

@@ -48,8 +48,8 @@ var (
 // The tables are made as they were when the backup was made, filled in one
 // transaction, the signature at the backup's end is checked, every sealed value is
 // opened with the given keys, and only then is the transaction committed: after an
-// error the database is as empty as before. At last the tables are brought up to date, and the event is written,
-// which is the one row that the restored trail has more.
+// error the database is as empty as before. At last the tables are brought up to date,
+// and the event is written, which is the one row that the restored trail has more.
 func (r *Reader) Restore(ctx context.Context, caller access.Caller, url string, opts RestoreOptions) (Restored, error) {
 	var done Restored
 	if err := access.Allow(caller, access.OrgManage, access.InstanceOrganization); err != nil {
@@ -108,9 +108,8 @@ func (h *Header) keyring(secrets []seal.Secret) (*seal.Keyring, error) {
 		return ring, err
 	}
 	for _, k := range h.Keys {
-		record := seal.KeyRecord{ID: k.ID, Salt: k.Salt, Iterations: k.Iterations, Check: k.Check}
 		for _, secret := range secrets {
-			key, err := seal.NewMasterKey(record, secret)
+			key, err := seal.NewMasterKey(k.record(), secret)
 			if errors.Is(err, seal.ErrWrongSecret) {
 				continue
 			}
@@ -141,7 +140,7 @@ func (h *Header) near(id seal.KeyID, secrets []seal.Secret) string {
 			if k.ID != id {
 				continue
 			}
-			if how := masterkey.Near(seal.KeyRecord{ID: k.ID, Salt: k.Salt, Iterations: k.Iterations, Check: k.Check}, secret); how != "" {
+			if how := masterkey.Near(k.record(), secret); how != "" {
 				return ": one that is set, " + how + ", is that secret"
 			}
 		}

@@ -67,9 +67,8 @@ func (h *Header) signers(secrets []seal.Secret) (signers []seal.Secret, iteratio
 		if k.ID.String() != h.SealingKey {
 			continue
 		}
-		record := seal.KeyRecord{ID: k.ID, Salt: k.Salt, Iterations: k.Iterations, Check: k.Check}
 		for _, secret := range secrets {
-			if record.Matches(secret) {
+			if k.record().Matches(secret) {
 				return []seal.Secret{secret}, k.Iterations
 			}
 		}

@@ -151,6 +151,7 @@ func wholeServer(b *testing.B, connections int, path string, length int64, turn 
 	}
 	b.ReportMetric(0, "ns/op") // the sum of all sides says nothing
 	b.ReportMetric(float64(gatehouse.ask("rss"))/1024, "gatehouse-MiB")
+	b.ReportMetric(float64(gatehouse.ask("least"))/1024, "gatehouse-least-MiB")
 	for i, s := range sides {
 		b.ReportMetric(median(s.perSec), s.name+"-req/s")
 		b.ReportMetric(median(s.cpu), s.name+"-cpu-us/req")

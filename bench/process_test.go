@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -48,7 +49,7 @@ func TestMain(m *testing.M) {
 
 // A role says where it listens, in one line, and then answers one line with one
 // line until its input ends: "cpu" with the microseconds of processor time spent,
-// "rss" with the KiB of memory that it holds, "settle" with nothing once no work is left over, "events" with how many events
+// "rss" with the KiB of memory that it holds, "least" with those without any garbage, "settle" with nothing once no work is left over, "events" with how many events
 // are on disk.
 type role struct {
 	settle func(context.Context) error
@@ -65,6 +66,9 @@ func (r role) play(address string) error {
 		case "cpu":
 			answer, err = processorTime()
 		case "rss":
+			answer, err = residentMemory()
+		case "least":
+			debug.FreeOSMemory()
 			answer, err = residentMemory()
 		case "settle":
 			if r.settle != nil {
