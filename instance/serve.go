@@ -123,9 +123,9 @@ func (in *Instance) Serve(ctx context.Context, listeners []Listener) error {
 			for _, hs := range servers {
 				err = errors.Join(err, hs.Close())
 			}
-			in.Server.Wait(cutTime) // they are without a connection, and not yet recorded
 		}
 	}
+	in.Server.Wait(cutTime) // requests whose connection was closed under them are not waited for by Shutdown
 	in.served = true
 	return errors.Join(broken, err)
 }
