@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"sync"
 
 	"github.com/swaggest/swgui"
 	"github.com/swaggest/swgui/v5emb"
@@ -10,14 +11,15 @@ import (
 // registerDocs adds the API document and its reader, whose script and style
 // come from the binary.
 func (s *Server) registerDocs() {
-	document, err := s.api.OpenAPI().MarshalJSON()
-	if err != nil {
-		panic("server: the API document does not marshal: " + err.Error()) // a mistake in the route table
-	}
+	document := sync.OnceValues(s.api.OpenAPI().MarshalJSON) // a tenth of a start's work, which most instances never need
 	s.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) {
 		exchangeOf(r.Context()).route = "/openapi.json"
+		text, err := document()
+		if err != nil {
+			panic("server: the API document does not marshal: " + err.Error()) // a mistake in the route table
+		}
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(document) // a client that is gone needs no answer
+		_, _ = w.Write(text) // a client that is gone needs no answer
 	})
 	reader := v5emb.NewHandlerWithConfig(swgui.Config{
 		Title: "Gatehouse API", SwaggerJSON: "/openapi.json", BasePath: "/docs/", HideCurl: false,

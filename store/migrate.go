@@ -2,11 +2,13 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"strings"
 
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
@@ -39,11 +41,11 @@ func (db *DB) migrate(ctx context.Context, log *slog.Logger, migration int64) er
 
 // migrations gives what runs them, one process at a time where lock is set.
 func (db *DB) migrations(locked bool) (*goose.Provider, error) {
-	files, err := fs.Sub(migrations, "migrations")
+	all, err := scripts()
 	if err != nil {
 		return nil, err
 	}
-	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true), goose.WithGoMigrations(db.rowless())}
+	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true), goose.WithGoMigrations(append(all, db.rowless())...)}
 	dialect := goose.DialectSQLite3
 	if db.dialect == dialectPostgres {
 		dialect = goose.DialectPostgres
@@ -55,11 +57,48 @@ func (db *DB) migrations(locked bool) (*goose.Provider, error) {
 			options = append(options, goose.WithSessionLocker(locker))
 		}
 	}
-	provider, err := goose.NewProvider(dialect, db.write, files, options...)
+	provider, err := goose.NewProvider(dialect, db.write, nil, options...)
 	if err != nil {
 		return nil, fmt.Errorf("the migrations could not be read: %w", err)
 	}
 	return provider, nil
+}
+
+// The comments that begin the two parts of a migration's file, as goose's own command reads them.
+const upMark, downMark = "-- +goose Up\n", "-- +goose Down\n"
+
+// scripts gives the migrations that are files. Each of their parts goes to the database as it
+// is: goose would take it apart into statements, with four megabytes of memory for each file.
+func scripts() ([]*goose.Migration, error) {
+	files, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil {
+		return nil, err
+	}
+	var all []*goose.Migration
+	for _, file := range files {
+		version, err := goose.NumericComponent(file)
+		if err != nil {
+			return nil, err
+		}
+		text, err := migrations.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		up, down, ok := strings.Cut(strings.TrimPrefix(string(text), upMark), downMark)
+		if !ok {
+			return nil, fmt.Errorf("%s has no line %q", file, strings.TrimSpace(downMark))
+		}
+		all = append(all, goose.NewGoMigration(version, script(up), script(down)))
+	}
+	return all, nil
+}
+
+// script runs statements, all or none.
+func script(statements string) *goose.GoFunc {
+	return &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, statements)
+		return err
+	}}
 }
 
 func (db *DB) migrateOnce(ctx context.Context, log *slog.Logger, migration int64) error {
