@@ -20,7 +20,7 @@ const module = "github.com/gatehouse-io/gatehouse"
 var arrows = map[string][]string{
 	// Leaves: none of them knows another. The one exception is the prober, which
 	// is the network side of the catalogue.
-	"access": {}, "seal": {}, "catalog": {}, "ratelimit": {}, "ratelimit/replay": {"ratelimit"}, "api": {"internal/wiretime"},
+	"access": {}, "seal": {"seal/internal/stretch"}, "seal/internal/stretch": {}, "catalog": {}, "ratelimit": {}, "ratelimit/replay": {"ratelimit"}, "api": {"internal/wiretime"},
 	"internal/csvsafe": {}, "internal/dotenv": {}, "internal/fault": {}, "internal/telemetry": {}, "internal/recheck": {"internal/bounded"}, "internal/bounded": {}, "internal/netguard": {}, "internal/bearer": {}, "internal/wiretime": {},
 	"internal/probe": {"catalog", "internal/netguard", "internal/wiretime"},
 

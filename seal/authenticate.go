@@ -22,7 +22,7 @@ func Authenticate(secret Secret, purpose string, salt []byte, iterations int, me
 	if err := checkIterations(iterations); err != nil {
 		return nil, err
 	}
-	stretched, err := stretch(secret, labelAuthentication, salt, iterations)
+	stretched, err := stretchKey(secret, labelAuthentication, salt, iterations)
 	if err != nil {
 		return nil, err
 	}

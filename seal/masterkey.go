@@ -182,7 +182,7 @@ func (r KeyRecord) validate() error {
 // checkValue derives the check value. The HKDF step is for separation: what is
 // stored is not itself the output of the function that makes keys.
 func (r KeyRecord) checkValue(secret Secret) ([]byte, error) {
-	stretched, err := stretch(secret, labelRecord, r.Salt, r.Iterations)
+	stretched, err := stretchKey(secret, labelRecord, r.Salt, r.Iterations)
 	if err != nil {
 		return nil, err
 	}

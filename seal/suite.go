@@ -4,8 +4,9 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
-	"crypto/pbkdf2"
 	"crypto/sha256"
+
+	"github.com/gatehouse-io/gatehouse/seal/internal/stretch"
 )
 
 // MinIterations and MaxIterations bound the PBKDF2 iteration count, in what is
@@ -39,15 +40,15 @@ func checkIterations(n int) error {
 	return nil
 }
 
-// stretch is PBKDF2-HMAC-SHA256 (RFC 8018, 5.2) over label || salt. It takes
+// stretchKey is PBKDF2-HMAC-SHA256 (RFC 8018, 5.2) over label || salt. It takes
 // 10 to 30 ms per 100,000 iterations.
-func stretch(secret Secret, label string, salt []byte, iterations int) ([]byte, error) {
-	return pbkdf2.Key(sha256.New, secret.ExposeSecret(), append([]byte(label), salt...), iterations, keySize)
+func stretchKey(secret Secret, label string, salt []byte, iterations int) ([]byte, error) {
+	return stretch.Key(secret.ExposeSecret(), append([]byte(label), salt...), iterations, keySize)
 }
 
 // deriveOrganizationKey gives the key of the organization that has this salt.
 func deriveOrganizationKey(master MasterKey, salt OrganizationSalt) ([]byte, error) {
-	return stretch(master.secret, labelOrganization, salt[:], master.iterations)
+	return stretchKey(master.secret, labelOrganization, salt[:], master.iterations)
 }
 
 // wrapAEAD gives the cipher for a data key: HKDF-SHA256 (RFC 5869) turns the
