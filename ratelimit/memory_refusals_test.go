@@ -58,7 +58,7 @@ func TestResetIsSeenAtOnce(t *testing.T) {
 	take(t, m, epoch, pair...)
 	var all sync.WaitGroup
 	stop := make(chan struct{})
-	for range 4 {
+	for range 2 {
 		all.Go(func() {
 			var d ratelimit.Decision
 			for {
@@ -80,7 +80,7 @@ func TestResetIsSeenAtOnce(t *testing.T) {
 		}
 		return d
 	}
-	for i := range 500 {
+	for i := range 200 {
 		for range 20 { // so that the denial is remembered
 			if next(m.Take).Admitted {
 				t.Fatal("admitted twice")

@@ -23,7 +23,7 @@ import (
 )
 
 // soakStreams is how many streams TestNoStreamIsTruncated makes by itself.
-const soakStreams = 2000
+const soakStreams = 1000
 
 // A soaked is one exchange of the soak, all of it made of a seed, so that caller
 // and upstream know what the other one sends.
