@@ -52,6 +52,7 @@ func (t *transfer) forward(body *payload) {
 	body.settle() // a stream may be long, and nobody needs the question any more
 	t.result.FirstByte = time.Since(e.begun)
 	dropNoCoding(answer.Header)
+	dropNoLength(answer)
 	t.scrub(e, answer)
 	t.watch(e, answer)
 	t.relay(e, answer)
@@ -129,7 +130,8 @@ func (t *transfer) unanswered(e *exchange, err error) {
 // with what the upstream sent.
 func ofTheNetwork(err error) bool {
 	var operation *net.OpError
-	if errors.As(err, &operation) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errUnasked) || errors.Is(err, errRefused) {
+	if errors.As(err, &operation) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errUnasked) || errors.Is(err, errRefused) ||
+		errors.Is(err, errBodyGone) { // net/http was to send it again, after HTTP/2 had refused it
 		return true
 	}
 	// net/http keeps these to itself: of an idle connection, and of HTTP/2, where a reset may mean anything.

@@ -88,6 +88,25 @@ func dropNoCoding(answer http.Header) {
 	delete(answer, "Content-Encoding")
 }
 
+// dropNoLength takes off a Content-Length that is none: over HTTP/2 net/http leaves two that differ,
+// and what is no number, in the header of an answer that it reads to its end.
+func dropNoLength(answer *http.Response) {
+	if answer.ContentLength < 0 {
+		delete(answer.Header, "Content-Length")
+	}
+}
+
+// headOnly says whether a field says how the answer is read or where it leads, which must not
+// stand behind it (RFC 9110, 6.5.1): what stands before us may put it in front.
+func headOnly(name string) bool {
+	switch name {
+	case "Content-Length", "Content-Type", "Content-Encoding", "Content-Range", "Content-Location", "Content-Disposition",
+		"Location", "Link", "Operation-Location", "X-Goog-Upload-Url", "X-Goog-Upload-Control-Url":
+		return true
+	}
+	return false
+}
+
 func removedFromAnswer(name string) bool {
 	switch name {
 	case "Connection", "Proxy-Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade",

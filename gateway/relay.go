@@ -26,8 +26,8 @@ func (t *transfer) relay(e *exchange, answer *http.Response) {
 		defer t.gateway.streams.leave(t.visit.Caller.Organization)
 	}
 	switch {
-	case answer.StatusCode < http.StatusOK: // 101 that nobody asked for, or no status at all
-		t.fail(errInvalidAnswer.Because(t.logUpstream("an answer of the upstream was refused", errors.New("its status is below 200"))))
+	case answer.StatusCode < http.StatusOK, answer.StatusCode > 999: // 101 that nobody asked for, or no status at all
+		t.fail(errInvalidAnswer.Because(t.logUpstream("an answer of the upstream was refused", errors.New("its status is not from 200 to 999"))))
 	case t.r.Method == http.MethodHead, length == 0,
 		answer.StatusCode == http.StatusNoContent, answer.StatusCode == http.StatusNotModified:
 		t.answerHeader(answer)
@@ -240,7 +240,8 @@ func (t *transfer) trailer(answer *http.Response) {
 	h, secrets := t.w.Header(), t.secrets()
 	t.scrubHeader(answer.Trailer, secrets)
 	for name, values := range answer.Trailer {
-		if len(values) > 0 && !removedFromAnswer(name) && !tellsOurLimits(name) && (t.service == nil || t.service.PassesToCaller(name)) && !leaks(values, secrets) {
+		if len(values) > 0 && !removedFromAnswer(name) && !headOnly(name) && !tellsOurLimits(name) &&
+			(t.service == nil || t.service.PassesToCaller(name)) && !leaks(values, secrets) {
 			h[http.TrailerPrefix+name] = values
 		}
 	}

@@ -438,7 +438,8 @@ func TestTheKeyWhereALongLineIsCut(t *testing.T) {
 
 func TestTrailers(t *testing.T) {
 	f := serve(t, rawUpstream(t, "HTTP/1.1 200 OK\r\nTrailer: X-Sum, Set-Cookie, X-Leak, X-Sum-Key, X-Sum-"+injectedKey+"\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"+
-		"X-Sum: 7\r\nSet-Cookie: a=b\r\nX-Leak: x\r\nX-Sum-Key: <"+strings.Replace(injectedKey, "-", "%2D", 1)+">\r\nX-Sum-"+injectedKey+": 1\r\n\r\n"))
+		"X-Sum: 7\r\nSet-Cookie: a=b\r\nX-Leak: x\r\nX-Sum-Key: <"+strings.Replace(injectedKey, "-", "%2D", 1)+">\r\nX-Sum-"+injectedKey+": 1\r\n"+
+		"Content-Length: 1\r\nContent-Type: text/html\r\nLocation: http://198.51.100.1/\r\nLink: <http://198.51.100.1/>; rel=\"next\"\r\n\r\n"))
 	answer := f.open(t.Context(), t, "/api/chat/up/v1")
 	if _, err := io.ReadAll(answer.Body); err != nil {
 		t.Fatal(err)
