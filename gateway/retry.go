@@ -75,8 +75,7 @@ func (t *transfer) deliver(e *exchange, body *payload) (*http.Response, error) {
 			return answer, err
 		}
 		if answer != nil {
-			_, _ = io.CopyN(io.Discard, answer.Body, 4<<10) // so that the connection can be used again
-			_ = answer.Body.Close()
+			drain(answer.Body)
 		}
 		if err := sleep(e.ctx, wait); err != nil {
 			return nil, err
@@ -86,6 +85,15 @@ func (t *transfer) deliver(e *exchange, body *payload) (*http.Response, error) {
 			t.gateway.observe.Retried(t.visit.Service)
 		}
 	}
+}
+
+// drain reads an answer that is not passed on to its end, so that its connection can be used
+// again. One that is long, or does not come, is not waited for.
+func drain(body io.ReadCloser) {
+	late := time.AfterFunc(retryBase, func() { _ = body.Close() })
+	defer late.Stop()
+	_, _ = io.CopyN(io.Discard, body, 4<<10)
+	_ = body.Close()
 }
 
 // safeAgain says whether sending the request once more can do no harm and some

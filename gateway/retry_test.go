@@ -30,6 +30,11 @@ func TestWhatIsSentAgain(t *testing.T) {
 		}
 	}
 	abort := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+	hang := func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(503)
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}
 	for name, test := range map[string]struct {
 		method string
 		header []string
@@ -38,16 +43,17 @@ func TestWhatIsSentAgain(t *testing.T) {
 		asked  int
 		most   time.Duration
 	}{
-		"a GET, 503":                    {method: "GET", first: once(status(503)), want: 200, asked: 2, most: 100 * time.Millisecond},
-		"a GET, 502":                    {method: "GET", first: once(status(502)), want: 200, asked: 2, most: 100 * time.Millisecond},
-		"a GET, 504":                    {method: "GET", first: once(status(504)), want: 200, asked: 2, most: 100 * time.Millisecond},
-		"a DELETE, 503":                 {method: "DELETE", first: once(status(503)), want: 200, asked: 2, most: 100 * time.Millisecond},
-		"a GET, broken off":             {method: "GET", first: once(abort), want: 200, asked: 2, most: 100 * time.Millisecond},
-		"a POST, 503":                   {method: "POST", first: once(status(503)), want: 503, asked: 1},
-		"a POST, broken off":            {method: "POST", first: once(abort), want: 502, asked: 1},
-		"a PATCH, 503":                  {method: "PATCH", first: once(status(503)), want: 503, asked: 1},
-		"a POST with a key, 503":        {method: "POST", header: []string{"Idempotency-Key", "k"}, first: once(status(503)), want: 200, asked: 2, most: 100 * time.Millisecond},
-		"a POST with an empty key, 503": {method: "POST", header: []string{"Idempotency-Key", ""}, first: once(status(503)), want: 503, asked: 1},
+		"a GET, 503":                               {method: "GET", first: once(status(503)), want: 200, asked: 2, most: 100 * time.Millisecond},
+		"a GET, 502":                               {method: "GET", first: once(status(502)), want: 200, asked: 2, most: 100 * time.Millisecond},
+		"a GET, 504":                               {method: "GET", first: once(status(504)), want: 200, asked: 2, most: 100 * time.Millisecond},
+		"a DELETE, 503":                            {method: "DELETE", first: once(status(503)), want: 200, asked: 2, most: 100 * time.Millisecond},
+		"a GET, 503 without an end":                {method: "GET", first: once(hang), want: 200, asked: 2, most: 200 * time.Millisecond},
+		"a GET, broken off":                        {method: "GET", first: once(abort), want: 200, asked: 2, most: 100 * time.Millisecond},
+		"a POST, 503":                              {method: "POST", first: once(status(503)), want: 503, asked: 1},
+		"a POST, broken off":                       {method: "POST", first: once(abort), want: 502, asked: 1},
+		"a PATCH, 503":                             {method: "PATCH", first: once(status(503)), want: 503, asked: 1},
+		"a POST with a key, 503":                   {method: "POST", header: []string{"Idempotency-Key", "k"}, first: once(status(503)), want: 200, asked: 2, most: 100 * time.Millisecond},
+		"a POST with an empty key, 503":            {method: "POST", header: []string{"Idempotency-Key", ""}, first: once(status(503)), want: 503, asked: 1},
 		"a POST with a key that is taken off, 503": {method: "POST", header: []string{"Idempotency-Key", "k", "Connection", "Idempotency-Key"}, first: once(status(503)), want: 503, asked: 1},
 		"a POST with a key that is the token, 503": {method: "POST", header: []string{"Idempotency-Key", callerToken, "X-Api-Key", callerToken}, first: once(status(503)), want: 503, asked: 1},
 		"a POST with another service's key, 503":   {method: "POST", header: []string{"I-Twilio-Idempotency-Token", "k"}, first: once(status(503)), want: 503, asked: 1},
