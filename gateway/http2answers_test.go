@@ -29,6 +29,8 @@ func TestAnswersThatOnlyHTTP2CanGive(t *testing.T) {
 		"two lengths":               {[]string{":status", "200", "content-length", "2", "content-length", "5"}, 200, "hello", ""},
 		"a length with a sign":      {[]string{":status", "200", "content-length", "+2"}, 200, "hello", ""},
 		"a length that is no digit": {[]string{":status", "200", "content-length", "five"}, 200, "hello", ""},
+		"more than its length":      {[]string{":status", "200", "content-length", "2"}, 502, "", "upstream_interrupted"},
+		"less than its length":      {[]string{":status", "200", "content-length", "20"}, 502, "", "upstream_interrupted"},
 		"two lengths of an error":   {[]string{":status", "400", "content-length", "2", "content-length", "5"}, 400, "hello", "upstream_status"},
 	} {
 		upstream, secured := framed(t, func(frames *http2.Framer, stream uint32) {
@@ -43,6 +45,18 @@ func TestAnswersThatOnlyHTTP2CanGive(t *testing.T) {
 		if r := f.result(t); r.Status != test.status || r.Reason != test.reason || r.Outcome == audit.Partial {
 			t.Errorf("%s: %+v", name, r)
 		}
+	}
+}
+
+// A 304 has no body that anybody could look into, whatever it says of the one that it spares.
+func TestNotModifiedStaysAsItIs(t *testing.T) {
+	upstream, secured := framed(t, func(frames *http2.Framer, stream uint32) {
+		headers(frames, stream, true, ":status", "304", "etag", `"a"`, "content-encoding", "gzip", "content-length", "500")
+	})
+	f := serve(t, upstream, func(o *gateway.Options) { o.TLS = secured })
+	answer, _ := f.call(t, "GET", "/api/chat/up/v1", "", "If-None-Match", `"a"`)
+	if h := answer.Header; answer.StatusCode != 304 || h.Get("Etag") != `"a"` || h.Get("Content-Type") != "" {
+		t.Errorf("%d %v", answer.StatusCode, h)
 	}
 }
 

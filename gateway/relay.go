@@ -86,11 +86,12 @@ func (t *transfer) secrets() []string {
 // that one that breaks can still be answered with a problem, and writes it at
 // once.
 func (t *transfer) whole(e *exchange, answer *http.Response) {
-	body := e.space(answer.ContentLength)
-	if _, err := io.ReadFull(awaited{e, answer.Body}, body); err != nil {
+	body := e.space(min(answer.ContentLength+1, bufferSize))
+	if err := readWhole(awaited{e, answer.Body}, body, answer.ContentLength); err != nil {
 		t.broke(e, err)
 		return
 	}
+	body = body[:answer.ContentLength]
 	e.phase.Store(writing)
 	t.answerHeader(answer)
 	if pages := t.pageLinks(answer); pages != nil {
@@ -112,6 +113,18 @@ func (t *transfer) whole(e *exchange, answer *http.Response) {
 		return
 	}
 	t.complete(answer.StatusCode)
+}
+
+// readWhole reads length bytes of a body. It has room for one more where it can, since over HTTP/2
+// there may be more than was said, which net/http tells of where it is asked for it.
+func readWhole(body io.Reader, room []byte, length int64) error {
+	for n := 0; int64(n) < length; {
+		more, err := body.Read(room[n:])
+		if n += more; err != nil && (err != io.EOF || int64(n) < length) {
+			return err
+		}
+	}
+	return nil
 }
 
 // broke answers for an upstream whose answer broke off before any of it was passed on.

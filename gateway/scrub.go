@@ -27,7 +27,7 @@ func (t *transfer) scrub(e *exchange, answer *http.Response) {
 		secrets = append(slices.Clip(secrets), inBase64(t.upstream.injection.ExposeSecretValues())...)
 	}
 	t.scrubHeader(answer.Header, secrets)
-	if !refused && !events || t.r.Method == http.MethodHead || answer.ContentLength == 0 {
+	if !refused && !events || t.r.Method == http.MethodHead || answer.ContentLength == 0 || answer.StatusCode == http.StatusNotModified {
 		return
 	}
 	coding := strings.ToLower(strings.Join(answer.Header["Content-Encoding"], ","))
