@@ -35,7 +35,7 @@ func (t *transfer) linkHeader(sent *http.Request, values []string) []string {
 }
 
 // pageLinks gives what rewrites the links in the body of the answer, or nil
-// where there is nothing to rewrite.
+// where there is nothing to rewrite. It takes the digests of the body off its header.
 func (t *transfer) pageLinks(answer *http.Response) *pageLinks {
 	if t.service == nil || len(t.service.PageLinks) == 0 || t.operation.spends || answer.Header.Get("Content-Encoding") != "" {
 		return nil // what a model says has no pages
@@ -44,9 +44,8 @@ func (t *transfer) pageLinks(answer *http.Response) *pageLinks {
 	if err != nil || media != "application/json" && !strings.HasSuffix(media, "+json") {
 		return nil
 	}
-	h := t.w.Header()
 	for _, digest := range digests {
-		delete(h, digest)
+		delete(answer.Header, digest)
 	}
 	return &pageLinks{names: t.service.PageLinks, rewrite: func(link string) (string, bool) {
 		if !strings.Contains(link, "://") { // relative to wherever the caller asked

@@ -93,8 +93,9 @@ func (t *transfer) whole(e *exchange, answer *http.Response) {
 	}
 	body = body[:answer.ContentLength]
 	e.phase.Store(writing)
+	pages := t.pageLinks(answer)
 	t.answerHeader(answer)
-	if pages := t.pageLinks(answer); pages != nil {
+	if pages != nil {
 		body = pages.rewriteAll(body)
 		t.w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
 	}
@@ -138,7 +139,10 @@ func (t *transfer) broke(e *exchange, err error) {
 
 // stream passes an answer on as it comes.
 func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
-	body := io.Reader(answer.Body)
+	body, pages := io.Reader(answer.Body), t.pageLinks(answer)
+	if pages != nil {
+		answer.ContentLength = -1 // it will be another
+	}
 	if !events && answer.ContentLength < 0 {
 		// Its header goes with its first bytes anyway, and where none come it can still fail properly.
 		var err error
@@ -148,8 +152,8 @@ func (t *transfer) stream(e *exchange, answer *http.Response, events bool) {
 		}
 	}
 	t.answerHeader(answer)
-	if pages := t.pageLinks(answer); pages != nil {
-		body, answer.ContentLength = pages.reader(body), -1
+	if pages != nil {
+		body = pages.reader(body)
 		delete(t.w.Header(), "Content-Length")
 	}
 	e.phase.Store(writing)

@@ -436,6 +436,18 @@ func TestTheKeyWhereALongLineIsCut(t *testing.T) {
 	}
 }
 
+// A page whose links are rewritten has no stated length any more, however long it is: where it breaks
+// before it begins, nothing of it was sent.
+func TestALongPageThatBreaksBeforeItBegins(t *testing.T) {
+	f := serve(t, rawUpstream(t, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"))
+	if answer, text := f.call(t, "POST", "/api/proxy/github/releases", "{}"); answer.StatusCode != 502 || answer.Header.Get("Gatehouse-Error") != "upstream_interrupted" {
+		t.Errorf("%d %s", answer.StatusCode, text)
+	}
+	if r := f.result(t); r.Outcome != audit.Failure {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestTrailers(t *testing.T) {
 	f := serve(t, rawUpstream(t, "HTTP/1.1 200 OK\r\nTrailer: X-Sum, Set-Cookie, X-Leak, X-Sum-Key, X-Sum-"+injectedKey+"\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"+
 		"X-Sum: 7\r\nSet-Cookie: a=b\r\nX-Leak: x\r\nX-Sum-Key: <"+strings.Replace(injectedKey, "-", "%2D", 1)+">\r\nX-Sum-"+injectedKey+": 1\r\n"+
