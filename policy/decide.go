@@ -200,11 +200,12 @@ func (l *Limits) Take(ctx context.Context, caller access.Caller, now time.Time, 
 	if !r.Decision.Admitted {
 		r.Outcome = Denied
 		trail := l.trailFor(ctx, r)
-		for i, s := range r.Decision.Statuses {
-			if s.Full {
+		for class := range classes {
+			// Once, however many of its limits are full: of those the tightest tells.
+			if i := r.tightest(class); i >= 0 && r.Decision.Statuses[i].Full {
 				c := &r.counted[i]
-				l.top.Count(now, typeOf(c.class), c.key)
-				e := exceeded(typeOf(c.class), c.key, s, r.Decision.Store, c.by)
+				l.top.Count(now, typeOf(class), c.key)
+				e := exceeded(typeOf(class), c.key, r.Decision.Statuses[i], r.Decision.Store, c.by)
 				e.Organization = trail
 				l.log.Security(ctx, caller, e)
 			}
@@ -251,12 +252,22 @@ func (r *Request) without(now time.Time, o Outcome) {
 // ([OrganizationIndex]) stands: of several limits on it, the tightest. It is nil
 // where the limiter did not answer or the request has no such subject.
 func (r *Request) Standing(class int) *ratelimit.Status {
-	var tightest *ratelimit.Status
+	if i := r.tightest(class); i >= 0 {
+		return &r.Decision.Statuses[i]
+	}
+	return nil
+}
+
+// tightest gives where the tightest status of the address or the organization is, or -1.
+func (r *Request) tightest(class int) int {
+	tightest := -1
 	for i := range r.Decision.Statuses {
-		if s := &r.Decision.Statuses[i]; r.counted[i].class == class {
-			if tightest == nil || s.Remaining < tightest.Remaining || s.Remaining == tightest.Remaining && s.Reset.After(tightest.Reset) {
-				tightest = s
-			}
+		if r.counted[i].class != class {
+			continue
+		}
+		if s, than := &r.Decision.Statuses[i], &r.Decision.Statuses[max(tightest, 0)]; tightest < 0 ||
+			s.Remaining < than.Remaining || s.Remaining == than.Remaining && s.Reset.After(than.Reset) {
+			tightest = i
 		}
 	}
 	return tightest
@@ -276,8 +287,10 @@ func (r *Request) Limits(fn func(class int, l ratelimit.Limit)) {
 func (r *Request) Blocks() bool { return r.block != nil }
 
 func (l *Limits) blocked(ctx context.Context, caller access.Caller, r *Request) {
-	for i := range r.subjects {
-		l.top.Count(r.Decision.Now, typeOf(r.counted[i].class), r.counted[i].key)
+	for class := range classes {
+		if i := r.tightest(class); i >= 0 { // every limit stands as used up
+			l.top.Count(r.Decision.Now, typeOf(class), r.counted[i].key)
+		}
 	}
 	e := audit.Event{
 		Organization: l.trailFor(ctx, r), Action: audit.AccessDeny, Reason: ErrBlocked.Code, Permission: access.CredentialUse.String(),

@@ -21,7 +21,7 @@ func (l *Limits) observe(ctx context.Context, caller access.Caller, now time.Tim
 	var d ratelimit.Decision
 	for _, sets := range []*[2][kinds]ruleSet{&s.operator, &s.own} {
 		if blocks := r.observedRules(sets, kindBlock); len(blocks) > 0 {
-			l.wouldRefuse(ctx, caller, blocks[0], nil)
+			l.wouldRefuse(ctx, caller, r, blocks[0], nil)
 		}
 		if r.Outcome == Exempted { // from limits, whatever they are
 			continue
@@ -38,7 +38,7 @@ func (l *Limits) observe(ctx context.Context, caller access.Caller, now time.Tim
 			for _, by := range r.observedRules(sets, k) {
 				subjects := [1]ratelimit.Subject{{Type: observedPrefix + typeOf(c.class), Key: c.key + "|" + by.id, Limits: by.content.Limits}}
 				if err := l.limiter.Take(ctx, now, subjects[:], &d); err == nil && !d.Admitted {
-					l.wouldRefuse(ctx, caller, by, &d.Statuses[0])
+					l.wouldRefuse(ctx, caller, r, by, &d.Statuses[0])
 				}
 			}
 		}
@@ -68,12 +68,18 @@ func (r *Request) observedRules(sets *[2][kinds]ruleSet, k kind) (all []*rule) {
 	return all
 }
 
-func (l *Limits) wouldRefuse(ctx context.Context, caller access.Caller, by *rule, s *ratelimit.Status) {
+// wouldRefuse tells that by would have refused r: repeats are counted by the organization that r is of,
+// which need not be that of whoever asks.
+func (l *Limits) wouldRefuse(ctx context.Context, caller access.Caller, r *Request, by *rule, s *ratelimit.Status) {
 	e := audit.Event{
 		Organization: by.owner, // who made the policy reads what it would do
 		Action:       audit.LimitObserve, Outcome: audit.Success, Reason: "would_be_blocked", Permission: access.CredentialUse.String(),
 		Targets:  []audit.Target{{Type: "policy", ID: by.id}},
-		Metadata: map[string]any{"policy": by.id, "organization": caller.Organization},
+		Metadata: map[string]any{"policy": by.id},
+	}
+	if r.organization != access.InstanceOrganization { // otherwise it is of an address alone
+		e.Targets = append(e.Targets, audit.Target{Type: "organization", ID: r.organization})
+		e.Metadata["organization"] = r.organization
 	}
 	if s != nil {
 		e.Reason = "would_be_limited"

@@ -1,8 +1,12 @@
 package policy_test
 
 import (
+	"net/netip"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/policy"
 )
 
@@ -47,5 +51,31 @@ func TestObservedIsWhatWouldBeRefused(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An observation is about the organization whose request it was, whoever asked, and each
+// organization's are counted by themselves.
+func TestObservedOfWhom(t *testing.T) {
+	r := newRoom(t, sqlite(t))
+	r.make(t, operator, policy.Draft{Effect: "limit", Mode: "observe", Subject: "org", Limits: []string{"1/1h"}})
+	r.make(t, operator, policy.Draft{Effect: "block", Mode: "observe", CIDR: "192.0.2.0/24"})
+	for i, organization := range []string{"acme", "globex", "acme", "acme", "globex", ""} {
+		var q policy.Request
+		c := policy.Check{Addr: netip.MustParseAddr("192.0.2.1"), Organization: organization, Consume: true}
+		if err := r.Check(t.Context(), operator, netip.Addr{}, c, r.now, &q); err != nil || q.Outcome != policy.Admitted {
+			t.Fatalf("request %d: %s, %v", i, q.Outcome, err)
+		}
+	}
+	told := map[string]int64{}
+	for _, e := range r.events(t, auditor, audit.LimitObserve) {
+		organization, _ := e.Metadata["organization"].(string)
+		told[organization+" "+e.Reason] += max(e.Count, 1)
+	}
+	if diff := cmp.Diff(map[string]int64{
+		"acme would_be_limited": 2, "globex would_be_limited": 1,
+		"acme would_be_blocked": 3, "globex would_be_blocked": 2, " would_be_blocked": 1,
+	}, told); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }

@@ -31,6 +31,8 @@ const (
 const (
 	IPIndex           = 0
 	OrganizationIndex = 1
+
+	classes = 2 // how many there are
 )
 
 // ErrFull is answered when so many limited subjects are remembered that no

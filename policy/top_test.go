@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gatehouse-io/gatehouse/audit"
 	"github.com/gatehouse-io/gatehouse/policy"
 )
 
@@ -41,4 +42,35 @@ func TestTop(t *testing.T) {
 	if top, err := r.Top(t.Context(), operator); err != nil || len(top) != 0 {
 		t.Errorf("an hour later: %+v, %v", top, err)
 	}
+}
+
+// A refused request is one, however many limits of its organization are full, and one event.
+func TestRefusedOnceEach(t *testing.T) {
+	r := newRoom(t, sqlite(t))
+	r.make(t, operator, policy.Draft{Effect: "limit", Subject: "org", Organization: "acme", Limits: []string{"3/1h"}})
+	own := r.make(t, admin, policy.Draft{Effect: "limit", Subject: "org", Limits: []string{"3/2h"}})
+	check := func(want int64) {
+		t.Helper()
+		top, err := r.Top(t.Context(), operator)
+		if err != nil || len(top) == 0 || top[0].Key != "acme" || top[0].Denied != want {
+			t.Errorf("%+v, %v, want acme with %d", top, err, want)
+		}
+	}
+	if n := r.admitted(t, visit{"acme", "192.0.2.1", "openai", ""}, 8); n != 3 {
+		t.Errorf("%d of 8 passed", n)
+	}
+	check(5)
+	told := int64(0)
+	for _, e := range r.events(t, admin, audit.LimitExceed) {
+		told += max(e.Count, 1)
+		if e.Metadata["policy"] != own.ID || e.Metadata["windowSeconds"] != 7200.0 { // the longest wait
+			t.Errorf("the event is about %v", e.Metadata)
+		}
+	}
+	if told != 5 {
+		t.Errorf("%d are told, want 5", told)
+	}
+	r.make(t, operator, policy.Draft{Effect: "block", Organization: "acme"})
+	r.take(t, visit{"acme", "192.0.2.1", "openai", ""})
+	check(6)
 }
