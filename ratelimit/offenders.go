@@ -81,22 +81,29 @@ func (o *Offenders) Top(now time.Time, n int) []Offender {
 	defer o.mu.Unlock()
 	number := now.UnixNano() / int64(o.part)
 	sums := map[mirrored]Offender{}
+	lost := int64(0) // the most that one which no part knows may have been denied
 	for i := range o.parts {
 		p := &o.parts[i]
 		if p.number <= number-offenderParts || p.number > number {
 			continue
 		}
+		least := int64(0) // the same of this part
+		if len(p.least) >= o.capacity {
+			least = p.least[0].count
+		}
+		lost += least
 		for _, c := range p.least {
 			sum := sums[c.subject]
 			last := c.last
 			if last.Before(sum.Last) {
 				last = sum.Last
 			}
-			sums[c.subject] = Offender{c.subject.subjectType, c.subject.key, sum.Denied + c.count, sum.Over + c.over, last}
+			sums[c.subject] = Offender{c.subject.subjectType, c.subject.key, sum.Denied + c.count - least, sum.Over + c.over - least, last}
 		}
 	}
 	top := make([]Offender, 0, len(sums))
 	for _, sum := range sums {
+		sum.Denied, sum.Over = sum.Denied+lost, sum.Over+lost
 		top = append(top, sum)
 	}
 	slices.SortFunc(top, func(a, b Offender) int {

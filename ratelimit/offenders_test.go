@@ -23,19 +23,20 @@ func TestOffendersKeepTheirBounds(t *testing.T) {
 		o := ratelimit.NewOffenders(time.Hour, capacity)
 		truth := map[string]int64{}
 		keys := rapid.SliceOfN(rapid.Map(rapid.IntRange(0, 400), func(n int) string { return fmt.Sprint(n * n / 4000) }), 1, 300).Draw(t, "keys")
-		for _, key := range keys {
+		parts := rapid.IntRange(1, 4).Draw(t, "parts")
+		for i, key := range keys {
 			s, d := denial(key)
-			o.Add(epoch, s, d)
+			o.Add(epoch.Add(time.Duration(i*parts/len(keys))*5*time.Minute), s, d)
 			truth[key]++
 		}
 		top := map[string]ratelimit.Offender{}
-		for _, offender := range o.Top(epoch, 100) {
+		for _, offender := range o.Top(epoch.Add(time.Duration(parts-1)*5*time.Minute), 100) {
 			top[offender.Key] = offender
 			if n := truth[offender.Key]; offender.Type != "ip" || offender.Denied < n || offender.Denied-offender.Over > n {
 				t.Fatalf("%+v, want %d", offender, n)
 			}
 		}
-		if len(top) > capacity {
+		if len(top) > capacity*parts {
 			t.Fatalf("%d kept", len(top))
 		}
 		for key, n := range truth {
