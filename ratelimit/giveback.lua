@@ -15,7 +15,12 @@ local n = length(q)
 -- Windows of sub-buckets: one less from that on that holds it, the first that ends then or later.
 local longest, counts = 0, false
 if q.version == 3 then
-  for _, window in ipairs(call('HKEYS', large)) do
+  local windows = call('HKEYS', large)
+  if #windows == 0 then elsewhere(key, large) end
+  for _, window in ipairs(windows) do -- before anything is written
+    if window ~= 'stamps' and call('LLEN', large .. window) == 0 then elsewhere(key, large .. window) end
+  end
+  for _, window in ipairs(windows) do
     if window ~= 'stamps' then
       local list = large .. window
       for i = call('LLEN', list) - 2, 2, -2 do

@@ -25,10 +25,14 @@ local function ended(key, n, edge)
   return high
 end
 
-local function large_stand(key, t, limit, window)
+local function large_stand(s, from, limit, window)
+  local key = s.large .. text(from)
   local n = call('LLEN', key) / 2
-  if n == 0 then return 0, now end
-  local gone, total = ended(key, n, t - window), bucket(key, -1)
+  if n == 0 then
+    elsewhere(s.q.key, key)
+    return 0, now
+  end
+  local gone, total = ended(key, n, s.t - window), bucket(key, -1)
   local used = total - bucket(key, 2 * gone - 1)
   if used == 0 then return 0, now end
   while total - bucket(key, 2 * gone + 1) >= limit do gone = gone + 1 end
@@ -64,7 +68,7 @@ end
 -- stand says how many requests count for a limit, and its reset.
 local function stand(s, limit, window)
   local from = source(s, limit, window)
-  if from then return large_stand(s.large .. text(from), s.t, limit, window) end
+  if from then return large_stand(s, from, limit, window) end
   local n, gone = length(s.q), expired(s.q, s.t - window)
   local used = n - gone
   if used >= limit then return used, at(s.q, n - limit) + window end
@@ -88,7 +92,13 @@ end
 -- admit_large counts the request in every window that is or recently was counted in
 -- sub-buckets, makes those that are newly needed, and prepares the stamps.
 local function admit_large(s)
-  local asked, made = s.asked, {}
+  local asked, made, looked = s.asked, {}, {}
+  -- Before anything is written: what was not looked at to see whether there is room.
+  if s.q.middle > 0 and call('STRLEN', s.q.ring) ~= CHUNK * s.q.room then gone(s.q) end
+  for _, l in ipairs(s.limits) do looked[l[2]] = l[1] > exact end
+  for window in pairs(asked) do
+    if not looked[window] and call('LLEN', s.large .. text(window)) == 0 then elsewhere(s.q.key, s.large .. text(window)) end
+  end
   if s.q.version == 2 then call('DEL', s.large) end
   for _, l in ipairs(s.limits) do
     local limit, window = l[1], l[2]
@@ -140,6 +150,7 @@ local function read(k, limits)
   if s.q.version == 3 then
     s.asked, s.stamps = {}, 0
     local hash = call('HGETALL', s.large)
+    if #hash == 0 then elsewhere(s.q.key, s.large) end
     for f = 1, #hash, 2 do
       local window, when = tonumber(hash[f]), tonumber(hash[f + 1])
       if window then

@@ -15,6 +15,16 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 --include queue.lua
 
 local counts, covers, exact = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+-- Where only some of the keys are here, since their slot is on its way, nothing is merged yet.
+local value = redis.pcall('GET', key)
+local was = open(key, type(value) == 'string' and value)
+if was.room > 0 then elsewhere(key, was.ring) end
+if was.version == 3 then
+  elsewhere(key, large)
+  for _, window in ipairs(redis.pcall('HKEYS', large)) do
+    if window ~= 'stamps' then elsewhere(key, large .. window) end
+  end
+end
 if not call('SET', key .. ':m' .. ARGV[1], '1', 'NX', 'PX', 600000) then return 0 end
 -- What has another type than ours is not ours.
 for name, kind in pairs({ [key] = 'string', [key .. ':r'] = 'string', [large] = 'hash' }) do

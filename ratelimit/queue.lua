@@ -13,6 +13,11 @@
 local HEAD, CHUNK, HALF, WHOLE = 12, 40, 549755813888, 1099511627776
 local LONGEST = 64000000000 -- twice the longest window: no key is kept for so long, in milliseconds
 
+-- elsewhere is for one of a subject's keys that is not there. While their slot is on its way from one
+-- node of a cluster to another it need not be lost: Redis looks at no two keys of which it has one,
+-- and refuses, so that nothing is begun anew that comes behind.
+local function elsewhere(key, other) call('EXISTS', key, other) end
+
 local function instant(bytes, i)
   return now + (field('<I5', bytes, 5 * i + 1) - now + HALF) % WHOLE - HALF
 end
@@ -32,13 +37,18 @@ local function open(key, s)
   return q
 end
 
+local function gone(q)
+  elsewhere(q.key, q.ring)
+  error('corrupt: a ring is gone')
+end
+
 local function length(q) return #q.body / 5 + 8 * q.middle end
 
 local function chunk(q, i)
   if not q.chunks[i] then
     local from = CHUNK * ((q.head + i) % q.room)
     local bytes = call('GETRANGE', q.ring, from, from + CHUNK - 1)
-    if #bytes ~= CHUNK then error('corrupt: a ring is gone') end
+    if #bytes ~= CHUNK then gone(q) end
     q.chunks[i] = bytes
   end
   return q.chunks[i]
@@ -100,14 +110,14 @@ local function push(q, t)
   while #q.body >= 80 do
     if q.middle == q.room then
       local ring = q.room > 0 and call('GETRANGE', q.ring, 0, -1) or ''
-      if #ring ~= CHUNK * q.room then error('corrupt: a ring is cut off') end
+      if #ring ~= CHUNK * q.room then gone(q) end
       ring = string.sub(ring, CHUNK * q.head + 1) .. string.sub(ring, 1, CHUNK * q.head)
       q.head, q.room, q.chunks = 0, q.room + math.max(4, math.floor(q.room / 8)), {}
       call('SET', q.ring, ring .. string.rep('\0', CHUNK * q.room - #ring), 'PX', q.till * 1000 - now)
     end
     if q.middle == 0 then q.front = 8 end
     local first = 5 * q.front
-    if call('STRLEN', q.ring) ~= CHUNK * q.room then error('corrupt: a ring is gone') end
+    if call('STRLEN', q.ring) ~= CHUNK * q.room then gone(q) end
     call('SETRANGE', q.ring, CHUNK * ((q.head + q.middle) % q.room), string.sub(q.body, first + 1, first + CHUNK))
     q.body, q.middle, q.chunks = string.sub(q.body, 1, first) .. string.sub(q.body, first + CHUNK + 1), q.middle + 1, {}
   end
