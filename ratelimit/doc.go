@@ -45,7 +45,7 @@
 // say when it admits, to the millisecond. A window of up to 256 ms is exact.
 //
 // Of a subject's limits only the large ones count so: in "20/1s" and "100000/1h",
-// the second is exact. A limit that grows large begins with what was counted, and
+// the first is exact. A limit that grows large begins with what was counted, and
 // one that no longer is remains counted in sub-buckets for one window.
 //
 // # Several windows

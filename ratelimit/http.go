@@ -26,7 +26,8 @@ type HTTPOptions struct {
 
 	// Failed answers a request that could not be decided, also in the time that its context
 	// has; nil means a plain 503, also for [ErrFull]. It may also serve the request. Of one
-	// that was cancelled, whose client is gone, it is not told.
+	// that was cancelled it is not told: its client is gone or, where the server cancelled it,
+	// gets an empty 503.
 	Failed func(w http.ResponseWriter, r *http.Request, err error)
 
 	// Now is the clock; nil means [time.Now].
@@ -63,7 +64,9 @@ func Middleware(options HTTPOptions) func(http.Handler) http.Handler {
 			var d Decision
 			if err := options.Limiter.Take(r.Context(), options.Now(), subjects, &d); err != nil {
 				if errors.Is(err, context.Canceled) && errors.Is(r.Context().Err(), context.Canceled) {
-					return // the client is gone; one whose time is over waits for an answer
+					// Mostly nobody reads it, but a 200 would be a lie to whoever does.
+					w.WriteHeader(http.StatusServiceUnavailable)
+					return
 				}
 				options.Failed(w, r, err)
 				return
