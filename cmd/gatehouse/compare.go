@@ -120,6 +120,9 @@ func (l limitsReplayCommand) readTrial(name string) (*policy.Trial, error) {
 	if err := decodeStrictly("", text, &in); err != nil {
 		return nil, fmt.Errorf(`%s: not a JSON object of the form {"policies": [...]}, as GET /api/rate-limit/policies answers: %w`, name, err)
 	}
+	if in.Policies == nil && in.Defaults == nil { // as of null, which a query for a member that is not there gives
+		return nil, fmt.Errorf(`%s: not a JSON object of the form {"policies": [...]}, as GET /api/rate-limit/policies answers: there are neither policies nor defaults in it`, name)
+	}
 	if in.NextCursor != "" {
 		return nil, fmt.Errorf("%s: nextCursor says that there are more policies than this page has; put those of all pages (?limit=200&cursor=...) into one object", name)
 	}
@@ -165,6 +168,11 @@ func (f *policyFile) defaults() (policy.Defaults, error) {
 	if f.Defaults != nil {
 		if err := decodeStrictly("defaults", f.Defaults, &given); err != nil {
 			return policy.Defaults{}, err
+		}
+	}
+	for name, limits := range map[string][]ratelimit.Limit{"ip": given.IP, "org": given.Organization} {
+		if len(limits) > ratelimit.MaxLimits {
+			return policy.Defaults{}, fmt.Errorf("defaults.%s: must hold at most %d limits", name, ratelimit.MaxLimits)
 		}
 	}
 	defaults := policy.Defaults{IP: given.IP, Organization: given.Organization}
