@@ -97,27 +97,29 @@ func (l *Limits) prepare(r *Request, organization string, v Visit, now time.Time
 	ipKey := ""
 	if address {
 		ipKey = l.IPKey(v.Addr)
-		r.addOver(IPIndex, ipKey, s.operator[enforced][kindIP].find(q), l.defaults.IP)
 	}
-	if tenant {
-		r.addOver(OrganizationIndex, organization, s.operator[enforced][kindOrganization].find(q), l.defaults.Organization)
-	}
-	// An organization's own limits stand beside the operator's: so they can
-	// only tighten, whatever they say.
-	if own := s.own[enforced][kindIP].find(q); own != nil && address {
-		r.add(IPIndex, ipKey, own, own.content.Limits)
-	}
-	if own := s.own[enforced][kindOrganization].find(q); own != nil && tenant {
-		r.add(OrganizationIndex, organization, own, own.content.Limits)
-	}
-	for i := range q.closed {
-		other := q.reading(i)
+	add := func(sets *[kinds]ruleSet, q *question, defaults Defaults) {
 		if address {
-			l.addOther(r, other, kindIP, IPIndex, ipKey, l.defaults.IP)
+			r.addRule(IPIndex, ipKey, sets[kindIP].find(q), defaults.IP)
 		}
 		if tenant {
-			l.addOther(r, other, kindOrganization, OrganizationIndex, organization, l.defaults.Organization)
+			r.addRule(OrganizationIndex, organization, sets[kindOrganization].find(q), defaults.Organization)
 		}
+	}
+	// An organization's own limits stand beside the operator's, and where there is no room for all of them
+	// behind those: so they can only tighten, whatever they say.
+	add(&s.operator[enforced], q, l.defaults)
+	first := len(r.subjects)
+	for i := range q.closed {
+		add(&s.operator[enforced], q.reading(i), l.defaults)
+	}
+	own := len(r.subjects)
+	add(&s.own[enforced], q, Defaults{})
+	for i := range q.closed {
+		add(&s.own[enforced], q.reading(i), Defaults{})
+	}
+	for i := first; i < own; i++ {
+		r.counted[i].again = true
 	}
 }
 
@@ -134,16 +136,14 @@ func (r *Request) alsoAs(s *snapshot, other *question) {
 	}
 }
 
-// addOther adds the limits of another reading of a path where they are not there yet.
-func (l *Limits) addOther(r *Request, other *question, k kind, class int, key string, defaults []ratelimit.Limit) {
-	s := r.snapshot
-	if by := s.operator[enforced][k].find(other); r.lacks(class, by) {
-		r.addOver(class, key, by, defaults)
-		r.counted[len(r.subjects)-1].again = true
+// addRule adds the limits of by, or the defaults where it is nil and there are any, unless they are there
+// already for another reading of the path.
+func (r *Request) addRule(class int, key string, by *rule, defaults []ratelimit.Limit) {
+	if by != nil {
+		defaults = by.content.Limits
 	}
-	if own := s.own[enforced][k].find(other); own != nil && r.lacks(class, own) {
-		r.add(class, key, own, own.content.Limits)
-		r.counted[len(r.subjects)-1].again = true
+	if defaults != nil && r.lacks(class, by) {
+		r.add(class, key, by, defaults)
 	}
 }
 
@@ -155,13 +155,6 @@ func (r *Request) lacks(class int, by *rule) bool {
 		}
 	}
 	return len(r.subjects) < maxSubjects
-}
-
-func (r *Request) addOver(class int, key string, by *rule, defaults []ratelimit.Limit) {
-	if by != nil {
-		defaults = by.content.Limits
-	}
-	r.add(class, key, by, defaults)
 }
 
 func (r *Request) add(class int, key string, by *rule, limits []ratelimit.Limit) {

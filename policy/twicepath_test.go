@@ -68,3 +68,18 @@ func TestPoliciesHoldForBothReadingsOfAnEncodedSlash(t *testing.T) {
 		t.Error("a plain path has a count of its own")
 	}
 }
+
+// However many readings a path has, and however many of them an organization has limits of its own for,
+// these take the place of none of the operator's.
+func TestOwnLimitsCrowdNoneOut(t *testing.T) {
+	r := newRoom(t, sqlite(t))
+	r.make(t, operator, policy.Draft{Effect: "limit", Subject: "org", Service: "stripe", Path: "a/b/*", Limits: []string{"2/1h"}})
+	for _, subject := range []string{policy.IP, policy.Organization} {
+		for _, path := range []string{"a/b/c/d", "*", "a/*"} {
+			r.make(t, admin, policy.Draft{Effect: "limit", Subject: subject, Service: "stripe", Path: path, Limits: []string{"50/1h"}})
+		}
+	}
+	if n := r.admitted(t, visit{"acme", "192.0.2.1", "stripe", "a%2Fb%252Fc%25252Fd"}, 10); n != 2 {
+		t.Errorf("%d of 10 are admitted, want the operator's 2", n)
+	}
+}
