@@ -180,7 +180,7 @@ func (l *Limits) Take(ctx context.Context, caller access.Caller, now time.Time, 
 	switch {
 	case r.block != nil:
 		r.without(now, Blocked)
-		l.blocked(ctx, caller, r)
+		l.blocked(ctx, caller, now, r)
 		return ErrBlocked
 	case r.exemption != nil:
 		r.without(now, Exempted)
@@ -279,10 +279,10 @@ func (r *Request) Limits(fn func(class int, l ratelimit.Limit)) {
 // Blocks reports whether a policy blocks the prepared request.
 func (r *Request) Blocks() bool { return r.block != nil }
 
-func (l *Limits) blocked(ctx context.Context, caller access.Caller, r *Request) {
+func (l *Limits) blocked(ctx context.Context, caller access.Caller, now time.Time, r *Request) {
 	for class := range classes {
 		if i := r.tightest(class); i >= 0 { // every limit stands as used up
-			l.top.Count(r.Decision.Now, typeOf(class), r.counted[i].key)
+			l.top.Count(now, typeOf(class), r.counted[i].key)
 		}
 	}
 	e := audit.Event{

@@ -16,10 +16,12 @@ const offenderParts = 12
 // for each twelfth of a span of time it keeps a Space-Saving summary (Metwally,
 // Agrawal, El Abbadi: Efficient Computation of Frequent and Top-k Elements in Data
 // Streams, 2005). A subject with more than a capacity-th of all denials of a part is
-// always among those kept. It is safe for concurrent use.
+// always among those kept. Of instants that time.Now gave the monotonic reading counts, so that a wall
+// clock that is set hides nobody. It is safe for concurrent use.
 type Offenders struct {
 	part     time.Duration
 	capacity int
+	clock    steady
 
 	mu    sync.Mutex
 	parts [offenderParts]summary
@@ -36,7 +38,7 @@ type Offender struct {
 // NewOffenders returns an empty count over a span, such as an hour, which keeps
 // at most capacity subjects for each twelfth of it: some 200 bytes each.
 func NewOffenders(span time.Duration, capacity int) *Offenders {
-	return &Offenders{part: max(span/offenderParts, time.Millisecond), capacity: max(1, capacity)}
+	return &Offenders{part: max(span/offenderParts, time.Millisecond), capacity: max(1, capacity), clock: newSteady()}
 }
 
 // Add counts the denial of every full subject of a denied decision; an admitted
@@ -66,7 +68,7 @@ func (o *Offenders) Count(now time.Time, subjectType, key string) {
 // at is the part of an instant, emptied if it was of an earlier round. An instant
 // that has passed long ago is counted as of now.
 func (o *Offenders) at(now time.Time) *summary {
-	number := now.UnixNano() / int64(o.part)
+	number := o.number(now)
 	p := &o.parts[uint64(number)%offenderParts]
 	if p.number < number {
 		*p = summary{number: number}
@@ -74,12 +76,18 @@ func (o *Offenders) at(now time.Time) *summary {
 	return p
 }
 
+// number is that of the part of an instant, since 1970.
+func (o *Offenders) number(now time.Time) int64 {
+	instant, _ := o.clock.at(now)
+	return instant.UnixNano() / int64(o.part)
+}
+
 // Top returns the n subjects denied most in the span up to now, give or take a
 // twelfth of it, most denied first.
 func (o *Offenders) Top(now time.Time, n int) []Offender {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	number := now.UnixNano() / int64(o.part)
+	number := o.number(now)
 	sums := map[mirrored]Offender{}
 	lost := int64(0) // the most that one which no part knows may have been denied
 	for i := range o.parts {

@@ -70,3 +70,16 @@ func TestOffendersOfTheLastHour(t *testing.T) {
 		t.Errorf("three hours later: %+v", top)
 	}
 }
+
+// Whatever is done to the wall clock, the last hour is the last hour.
+func TestOffendersBesideAClockThatIsSet(t *testing.T) {
+	for _, hours := range []int{-3, 3} {
+		o := ratelimit.NewOffenders(time.Hour, 100)
+		o.Count(time.Now(), "ip", "before")
+		now := set(t, time.Now(), hours*3600)
+		o.Count(now, "ip", "after")
+		if top := o.Top(now, 9); len(top) != 2 {
+			t.Errorf("set by %d h: %+v", hours, top)
+		}
+	}
+}
