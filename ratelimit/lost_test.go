@@ -233,3 +233,34 @@ func TestWhoLostNothingBringsNothing(t *testing.T) {
 		t.Errorf("%d admitted, want the limit of 300 and one for each instance at most", all)
 	}
 }
+
+// What memory counts exactly and Redis in sub-buckets is merged whole.
+func TestMergedBesideAnotherBound(t *testing.T) {
+	server := startRedis(t)
+	var switches [2]*ratelimit.Switch
+	for i := range switches {
+		switches[i], _ = newSwitch(t, server.open(ratelimit.RedisOptions{Timeout: brief, MaxExact: 10}))
+	}
+	for switches[0].Status().Instances < 2 || switches[1].Status().Instances < 2 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	admitted, org := 0, subject("organization", "acme", "80/1h")
+	ask := func(times int) {
+		for range times {
+			for _, s := range switches {
+				if take(t, s, time.Now(), org).Admitted {
+					admitted++
+				}
+			}
+		}
+	}
+	ask(15)
+	server.kill()
+	ask(10)
+	server.start()
+	awaitClosed(switches[:])
+	ask(80)
+	if admitted != 80 {
+		t.Errorf("%d admitted, want the limit of 80", admitted)
+	}
+}

@@ -24,7 +24,7 @@ const aliveName = "instances"
 func (r *Redis) merge(ctx context.Context, rec *record, offset int64) error {
 	name := rec.name()
 	number := func(n int64) string { return strconv.FormatInt(n, 10) }
-	args := []string{rec.id, number(rec.keep), number(rec.covers), strconv.Itoa(r.exact), number(int64(len(rec.stamps)))}
+	args := []string{rec.id, number(rec.keep), number(rec.covers), strconv.Itoa(r.ofMerged), number(int64(len(rec.stamps)))}
 	for _, stamp := range rec.stamps {
 		args = append(args, number(stamp+offset))
 	}

@@ -3,7 +3,7 @@
 -- KEYS     the subject's, see queue.lua and large.lua
 -- ARGV     an id: what has been merged under it is not merged again; for how many milliseconds a
 --          request may count; the longest window that the stamps cover, 0 where they only tell
---          the time; up to how many requests a limit is exact; the number of stamps and the
+--          the time; how many stamps are kept at most; the number of stamps and the
 --          stamps; then the number of windows counted in sub-buckets and for each its length,
 --          the number of its sub-buckets, and for each of these the instant of its last request
 --          and how many requests it counts
@@ -14,7 +14,7 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 
 --include queue.lua
 
-local counts, covers, exact = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local counts, covers, most = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 -- Where only some of the keys are here, since their slot is on its way, nothing is merged yet.
 local value = redis.pcall('GET', key)
 local was = open(key, type(value) == 'string' and value)
@@ -113,7 +113,7 @@ if #stamps_all > 0 then
   table.sort(stamps_all)
   local from = 1
   if (old_covers or covers) == 0 then from = #stamps_all end
-  from = math.max(from, #stamps_all - math.max(exact, length(q)) + 1)
+  from = math.max(from, #stamps_all - math.max(most, length(q)) + 1)
   keep(q, counts)
   local kept = {}
   for i = from, #stamps_all do kept[#kept + 1] = stamps_all[i] end

@@ -84,6 +84,7 @@ type Redis struct {
 	prefix    string
 	timeout   time.Duration
 	exact     int
+	ofMerged  int // requests that are kept of what is merged
 	inFlight  chan struct{}
 	shared    int // decisions a call may carry
 	sharer    sharer
@@ -151,6 +152,7 @@ func newRedis(connect func() (rueidis.Client, error), closeClient func(), option
 		began:     time.Now(),
 		own:       ownLine(),
 	}
+	r.ofMerged = r.exact
 	r.aliveLua = script("alive", r.own)
 	r.expectAny()
 	return r

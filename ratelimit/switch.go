@@ -170,6 +170,7 @@ func NewSwitch(redis *Redis, memory *Memory, options SwitchOptions) *Switch {
 		ended:    make(chan struct{}),
 		toldAll:  make(chan struct{}),
 	}
+	redis.ofMerged = max(redis.exact, memory.exact) // a limit that is exact here alone needs all of its requests there
 	s.owed = s.newShare()
 	s.share.Store(s.newShare())
 	s.instances.Store(int64(options.Instances))
