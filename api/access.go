@@ -82,7 +82,7 @@ type ServiceTokenCreate struct {
 	Name        string   `json:"name" doc:"For people: what it is for" example:"nightly export"`
 	Permissions []string `json:"permissions,omitempty" doc:"What it may do; none that you do not hold" example:"[\"credential:use\"]"`
 	Roles       []string `json:"roles,omitempty" doc:"Instead: roles of the organization. With both it may do what is in both"`
-	Credentials []string `json:"credentials,omitempty" doc:"Ids of the only credentials it may use"`
+	Credentials []string `json:"credentials,omitzero" doc:"Ids of the only credentials it may use; all when absent"`
 	ExpiresAt   *Time    `json:"expiresAt" doc:"At most 366 days away"`
 }
 

@@ -69,7 +69,7 @@ type TokenInput struct {
 	Name        string
 	Permissions []string // names out of the closed list
 	Roles       []string // names of roles of the organization
-	Credentials []string // ids of the only credentials it may use; only for tokens that do nothing else with credentials
+	Credentials []string // ids of the only credentials it may use; nil: all. Only for tokens that do nothing else with credentials
 	ExpiresAt   time.Time
 }
 
@@ -260,6 +260,9 @@ func (t *Tokens) check(in TokenInput, now time.Time) (scope access.Set, wrong []
 	}
 	if len(in.Roles) > 10 || slices.Contains(in.Roles, string(access.Operator)) || slices.ContainsFunc(in.Roles, func(r string) bool { return r == "" || len(r) > 64 }) {
 		bad("roles", "must hold at most 10 roles of the organization, not the operator's")
+	}
+	if in.Credentials != nil && len(in.Credentials) == 0 {
+		bad("credentials", "must hold something, or be left out") // it would read as "none" and mean "all"
 	}
 	if len(in.Credentials) > 0 {
 		others := access.SetOf(access.CredentialUse, access.LimitRead, access.UsageOwn)

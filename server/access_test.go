@@ -312,6 +312,7 @@ func TestRolesAreChecked(t *testing.T) {
 		"chains":    {"name": "x", "permissions": []string{"token:manage"}, "expiresAt": inDays(1)},
 		"operator":  {"name": "x", "roles": []string{"operator"}, "expiresAt": inDays(1)},
 		"too much":  {"name": "x", "permissions": []string{"credential:update"}, "credentials": []string{unknownID}, "expiresAt": inDays(1)},
+		"of none":   {"name": "x", "permissions": []string{"credential:use"}, "credentials": []string{}, "expiresAt": inDays(1)},
 	} {
 		if a := owner.json("POST", "/api/tokens", test); a.Status != 422 {
 			t.Errorf("a token, %s: %d %s", name, a.Status, a.Body)
