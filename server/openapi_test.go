@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,15 +19,18 @@ type operation struct {
 	Summary    string `json:"summary"`
 	Permission string `json:"x-permission"`
 	Security   []map[string][]string
-	Parameters []struct {
-		Name, In string
-		Required bool
-		Schema   json.RawMessage
-	}
-	Responses map[string]struct {
+	Parameters []described
+	Responses  map[string]struct {
 		Description string
 		Content     map[string]struct{ Schema json.RawMessage }
 	}
+}
+
+// described is a parameter of an operation.
+type described struct {
+	Name, In string
+	Required bool
+	Schema   json.RawMessage
 }
 
 func TestDocumentIsWhole(t *testing.T) {
@@ -260,5 +264,47 @@ func TestNothingAskedNoBodyNeeded(t *testing.T) {
 	}
 	if free < 8 {
 		t.Errorf("%d POST take no body", free)
+	}
+}
+
+// The document has the answer to a change that meets another, and to one that is meant for another state.
+func TestDocumentTellsOfConflicts(t *testing.T) {
+	s := instancetest.Serve(t, nil)
+	c := as(t, s, "acme", "boss", access.Owner, access.Operator)
+	var document struct {
+		Paths map[string]map[string]operation
+	}
+	if err := json.Unmarshal([]byte(c.get("/openapi.json").Body), &document); err != nil {
+		t.Fatal(err)
+	}
+	told := func(o operation, status string) bool {
+		return len(o.Responses[status].Content["application/problem+json"].Schema) > 0
+	}
+	conditional := 0
+	for path, item := range document.Paths {
+		for method, o := range item {
+			takes := slices.ContainsFunc(o.Parameters, func(p described) bool { return p.Name == "If-Match" })
+			if takes != told(o, "412") {
+				t.Errorf("%s %s: it takes If-Match: %t, and 412 is told: %t", method, path, takes, told(o, "412"))
+			}
+			if takes {
+				conditional++
+			}
+		}
+	}
+	if conditional < 12 {
+		t.Errorf("%d operations take If-Match", conditional)
+	}
+	id := c.store("openai", map[string]string{"apiKey": "sk-0123456789abcdefghijklmn"})
+	for _, call := range [][4]string{
+		{"POST", credentialsPath, credentialsPath, `{"service":"openai","credentials":{"apiKey":"sk-0123456789abcdefghijklmn"}}`},
+		{"POST", credentialsPath + "/{id}/rollback", credentialsPath + "/" + id + "/rollback", ""},
+		{"DELETE", credentialsPath + "/{id}/versions/{version}", credentialsPath + "/" + id + "/versions/1", ""},
+		{"POST", "/api/organizations", "/api/organizations", `{"id":"acme"}`},
+		{"PUT", "/api/roles/{role}", "/api/roles/viewer", `{"permissions":["limit:read"]}`},
+	} {
+		if a := c.do(call[0], call[2], call[3]); a.Status != 409 || !told(document.Paths[call[1]][strings.ToLower(call[0])], "409") {
+			t.Errorf("%s %s gives %d %s, and the document tells of 409: %t", call[0], call[2], a.Status, a.Body, told(document.Paths[call[1]][strings.ToLower(call[0])], "409"))
+		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -202,7 +204,23 @@ func (s *Server) operation(rt route) huma.Operation {
 	if rt.body > 0 {
 		o.Errors = append(o.Errors, http.StatusRequestEntityTooLarge)
 	}
+	if changes := rt.permission != access.None && !strings.HasSuffix(rt.permission.String(), ":read"); changes && rt.method != http.MethodGet {
+		o.Errors = append(o.Errors, http.StatusConflict)
+	}
 	return o
+}
+
+// describeConditions says in the API document what is answered to a change that
+// If-Match means for another state.
+func (s *Server) describeConditions() {
+	for _, item := range s.api.OpenAPI().Paths {
+		for _, o := range []*huma.Operation{item.Post, item.Put, item.Delete} {
+			if o != nil && slices.ContainsFunc(o.Parameters, func(p *huma.Param) bool { return p.Name == "If-Match" }) {
+				status := http.StatusPreconditionFailed
+				o.Responses[strconv.Itoa(status)] = &huma.Response{Description: http.StatusText(status), Content: o.Responses[strconv.Itoa(http.StatusBadRequest)].Content}
+			}
+		}
+	}
 }
 
 // door lets a request in to its route: a caller is made of it, and the route's
@@ -276,6 +294,7 @@ func (s *Server) register() {
 	for _, rt := range s.routes() {
 		rt.handle(s, rt)
 	}
+	s.describeConditions()
 	s.describeGateway()
 	s.describeAuthRequest()
 	s.describeUsage()
