@@ -62,7 +62,7 @@ type VerifyOptions struct {
 
 // VerifyReport is what a verification found.
 type VerifyReport struct {
-	Total      int64 // sealed values there are
+	Total      int64 // sealed values there are: those that were met, where it is complete
 	Checked    int64
 	Unreadable int64
 	Findings   []Finding // those that do not open, the first 1,000
@@ -103,6 +103,7 @@ func (k *Keys) Verify(ctx context.Context, caller access.Caller, o VerifyOptions
 			return report, err
 		}
 	}
+	report.Total = v.seen // what came and went meanwhile is neither missing nor too many
 	report.Complete = true
 	return report, nil
 }
