@@ -180,6 +180,26 @@ func TestMediaTypeInAnyCase(t *testing.T) {
 	}
 }
 
+// A value of the wrong type is told by its own name where that is one of the API's, and not as if
+// what holds it should be of that type.
+func TestWrongTypesInObjects(t *testing.T) {
+	c := as(t, instancetest.Serve(t, nil), "acme", "u1", access.Owner, access.Operator)
+	for _, test := range []struct{ method, path, body, field, message string }{
+		{"PUT", "/api/retention/policy", `{"keep":{"access":30}}`, "keep.access", "must be a JSON string"},
+		{"PUT", "/api/retention/policy", `{"keep":{"limit-history":null}}`, "keep.limit-history", "must be a JSON string"},
+		{"PUT", "/api/retention/bounds", `{"floors":{"usage":[]},"ceilings":{}}`, "floors.usage", "must be a JSON string"},
+		{"PUT", "/api/retention/policy", `{"keep":{"nope":30}}`, "keep", "holds something that must be a JSON string"},
+		{"PUT", "/api/retention/policy", `{"keep":30}`, "keep", "must be a JSON object"},
+		{"PUT", "/api/retention/policy", `30`, "body", "must be a JSON object"},
+		{"POST", credentialsPath, `{"service":"openai","credentials":{"nope":5}}`, "credentials", "holds something that must be a JSON string"},
+	} {
+		p := checkProblem(t, c.do(test.method, test.path, test.body), 422, "invalid_request")
+		if len(p.Errors) != 1 || p.Errors[0].Field != test.field || p.Errors[0].Message != test.message {
+			t.Errorf("%s gives %+v, want %s %s", test.body, p.Errors, test.field, test.message)
+		}
+	}
+}
+
 // An id that is none is told from ids that are too many, by its place.
 func TestTokenForIDsThatAreNone(t *testing.T) {
 	admin := as(t, instancetest.Serve(t, nil), "acme", "admin", access.Admin)

@@ -266,6 +266,9 @@ func fieldOf(d *huma.ErrorDetail, known map[string]bool) fault.Field {
 	case m == "expected string", m == "expected boolean", m == "expected integer", m == "expected number",
 		m == "expected object", m == "expected array":
 		message = "must be a JSON " + strings.TrimPrefix(m, "expected ")
+		if name != "" && len(path) < len(parts) {
+			message = "holds something that " + message
+		}
 	case m == "invalid boolean":
 		message = "must be true or false"
 	case m == "invalid integer", m == "invalid floating value":

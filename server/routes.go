@@ -14,6 +14,7 @@ import (
 
 	"github.com/gatehouse-io/gatehouse/access"
 	"github.com/gatehouse-io/gatehouse/api"
+	"github.com/gatehouse-io/gatehouse/retention"
 )
 
 // route is one line of the table.
@@ -307,7 +308,7 @@ func (s *Server) register() {
 }
 
 // knownFieldNames gives every name that the API itself uses: of fields,
-// parameters, and of the catalogue. Only these may stand in an error.
+// parameters, of the catalogue, and classes of retention. Only these may stand in an error.
 func (s *Server) knownFieldNames() map[string]bool {
 	known := make(map[string]bool)
 	for _, schema := range s.api.OpenAPI().Components.Schemas.Map() {
@@ -329,6 +330,9 @@ func (s *Server) knownFieldNames() map[string]bool {
 		for _, f := range service.Fields {
 			known[f.Name] = true
 		}
+	}
+	for _, class := range retention.Classes() {
+		known[string(class)] = true
 	}
 	return known
 }
