@@ -300,9 +300,11 @@ func (s *Server) describeAuthRequest() {
 		},
 		Responses: map[string]*huma.Response{
 			"204": {Description: "The request may pass; it was counted"},
+			"400": {Description: "A parameter or the path cannot be read", Content: map[string]*huma.MediaType{"application/problem+json": {}}},
 			"401": {Description: "No caller could be made of the token", Content: map[string]*huma.MediaType{"application/problem+json": {}}},
 			"403": {Description: "Not permitted, blocked, or any refusal with deny=403", Content: map[string]*huma.MediaType{"application/problem+json": {}}},
 			"429": {Description: "Over a limit; Retry-After and retry-after-ms say how long to wait", Content: map[string]*huma.MediaType{"application/problem+json": {}}},
+			"503": {Description: "Nothing can decide at the moment", Content: map[string]*huma.MediaType{"application/problem+json": {}}},
 		},
 	}}
 }

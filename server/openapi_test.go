@@ -267,7 +267,8 @@ func TestNothingAskedNoBodyNeeded(t *testing.T) {
 	}
 }
 
-// The document has the answer to a change that meets another, and to one that is meant for another state.
+// The document has the answer to a change that meets another, and to one that is meant for another state; and
+// to what another gateway cannot have meant.
 func TestDocumentTellsOfConflicts(t *testing.T) {
 	s := instancetest.Serve(t, nil)
 	c := as(t, s, "acme", "boss", access.Owner, access.Operator)
@@ -294,6 +295,10 @@ func TestDocumentTellsOfConflicts(t *testing.T) {
 	}
 	if conditional < 12 {
 		t.Errorf("%d operations take If-Match", conditional)
+	}
+	auth := document.Paths["/api/rate-limit/auth"]["get"]
+	if a := c.get("/api/rate-limit/auth?service=nope"); a.Status != 400 || auth.Responses["400"].Description == "" || auth.Responses["503"].Description == "" {
+		t.Errorf("a service that there is not gives %d, and the document tells of %v", a.Status, auth.Responses)
 	}
 	id := c.store("openai", map[string]string{"apiKey": "sk-0123456789abcdefghijklmn"})
 	for _, call := range [][4]string{
