@@ -71,11 +71,14 @@ func (v Visit) prefix() string {
 	return "/api/" + string(v.Route) + "/" + v.Service
 }
 
-// origin is the address that the caller asked.
+// origin is the address that the caller asked, or "" where an old client does not say, for
+// which links are relative to it.
 func (t *transfer) origin() string {
 	switch {
 	case t.visit.Origin != "" && !t.visit.AtRoot:
 		return t.visit.Origin
+	case t.r.Host == "": // HTTP/1.0
+		return ""
 	case t.visit.Secure:
 		return "https://" + t.r.Host
 	}

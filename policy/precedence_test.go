@@ -247,6 +247,7 @@ func TestPathOf(t *testing.T) {
 		"/a%2Fb?c":            "a/b a\x00b", "/a%2fb": "a/b a\x00b", "/a%252Fb": "a/b a\x00b", "/a%2%46b": "a/b a\x00b", "/a%2Fb%": "a/b% a\x00b%",
 		"/a%2Fb%252Fc": "a/b/c a\x00b\x00c a/b\x00c", "/a%2Fb/../c": "a/c c", "/a/%2F": "a a/\x00", "/a%2F%2E%2E%2Fb": "b a\x00..\x00b",
 		"/a%2F..;x": " a\x00..", "/a;x%2Fy/b": "a/y/b a/b",
+		"http://h/admin/x?y": "admin/x", "HTTPS://u:p@h:1//admin/x": "admin/x", "http://h?/x": "", "http://h": "", "http:///x": "x", "/http://h/x": "http:/h/x", "ftp://h/x": "ftp:/h/x", "://x": ":/x",
 	} {
 		got := strings.Join(policy.Readings(policy.PathOf(target)), " ")
 		if got != want {

@@ -83,6 +83,11 @@ func TestProvidersLinksLeadThroughGatehouse(t *testing.T) {
 	if got, want := next(c.get("/api/proxy/zendesk"+page)), s.URL+"/api/proxy/zendesk/api/v2/users.json?page=2&per_page=2"; got != want {
 		t.Errorf("the next page is %s, want %s", got, want)
 	}
+	// Who does not say what was asked is led by a link that is relative to it.
+	if _, body := raw(t, s, "GET /api/proxy/zendesk"+page+" HTTP/1.0\r\nAuthorization: Bearer "+c.token+"\r\n\r\n"); !strings.Contains(body, `"next_page":"/api/proxy/zendesk/api/v2/users.json?page=2&per_page=2"`) &&
+		!strings.Contains(body, `"next_page":"/api/proxy/zendesk/api/v2/users.json?page=2\u0026per_page=2"`) {
+		t.Errorf("without a host: %s", body)
+	}
 	port := *c
 	port.url = s.ServiceURLs["zendesk"]
 	if got, want := next(port.get(page)), port.url+"/api/v2/users.json?page=2&per_page=2"; got != want {

@@ -147,6 +147,8 @@ func TestAuthRequest(t *testing.T) {
 		{path, []string{"X-Forwarded-Uri", "/api/proxy/stripe/v1/charges"}, 204},
 		{path + "?service=stripe", []string{"X-Forwarded-Uri", "/v1//ref%75nds/"}, 403},
 		{path, []string{"X-Forwarded-Uri", "/admin/users"}, 403},
+		{path, []string{"X-Original-URI", "http://app.example/admin/users"}, 403},
+		{path, []string{"X-Original-URI", "HTTP://app.example/api/proxy/stripe/v1/refunds"}, 403},
 		{path, []string{"X-Forwarded-Uri", "/admin#x"}, 403},
 		{path, []string{"X-Forwarded-Uri", "/api/proxy/stripe/v1/refunds#x?y"}, 403},
 		{path, []string{"X-Forwarded-Uri", "//api/proxy/stripe/v1/refunds"}, 403},
