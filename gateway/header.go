@@ -3,6 +3,7 @@ package gateway
 import (
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 
 	"github.com/gatehouse-io/gatehouse/catalog"
@@ -101,10 +102,10 @@ func dropNoLength(answer *http.Response) {
 func headOnly(name string) bool {
 	switch name {
 	case "Content-Length", "Content-Type", "Content-Encoding", "Content-Range", "Content-Location", "Content-Disposition",
-		"Location", "Link", "Operation-Location", "X-Goog-Upload-Url", "X-Goog-Upload-Control-Url":
+		"Location", "Link":
 		return true
 	}
-	return false
+	return slices.Contains(linkHeaders[:], name)
 }
 
 func removedFromAnswer(name string) bool {

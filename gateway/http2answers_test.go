@@ -33,7 +33,7 @@ func TestAnswersThatOnlyHTTP2CanGive(t *testing.T) {
 		"less than its length":      {[]string{":status", "200", "content-length", "20"}, 502, "", "upstream_interrupted"},
 		"two lengths of an error":   {[]string{":status", "400", "content-length", "2", "content-length", "5"}, 400, "hello", "upstream_status"},
 	} {
-		upstream, secured := framed(t, func(frames *http2.Framer, stream uint32) {
+		upstream, secured := answering(t, func(frames *http2.Framer, stream uint32) {
 			headers(frames, stream, false, test.header...)
 			_ = frames.WriteData(stream, true, []byte("hello"))
 		})
@@ -50,7 +50,7 @@ func TestAnswersThatOnlyHTTP2CanGive(t *testing.T) {
 
 // A 304 has no body that anybody could look into, whatever it says of the one that it spares.
 func TestNotModifiedStaysAsItIs(t *testing.T) {
-	upstream, secured := framed(t, func(frames *http2.Framer, stream uint32) {
+	upstream, secured := answering(t, func(frames *http2.Framer, stream uint32) {
 		headers(frames, stream, true, ":status", "304", "etag", `"a"`, "content-encoding", "gzip", "content-length", "500")
 	})
 	f := serve(t, upstream, func(o *gateway.Options) { o.TLS = secured })
@@ -63,7 +63,7 @@ func TestNotModifiedStaysAsItIs(t *testing.T) {
 // A body that was sent whole and is not kept cannot be sent again when it is refused over HTTP/2: that
 // is a service that ended the exchange, and no answer that cannot be read.
 func TestABodyThatIsRefusedOnceItIsSent(t *testing.T) {
-	upstream, secured := framed(t, func(frames *http2.Framer, stream uint32) {
+	upstream, secured := answering(t, func(frames *http2.Framer, stream uint32) {
 		_ = frames.WriteRSTStream(stream, http2.ErrCodeRefusedStream)
 	})
 	f := serve(t, upstream, func(o *gateway.Options) { o.TLS = secured })
@@ -74,8 +74,23 @@ func TestABodyThatIsRefusedOnceItIsSent(t *testing.T) {
 	given(t, f)
 }
 
-// framed is an upstream that speaks HTTP/2 and answers each request, once it has come whole.
-func framed(t *testing.T, answer func(frames *http2.Framer, stream uint32)) (origin string, client *tls.Config) {
+// answering is an upstream that speaks HTTP/2 and answers each request, once it has come whole.
+func answering(t *testing.T, answer func(frames *http2.Framer, stream uint32)) (origin string, client *tls.Config) {
+	t.Helper()
+	const window = 1 << 20 // more than any test sends, so that none waits to be let on
+	return framed(t, func(frames *http2.Framer, frame http2.Frame) {
+		switch kind := frame.Header().Type; {
+		case kind == http2.FrameSettings && !frame.Header().Flags.Has(http2.FlagSettingsAck): // the client's first
+			_ = frames.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window})
+			_ = frames.WriteWindowUpdate(0, window)
+		case (kind == http2.FrameHeaders || kind == http2.FrameData) && frame.Header().Flags.Has(http2.FlagDataEndStream):
+			answer(frames, frame.Header().StreamID)
+		}
+	})
+}
+
+// framed is an upstream that speaks HTTP/2 and does with each frame what each says.
+func framed(t *testing.T, each func(frames *http2.Framer, frame http2.Frame)) (origin string, client *tls.Config) {
 	t.Helper()
 	certified := httptest.NewUnstartedServer(nil)
 	certified.StartTLS()
@@ -86,17 +101,13 @@ func framed(t *testing.T, answer func(frames *http2.Framer, stream uint32)) (ori
 			return
 		}
 		frames := http2.NewFramer(conn, conn)
-		_ = frames.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
-		_ = frames.WriteWindowUpdate(0, 1<<20)
+		_ = frames.WriteSettings()
 		for {
 			frame, err := frames.ReadFrame()
 			if err != nil {
 				return
 			}
-			kind := frame.Header().Type
-			if (kind == http2.FrameHeaders || kind == http2.FrameData) && frame.Header().Flags.Has(http2.FlagDataEndStream) {
-				answer(frames, frame.Header().StreamID)
-			}
+			each(frames, frame)
 		}
 	})
 	roots := certified.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs

@@ -1,19 +1,14 @@
 package gateway_test
 
 import (
-	"bytes"
 	"crypto/tls"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	"github.com/gatehouse-io/gatehouse/gateway"
 )
@@ -57,36 +52,19 @@ func TestARefusedStreamIsSentAgainTwice(t *testing.T) {
 func refusing(t *testing.T, refused int) (origin string, asked *atomic.Int64, client *tls.Config) {
 	t.Helper()
 	asked = new(atomic.Int64)
-	certified := httptest.NewUnstartedServer(nil)
-	certified.StartTLS()
-	t.Cleanup(certified.Close)
-	secured := &tls.Config{Certificates: certified.TLS.Certificates, NextProtos: []string{"h2"}}
-	address := listenTLS(t, secured, func(conn *tls.Conn) {
-		if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
+	origin, client = framed(t, func(frames *http2.Framer, frame http2.Frame) {
+		if frame.Header().Type != http2.FrameHeaders {
 			return
 		}
-		frames := http2.NewFramer(conn, conn)
-		_ = frames.WriteSettings()
-		for {
-			frame, err := frames.ReadFrame()
-			if err != nil {
-				return
-			}
-			if _, ok := frame.(*http2.HeadersFrame); !ok {
-				continue
-			}
-			if asked.Add(1) <= int64(refused) {
-				_ = frames.WriteRSTStream(frame.Header().StreamID, http2.ErrCodeRefusedStream)
-				continue
-			}
-			var header bytes.Buffer
-			_ = hpack.NewEncoder(&header).WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
-			_ = frames.WriteHeaders(http2.HeadersFrameParam{StreamID: frame.Header().StreamID, BlockFragment: header.Bytes(), EndHeaders: true, EndStream: true})
-			_ = frames.WriteRSTStream(frame.Header().StreamID, http2.ErrCodeNo) // what it has not read of a body is not needed
+		stream := frame.Header().StreamID
+		if asked.Add(1) <= int64(refused) {
+			_ = frames.WriteRSTStream(stream, http2.ErrCodeRefusedStream)
+			return
 		}
+		headers(frames, stream, true, ":status", "200")
+		_ = frames.WriteRSTStream(stream, http2.ErrCodeNo) // what it has not read of a body is not needed
 	})
-	roots := certified.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
-	return "https://" + address, asked, &tls.Config{RootCAs: roots}
+	return origin, asked, client
 }
 
 // listenTLS serves each connection with serve and closes it after.

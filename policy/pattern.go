@@ -129,7 +129,7 @@ func unescaped(path string) string {
 // were encoded. Of the absolute form (RFC 9112, 3.2.2) it is what follows the host.
 func PathOf(target string) string {
 	if scheme, rest, ok := strings.Cut(target, "://"); ok && (strings.EqualFold(scheme, "http") || strings.EqualFold(scheme, "https")) {
-		target = rest[len(rest)-len(strings.TrimLeftFunc(rest, func(r rune) bool { return !strings.ContainsRune("/?#", r) })):]
+		target = strings.TrimLeftFunc(rest, func(r rune) bool { return !strings.ContainsRune("/?#", r) })
 	}
 	if i := strings.IndexAny(target, "?#"); i >= 0 {
 		target = target[:i]

@@ -11,7 +11,7 @@ import (
 // registerDocs adds the API document and its reader, whose script and style
 // come from the binary.
 func (s *Server) registerDocs() {
-	document := sync.OnceValues(s.api.OpenAPI().MarshalJSON) // a tenth of a start's work, which most instances never need
+	document := sync.OnceValues(s.api.OpenAPI().MarshalJSON) // at the first request: most instances never need it
 	s.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) {
 		exchangeOf(r.Context()).route = "/openapi.json"
 		text, err := document()

@@ -3,8 +3,8 @@
 //
 //	key, err := stretch.Key(secret, salt, 100_000, 32)
 //
-// It is a package of its own so that tests under the race detector can leave it out: it has no
-// goroutine, and takes four times as long with it.
+// It is a package of its own so that the race detector can leave it out (see the Makefile): it has
+// no goroutine, and with the detector most of the tests' time would be spent here.
 package stretch
 
 import (
